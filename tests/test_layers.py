@@ -1,0 +1,88 @@
+"""Imports point one way: a module may import only from the layers above its own.
+
+To add a module, write its name on a line of `LAYERS`. Modules on one line are siblings and do not import each other.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS = """
+kernels.noise  kernels.schemes  kernels.reduce
+kernels.loop
+kernels.fused
+kernels.integrate
+kernels
+
+circuit.anatomy  circuit.defaults
+circuit.evidence
+circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine
+circuit.parameters
+circuit.constraints
+circuit.dynamics  circuit.transfer  circuit.plasticity
+circuit.interventions
+circuit.cohort
+circuit.simulate
+circuit.tasks  circuit.behaviour
+circuit.fit  circuit.uncertainty
+circuit
+
+circuit.calibration
+circuit.calibration.pharmacology
+
+circuit.study.trial  circuit.study.sweep  circuit.study.store  circuit.study.plots
+circuit.study.cli
+circuit.study
+"""
+
+LAYER = {name: depth for depth, line in enumerate(LAYERS.splitlines()) for name in line.split()}
+
+
+def dotted(path: Path) -> str:
+    """The module's name below `habenula`: `circuit/study/__init__.py` is `circuit.study`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for folder in ("kernels", "circuit") for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Every module of the project that the file at `path` imports, wherever in the file it does so."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {
+                alias.name.removeprefix("habenula.") for alias in node.names if alias.name.startswith("habenula.")
+            }
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:  # one dot is the package itself, each further dot its parent
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                source = ".".join([*parents, *source.split(".")] if source else parents)
+            elif source == "habenula" or source.startswith("habenula."):
+                source = source.removeprefix("habenula").removeprefix(".")
+            else:
+                continue
+            names = [f"{source}.{alias.name}".removeprefix(".") for alias in node.names]
+            found |= {one if one in FILES else source for one in names}  # `from . import x`: x or the package
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_upwards(name):
+    assert name in LAYER, f"{name} has no line in LAYERS: say there what it may import"
+    unlisted = sorted(other for other in imported(name, FILES[name]) if other not in LAYER)
+    assert not unlisted, f"{name} imports {unlisted}, which LAYERS does not list"
+    wrong = sorted(other for other in imported(name, FILES[name]) if LAYER[other] >= LAYER[name])
+    assert not wrong, f"{name} imports {wrong}, not above it in LAYERS"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("circuit")])
+def test_the_circuit_sees_the_kernels_as_one_package(name):
+    inside = sorted(other for other in imported(name, FILES[name]) if other.startswith("kernels."))
+    assert not inside, f"{name} imports {inside}: import from the package `kernels`"
