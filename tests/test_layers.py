@@ -56,9 +56,8 @@ def imported(name: str, path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {
-                alias.name.removeprefix("habenula.") for alias in node.names if alias.name.startswith("habenula.")
-            }
+            names = [alias.name for alias in node.names]
+            found |= {each.removeprefix("habenula.") for each in names if each.startswith("habenula.")}
         elif isinstance(node, ast.ImportFrom):
             source = node.module or ""
             if node.level:  # one dot is the package itself, each further dot its parent
@@ -68,8 +67,10 @@ def imported(name: str, path: Path) -> set[str]:
                 source = source.removeprefix("habenula").removeprefix(".")
             else:
                 continue
+            # `from package import x` is the module x only within that package; from outside x is what the package offers.
             names = [f"{source}.{alias.name}".removeprefix(".") for alias in node.names]
-            found |= {one if one in FILES else source for one in names}  # `from . import x`: x or the package
+            within = not source or f"{name}.".startswith(f"{source}.")
+            found |= {each if within and each in FILES else source or each for each in names}
     return found
 
 
