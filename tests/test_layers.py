@@ -67,7 +67,7 @@ def imported(name: str, path: Path) -> set[str]:
                 source = source.removeprefix("habenula").removeprefix(".")
             else:
                 continue
-            # `from package import x` is the module x only within that package; from outside x is what the package offers.
+            # `from package import x` is the module x only inside that package; from outside, what the package offers.
             names = [f"{source}.{alias.name}".removeprefix(".") for alias in node.names]
             within = not source or f"{name}.".startswith(f"{source}.")
             found |= {each if within and each in FILES else source or each for each in names}
