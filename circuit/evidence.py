@@ -1,0 +1,119 @@
+"""What is published about the circuit: one table, `evidence.csv`, to print beside what the model gives.
+
+Each row is one figure with its source, the interval within which a simulated figure counts as reproduced, and where
+that interval comes from: the source's own range or error where it states one, an assumed tolerance otherwise. Rows of
+role `calibrate` may be fitted to; rows of role `check` never are. Species and preparations are never mixed in one fit
+(slice rates near 1 Hz, monkey rates near 25 Hz).
+
+>>> next(row for row in rows() if row.id == "ssri.delay").low
+14.0
+"""
+
+import csv
+import functools
+import math
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+FILE = Path(__file__).with_name("evidence.csv")
+SURE = {"F": "read in the paper or its abstract", "R": "recalled", "D": "derived from figures that were read"}
+ROLES = ("calibrate", "check")
+
+CONTRADICTIONS = (
+    "Social defeat raises the firing of VTA neurons, chronic mild stress lowers their population activity: "
+    "the model simulates the latter.",
+    "Whether the tonic rate of LHb neurons rises in depression is disputed.",
+    "The sustained effect of ketamine is ascribed to trapping in NMDA receptors of the LHb (Ma 2023) and to routes "
+    "that do not need the LHb (Fuchikami 2015; Zhou 2021).",
+    "Inactivating the RMTg raises dopamine acutely; lesioning it leaves the rate of dopamine neurons unchanged.",
+    "Theta-band activity of the LHb rises in depressed rodents; human habenular oscillations fall with severity.",
+    "In raw effort choice people with current depression are not below controls in the largest sample (.784 against "
+    ".769): a simulated drop there is a fault. The finding is the slope of the bias on anhedonia (-0.20 logit per s.d.).",
+    "With the rates of cloned receptors and constant activity, trapping cannot last a day: the open share must fall "
+    "13- to 250-fold after the dose, or a slow state is needed.",
+)
+
+
+class Row(NamedTuple):
+    """One published figure.
+
+    Attributes:
+        id: dotted name.
+        quantity: what was measured.
+        condition: in whom or what, and under which treatment.
+        species: of the subjects.
+        value: the figure, in `unit`; None where the source states only a bound or a direction.
+        low: least value that reproduces it; None where there is no lower bound.
+        high: greatest value that reproduces it; None where there is no upper bound.
+        unit: of the three numbers; `1` for shares, ratios and counts.
+        source: author and year.
+        doi: of the source, where known.
+        sure: a key of `SURE`.
+        role: `calibrate` or `check`.
+        interval: where `low` and `high` come from.
+    """
+
+    id: str
+    quantity: str
+    condition: str
+    species: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    source: str
+    doi: str
+    sure: str
+    role: str
+    interval: str
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """Every published figure, in the order of the file; read once.
+
+    Raises:
+        ValueError: a row is malformed; the message names the line.
+    """
+    with FILE.open(newline="") as file:
+        lines = csv.DictReader(file, strict=True)
+        if lines.fieldnames != list(Row._fields):
+            raise ValueError(f"{FILE.name} has columns {lines.fieldnames}, not {list(Row._fields)}.")
+        found: dict[str, Row] = {}
+        for cells in lines:
+            try:
+                row = _parse(cells)
+                if row.id in found:
+                    raise ValueError(f"{row.id} stands here for the second time")
+            except ValueError as error:
+                raise ValueError(f"{FILE.name}, line {lines.line_num}: {error}.") from error
+            found[row.id] = row
+    return tuple(found.values())
+
+
+def verdict(row: Row, simulated: float | None) -> Literal["inside", "outside", "not modelled"]:
+    """Whether a simulated figure, in the row's unit, lies within its interval, ends included.
+
+    >>> row = rows()[0]
+    >>> verdict(row, row.value), verdict(row, float("nan"))
+    ('inside', 'not modelled')
+    """
+    if simulated is None or math.isnan(simulated):
+        return "not modelled"
+    low = -math.inf if row.low is None else row.low
+    high = math.inf if row.high is None else row.high
+    return "inside" if low <= simulated <= high else "outside"
+
+
+def _parse(cells: dict[str, str]) -> Row:
+    numbers = {name: float(cells[name]) if cells[name] else None for name in ("value", "low", "high")}
+    row = Row(**(cells | numbers))
+    low = -math.inf if row.low is None else row.low
+    high = math.inf if row.high is None else row.high
+    if (low, high) == (-math.inf, math.inf) or not low <= (low if row.value is None else row.value) <= high:
+        raise ValueError(f"{row.id} has value {row.value} and interval {row.low} to {row.high}")
+    if row.sure not in SURE or row.role not in ROLES:
+        raise ValueError(f"{row.id} is sure {row.sure!r} and has role {row.role!r}")
+    if missing := [name for name in ("quantity", "species", "unit", "source", "interval") if not cells[name]]:
+        raise ValueError(f"{row.id} lacks {missing}")
+    return row
