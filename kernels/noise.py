@@ -1,0 +1,130 @@
+"""Standard normals as a pure function of integers: (seed, subject, step, channel).
+
+The generator is Philox2x32-10, a counter-based block cipher: no state is carried, so a path is the same in any batch, tile,
+device or resumed run. One call makes 64 bits, and 64 bits make two independent normals (Box-Muller), which serve the
+steps 2i and 2i + 1 of one channel of one subject:
+
+    (radius word, angle word) = philox(counter = (subject, i), key = hash(seed, channel))
+    z[2i] + 1j z[2i + 1] = sqrt(-2 log u) exp(2 pi 1j a)
+
+Reference: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3. SC'11, doi 10.1145/2063384.2063405.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Complex, DTypeLike, Float, Integer, UInt32
+
+_MULTIPLIER = np.uint32(0xD256D193)
+_WEYL = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits
+_ROUNDS = 10
+
+
+def _high_word(a: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """The upper 32 bits of the 64-bit product of `a` and the multiplier."""
+    if hasattr(lax, "mulhi"):  # one instruction, but only in newer JAX
+        return lax.mulhi(a, lax.full_like(a, _MULTIPLIER))
+    with jax.enable_x64(True):  # 64-bit *integers*, for these three operations only; half the cost of splitting into 16 bits
+        product = lax.convert_element_type(a, np.uint64) * np.uint64(_MULTIPLIER)
+        return lax.convert_element_type(product >> np.uint64(32), np.uint32)
+
+
+def philox2x32(
+    first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shape"], key: UInt32[Array, "*#shape"]
+) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
+    """The two words of Philox2x32-10 at counter `(first, second)` under `key`. Arguments broadcast."""
+    first, second, key = jnp.broadcast_arrays(first, second, key)
+    for _ in range(_ROUNDS):
+        first, second = _high_word(first) ^ key ^ second, first * _MULTIPLIER
+        key = key + _WEYL
+    return first, second
+
+
+def channel_keys(seed: ArrayLike, channels: int) -> UInt32[Array, " channels"]:
+    """The 32-bit key of each noise channel: a hash of (seed, channel), made once and outside every loop.
+
+    Args:
+        seed: a Python integer of up to 64 bits, or a uint32 array of one word or of two (low, high).
+        channels: how many independent noise sources every subject has.
+
+    Raises:
+        ValueError: a seed of more than 64 bits, or a negative number of channels.
+    """
+    if channels < 0:
+        raise ValueError(f"{channels=} must not be negative.")
+    if isinstance(seed, int):
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"{seed=} has more than 64 bits; fold it into 64, as with seed % 2**64.")
+        seed = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
+    words = jnp.atleast_1d(jnp.asarray(seed)).astype(jnp.uint32)
+    if words.shape not in ((1,), (2,)):
+        raise ValueError(f"A seed is one or two 32-bit words, not an array of shape {words.shape}.")
+    high = words[1] if words.size == 2 else jnp.uint32(0)
+    return philox2x32(words[0], jnp.arange(channels, dtype=jnp.uint32), high)[0]
+
+
+def normal_pairs(
+    keys: UInt32[Array, " channels"],
+    subjects: UInt32[Array, " lanes"],
+    pairs: Integer[Array, "*pairs"],
+    dtype: DTypeLike = jnp.float32,
+) -> Complex[Array, "*pairs channels lanes"]:
+    """Normals of the steps `2 * pairs` (real part) and `2 * pairs + 1` (imaginary part).
+
+    Complex numbers make the compiler compute both halves in one pass: two real outputs would run the cipher twice.
+
+    Args:
+        keys: from `channel_keys`.
+        subjects: the number that names each subject, wherever it is computed.
+        pairs: half the step, rounded down.
+        dtype: of the arithmetic. The bits are the same: float32 and float64 give the same path to rounding.
+    """
+    counter = jnp.asarray(pairs).astype(jnp.uint32)[..., None, None]
+    lane = subjects.reshape((1,) * counter.ndim + subjects.shape)[..., 0, :]
+    key = keys.reshape((1,) * (counter.ndim - 2) + keys.shape + (1,))
+    return _box_muller(*philox2x32(lane, counter, key), dtype)
+
+
+def normals(
+    keys: UInt32[Array, " channels"],
+    subjects: UInt32[Array, " lanes"],
+    step: Integer[ArrayLike, ""],
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "channels lanes"]:
+    """Standard normals of one step: a function of (seed, subject, step, channel) and of nothing else.
+
+    Equal, bit for bit, to the parts of `normal_pairs`, which makes them in blocks at half the cost.
+    """
+    step = jnp.asarray(step).astype(jnp.uint32)
+    pair = normal_pairs(keys, subjects, step >> 1, dtype)
+    return jnp.where(step & 1 == 1, pair.imag, pair.real)
+
+
+def _box_muller(radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"], dtype) -> Complex[Array, "*shape"]:
+    """Two independent standard normals from two words: sqrt(-2 log u) times a point of the unit circle.
+
+    All 32 bits of the radius word are used, so that |z| reaches sqrt(2 log 2^32) = 6.66. The angle word is read as two bits
+    of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short Taylor series are exact to rounding.
+    """
+    dtype = jnp.dtype(dtype)
+    unit = (radius | 1).astype(dtype) * dtype.type(2.0**-32)
+    length = jnp.sqrt(-2 * jnp.log(unit))
+    fraction = lax.bitcast_convert_type(angle << 2, jnp.int32).astype(dtype) * dtype.type(2.0**-32)
+    cosine, sine = _circle(fraction)
+    swap, flip = angle >> 31 == 1, angle >> 30 & 1 == 1
+    length = jnp.where(flip, -length, length)
+    return lax.complex(length * jnp.where(swap, sine, cosine), length * jnp.where(swap, cosine, sine))
+
+
+def _circle(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Cosine and sine of `fraction` quarter turns, |fraction| <= 1/2, by Taylor series in its square."""
+    terms = 5 if fraction.dtype == jnp.float32 else 9
+    square = fraction * fraction
+    cosine = sine = jnp.zeros_like(fraction)
+    for n in reversed(range(terms)):  # Horner's rule
+        cosine = cosine * square + (-1) ** n * (math.pi / 2) ** (2 * n) / math.factorial(2 * n)
+        sine = sine * square + (-1) ** n * (math.pi / 2) ** (2 * n + 1) / math.factorial(2 * n + 1)
+    return cosine, sine * fraction
