@@ -28,7 +28,7 @@ CONTRADICTIONS = (
     "Inactivating the RMTg raises dopamine acutely; lesioning it leaves the rate of dopamine neurons unchanged.",
     "Theta-band activity of the LHb rises in depressed rodents; human habenular oscillations fall with severity.",
     "In raw effort choice people with current depression are not below controls in the largest sample (.784 against "
-    ".769): a simulated drop there is a fault. The finding is the slope of the bias on anhedonia (-0.20 logit per s.d.).",
+    ".769): a simulated drop there is a fault. The finding is the slope of the bias on anhedonia (-0.20 logit/s.d.).",
     "With the rates of cloned receptors and constant activity, trapping cannot last a day: the open share must fall "
     "13- to 250-fold after the dose, or a slow state is needed.",
 )
@@ -100,20 +100,26 @@ def verdict(row: Row, simulated: float | None) -> Literal["inside", "outside", "
     """
     if simulated is None or math.isnan(simulated):
         return "not modelled"
-    low = -math.inf if row.low is None else row.low
-    high = math.inf if row.high is None else row.high
+    low, high = _interval(row)
     return "inside" if low <= simulated <= high else "outside"
 
 
 def _parse(cells: dict[str, str]) -> Row:
-    numbers = {name: float(cells[name]) if cells[name] else None for name in ("value", "low", "high")}
-    row = Row(**(cells | numbers))
-    low = -math.inf if row.low is None else row.low
-    high = math.inf if row.high is None else row.high
+    texts = {name: text for name, text in cells.items() if name not in ("value", "low", "high")}
+    row = Row(value=_number(cells["value"]), low=_number(cells["low"]), high=_number(cells["high"]), **texts)
+    low, high = _interval(row)
     if (low, high) == (-math.inf, math.inf) or not low <= (low if row.value is None else row.value) <= high:
         raise ValueError(f"{row.id} has value {row.value} and interval {row.low} to {row.high}")
     if row.sure not in SURE or row.role not in ROLES:
         raise ValueError(f"{row.id} is sure {row.sure!r} and has role {row.role!r}")
-    if missing := [name for name in ("quantity", "species", "unit", "source", "interval") if not cells[name]]:
+    if missing := [name for name in ("quantity", "species", "unit", "source", "interval") if not texts[name]]:
         raise ValueError(f"{row.id} lacks {missing}")
     return row
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    return -math.inf if row.low is None else row.low, math.inf if row.high is None else row.high
