@@ -1,2 +1,22 @@
+"""Numerics of many independent stochastic systems: noise, schemes, statistics and the time loop. Knows nothing of the brain."""
+
 if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")
+
+from .integrate import Integration as Integration
+from .integrate import integrate as integrate
+from .noise import channel_keys as channel_keys
+from .noise import normal_pairs as normal_pairs
+from .noise import normals as normals
+from .noise import philox2x32 as philox2x32
+from .schemes import euler_maruyama as euler_maruyama
+from .schemes import exponential_step as exponential_step
+from .schemes import heun as heun
+from .schemes import ornstein_uhlenbeck as ornstein_uhlenbeck
+from .statistics import Histogram as Histogram
+from .statistics import Maximum as Maximum
+from .statistics import Mean as Mean
+from .statistics import Statistic as Statistic
+from .statistics import Variance as Variance
+from .tiles import Plan as Plan
+from .tiles import hoist_taken as hoist_taken

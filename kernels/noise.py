@@ -24,10 +24,12 @@ _ROUNDS = 10
 
 
 def _high_word(a: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """The upper 32 bits of the 64-bit product of `a` and the multiplier."""
-    if hasattr(lax, "mulhi"):  # one instruction, but only in newer JAX
-        return lax.mulhi(a, lax.full_like(a, _MULTIPLIER))
-    with jax.enable_x64(True):  # 64-bit *integers*, for these three operations only; half the cost of splitting into 16 bits
+    """The upper 32 bits of the 64-bit product of `a` and the multiplier.
+
+    64-bit integers, for these operations only, cost half of a product split into 16 bits. `lax.mulhi` would cost half again, but
+    older JAX lacks it and newer JAX cannot divide it over devices.
+    """
+    with jax.enable_x64(True):
         product = lax.convert_element_type(a, np.uint64) * np.uint64(_MULTIPLIER)
         return lax.convert_element_type(product >> np.uint64(32), np.uint32)
 

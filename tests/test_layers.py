@@ -11,9 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.noise  kernels.schemes  kernels.reduce
-kernels.loop
-kernels.fused
+kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative
+kernels.loop  kernels.tiles
 kernels.integrate
 kernels
 

@@ -1,0 +1,86 @@
+"""Derivatives for functions that are not executed where they are written: in one compiled call, or tile by tile.
+
+JAX would differentiate *through* such an execution, and lose it: the compiled call falls apart and every intermediate value is
+stored. Here the derivative of an executed function is the execution of its derivative.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.custom_derivatives import SymbolicZero, linear_call
+from jaxtyping import PyTree
+
+Function = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Execution = Callable[[Function], Function]
+
+
+def differentiable(function: Callable[[PyTree, PyTree], PyTree], execute: Execution) -> Callable[[PyTree, PyTree], PyTree]:
+    """`function(shared, laned)`, carried out by `execute`, with forward and reverse derivatives carried out by it too.
+
+        tangents   = execute(jvp of function)
+        cotangents = execute(vjp of function)
+
+    The second is the transpose of the first, which is a linear map; so `jax.jvp`, `jax.linearize`, `jax.vjp` and `jax.grad` work, in
+    the floating leaves. Batching a derivative (`jax.vmap`) does not.
+
+    Args:
+        function: pure. Its second argument and its result are trees whose leaves have lanes last.
+        execute: takes a function `(shared, laned) -> (laned, total)` and returns one that computes the same, `total` being summed over
+            lanes, however they are divided.
+    """
+
+    @jax.custom_jvp
+    def executed(shared: PyTree, laned: PyTree) -> PyTree:
+        return execute(lambda shared, laned: (function(shared, laned), ()))(shared, laned)[0]
+
+    def rule(primals, tangents):
+        moves = jax.tree.map(_moves, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+        moving, still = eqx.partition(primals, moves)
+        out = executed(*primals)
+        smooth = _pushed_and_pulled(function, execute, moving, still, eqx.filter(tangents, moves))
+        steady = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), eqx.filter(out, eqx.is_inexact_array, inverse=True))
+        return out, eqx.combine(smooth, steady)
+
+    executed.defjvp(rule, symbolic_zeros=True)
+    return executed
+
+
+def _moves(tangent) -> bool:
+    """Whether an argument is being differentiated at all: constants and integers are not."""
+    return not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
+
+
+def _pushed_and_pulled(function, execute: Execution, moving, still, tangents) -> PyTree:
+    """The tangents of the floating results, as a linear map that knows its own transpose.
+
+    Each of `moving`, `still` and `tangents` is a pair (shared, laned).
+    """
+
+    def smooth(still_shared, still_laned):
+        def of(moving_shared, moving_laned):
+            out = function(eqx.combine(moving_shared, still_shared), eqx.combine(moving_laned, still_laned))
+            return eqx.filter(out, eqx.is_inexact_array)
+
+        return of
+
+    def push(shared, laned):
+        of = smooth(shared[1], laned[1])
+        return jax.jvp(of, (shared[0], laned[0]), (shared[2], laned[2]))[1], ()
+
+    def pull(shared, laned):
+        _, back = jax.vjp(smooth(shared[1], laned[1]), shared[0], laned[0])
+        total, own = back(laned[2])
+        return own, total
+
+    def forwards(residuals, tangents):
+        shared, laned = zip(*residuals, tangents, strict=True)
+        return execute(push)(shared, laned)[0]
+
+    def backwards(residuals, cotangent):
+        shared, laned = zip(*residuals, strict=True)
+        own, total = execute(pull)(shared, (*laned, cotangent))
+        return total, own
+
+    return linear_call(forwards, backwards, (moving, still), tangents)

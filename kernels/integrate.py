@@ -1,0 +1,150 @@
+"""The door to the time loop: checks what is asked, chooses how to run it, and knows its derivative."""
+
+from collections.abc import Callable
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
+
+from .derivative import differentiable
+from .loop import Loop, Noise, largest_divisor, run
+from .noise import channel_keys
+from .statistics import Measured
+from .tiles import Plan, hoisted, over_tiles, pad, padded
+
+_PLAN = Plan()
+
+
+class Integration(eqx.Module):
+    """What a run returns. Every leaf has lanes last.
+
+    Attributes:
+        state: after the last step.
+        samples: what `sample` recorded, with a first axis of saves; None if nothing was asked.
+        statistics: results by name.
+        bad: -1, or the step after which a lane was first found non-finite, looked at once a block.
+    """
+
+    state: PyTree
+    samples: PyTree
+    statistics: dict[str, Array]
+    bad: Int[Array, " lanes"]
+
+
+def integrate(
+    step: Callable,
+    state: PyTree,
+    *,
+    steps: int,
+    subjects: Integer[Array, " lanes"],
+    shared: PyTree = None,
+    own: PyTree = None,
+    prepare: Callable | None = None,
+    seed: ArrayLike = 0,
+    channels: int = 0,
+    start: Integer[ArrayLike, ""] = 0,
+    save_every: int | None = None,
+    sample: Callable | None = None,
+    statistics: dict[str, Measured] | None = None,
+    plan: Plan = _PLAN,
+    progress: Callable[[int, int], None] | None = None,
+) -> Integration:
+    """Advance many independent lanes by many steps of one pure function.
+
+        state, output = step(state, shared, own, inputs, z, j)
+
+    Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must be pure and
+    must not hold values that are differentiated: hand those in as `shared` or `own`.
+
+    Args:
+        step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the (channels, lanes) standard
+            normals or None without channels, `j` the int32 number of the step.
+        state: where each lane begins. Every leaf has lanes last.
+        steps: how many steps to make.
+        subjects: the number of each lane's subject, which names its noise path.
+        shared: what all lanes have in common. No lane axis.
+        own: what each lane has for itself. Every leaf has lanes last.
+        prepare: `(shared, own) -> inputs`, leaves with a first axis of `steps`, for what is better computed for all steps at once. It runs
+            tile by tile and again in the reverse pass, so that memory never holds all steps of all lanes.
+        seed: names the noise of the whole run; see `channel_keys`.
+        channels: normals per lane and step.
+        start: number of the first step. Two halves of a run, the second started there, are equal to the whole.
+        save_every: steps between two records; `steps` if not given.
+        sample: `(state, output) -> tree` with lanes last, recorded after the last of every `save_every` steps.
+        statistics: by name, a statistic and what it measures at every step, `(state, output) -> array` with lanes last.
+        plan: how to use the hardware.
+        progress: called as `progress(tiles done, tiles in all)` while a forward run is under way.
+
+    Raises:
+        ValueError: lengths that do not divide, leaves without lanes, a step that changes the shape of the state, devices that do not exist.
+    """
+    save_every = steps if save_every is None else save_every
+    if steps < 1 or save_every < 1 or steps % save_every:
+        raise ValueError(f"{steps=} must be a positive multiple of {save_every=}; the nearest is {_nearest(steps, save_every)}.")
+    plan = plan.resolve()
+    state, shared, own = jax.tree.map(jnp.asarray, (state, shared, own))
+    lanes = subjects.shape[-1]
+    _check_lanes(lanes, state=state, own=own)
+
+    block = _block(save_every, plan.block)
+    loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block)
+    tile, whole = padded(lanes, plan)
+    common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
+    laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
+    out = _executed(loop, prepare, plan, tile, progress)(common, laned)
+    return Integration(*jax.tree.map(lambda x: x[..., :lanes], out))
+
+
+def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progress: Callable | None) -> Callable:
+    """The run as a function of (what is common, what has lanes), carried out as planned."""
+
+    def compute(common, laned):
+        (shared, keys, start), ((state, own, subjects), inputs) = common, laned
+        return run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
+
+    inner = differentiable(compute, hoisted) if plan.backend == "tiled" else compute
+
+    def whole(common, laned):
+        inputs = None if prepare is None else prepare(common[0], laned[1])
+        _check_inputs(loop.steps, inputs)
+        return inner(common, (laned, inputs))
+
+    execute = partial(over_tiles, plan, tile)
+    if plan.backend == "tiled":
+        return differentiable(whole, execute(progress))
+    return lambda common, laned: execute(progress)(lambda *args: (whole(*args), ()))(common, laned)[0]
+
+
+def _block(save_every: int, most: int) -> int:
+    """The largest even divisor of `save_every` up to `most`, else the largest: pairs of normals are then used up within a block."""
+    if save_every % 2 == 0 and most >= 2:
+        return 2 * largest_divisor(save_every // 2, most // 2)
+    return largest_divisor(save_every, most)
+
+
+def _noise_dtype(state: PyTree):
+    """Double precision where the state has it."""
+    return jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(state)) else jnp.float32
+
+
+def _nearest(steps: int, save_every: int) -> int:
+    """The multiple of `save_every` nearest to `steps`, at least one."""
+    unit = max(save_every, 1)
+    return max(round(steps / unit), 1) * unit
+
+
+def _check_lanes(lanes: int, **trees: PyTree) -> None:
+    for name, tree in trees.items():
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            if leaf.ndim == 0 or leaf.shape[-1] != lanes:
+                raise ValueError(
+                    f"{name}{jax.tree_util.keystr(path)} has shape {leaf.shape}, but its last axis must be the {lanes} lanes of `subjects`."
+                )
+
+
+def _check_inputs(steps: int, inputs: PyTree) -> None:
+    for path, leaf in jax.tree.leaves_with_path(inputs):
+        if leaf.ndim == 0 or leaf.shape[0] != steps:
+            raise ValueError(f"inputs{jax.tree_util.keystr(path)} has shape {leaf.shape}, but its first axis must be {steps=}.")

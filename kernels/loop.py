@@ -1,0 +1,175 @@
+"""The time loop: many steps of one pure function on arrays whose last axis is lanes, one lane per subject.
+
+    saves x (blocks x (steps)): normals are made, statistics merged and the reverse pass checkpointed once a block.
+
+This file is the only loop there is. `integrate` runs it whole, or tile by tile inside one compiled function, forwards or
+differentiated; each of them computes the same numbers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
+
+from .noise import normal_pairs
+from .statistics import Measured
+
+_FLAT = 32  # scans of up to this length keep all their carries for the reverse pass; longer ones are split in two levels
+
+
+class Loop(NamedTuple):
+    """What one run does, apart from its numbers. See `integrate` for the functions.
+
+    Attributes:
+        step: advances all lanes by one step.
+        sample: what to record at each save; None records nothing.
+        statistics: what to accumulate at every step, by name.
+        saves: how many times `sample` is recorded.
+        blocks: blocks between two saves.
+        block: steps of one block.
+    """
+
+    step: Callable
+    sample: Callable | None
+    statistics: dict[str, Measured]
+    saves: int
+    blocks: int
+    block: int
+
+    @property
+    def steps(self) -> int:
+        """The length of the run."""
+        return self.saves * self.blocks * self.block
+
+
+class Carry(NamedTuple):
+    """What passes from one block to the next.
+
+    Attributes:
+        state: where the lanes are now.
+        output: what the last step put out.
+        totals: accumulators of the statistics, by name.
+        bad: -1, or the number of steps done at the end of the first block that left a lane non-finite.
+    """
+
+    state: PyTree
+    output: PyTree
+    totals: dict[str, Any]
+    bad: Int[Array, " lanes"]
+
+
+class Noise(NamedTuple):
+    """What the normals of a run are a function of, beside the step: channels' keys, subjects' numbers and the dtype."""
+
+    keys: UInt32[Array, " channels"]
+    subjects: UInt32[Array, " lanes"]
+    dtype: Any
+
+
+def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]):
+    """Advance `state` by `loop.steps` steps from step `start`.
+
+    Returns:
+        state, samples (leaves with a first axis `saves`), statistics by name, bad.
+    """
+    step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
+    now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
+    output = jax.tree.map(_zeros, _check(step, state, now, noise, start))
+    carry = Carry(state, output, _no_steps(loop, state, output), jnp.full(noise.subjects.shape, -1, jnp.int32))
+
+    def save(carry: Carry, now):
+        begins, inputs = now
+        body = jax.checkpoint(lambda carry, now: (_block(loop, step, noise, carry, *now), None), prevent_cse=False)
+        carry, _ = scan(body, carry, (begins, inputs))
+        return carry, None if loop.sample is None else loop.sample(carry.state, carry.output)
+
+    shape = (loop.saves, loop.blocks)
+    begins = start + loop.block * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs = jax.tree.map(lambda x: x.reshape(*shape, loop.block, *x.shape[1:]), inputs)
+    carry, samples = scan(save, carry, (begins, inputs))
+    results = {name: statistic.result(carry.totals[name]) for name, (statistic, _) in loop.statistics.items()}
+    return carry.state, samples, results, carry.bad
+
+
+def _block(loop: Loop, step: Callable, noise: Noise, carry: Carry, begin: Int[Array, ""], inputs: PyTree) -> Carry:
+    """Advance by one block of steps from step `begin`, with the normals of the whole block made at once."""
+    first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
+    pairs = normal_pairs(noise.keys, noise.subjects, first + jnp.arange(loop.block // 2 + 1), noise.dtype)
+
+    def normals(j):
+        pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False)
+        return jnp.where(j & 1 == 1, pair.imag, pair.real)
+
+    def advance(carry, now):
+        state, _, sums = carry
+        j, inputs = now
+        state, output = step(state, inputs, normals(j) if noise.keys.size else None, j)
+        sums = {
+            name: statistic.update(sums[name], measure(state, output))
+            for name, (statistic, measure) in loop.statistics.items()
+        }
+        return (state, output, sums), None
+
+    fresh = (carry.state, jax.tree.map(jnp.zeros_like, carry.output), _no_steps(loop, carry.state, carry.output))
+    steps = begin + jnp.arange(loop.block, dtype=jnp.int32)
+    (state, output, sums), _ = lax.scan(advance, fresh, (steps, inputs))
+    totals = {name: statistic.merge(carry.totals[name], sums[name]) for name, (statistic, _) in loop.statistics.items()}
+    bad = jnp.where((carry.bad < 0) & ~finite(state), begin + loop.block, carry.bad)
+    return Carry(state, output, totals, bad)
+
+
+def scan(body: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+    """`lax.scan`, whose reverse pass keeps about the square root of all carries when there are many.
+
+    The length is split into two factors and the inner scan checkpointed. A prime length is not split.
+    """
+    length = jax.tree.leaves(xs)[0].shape[0]
+    inner = largest_divisor(length, math.isqrt(length))
+    if length <= _FLAT or inner == 1:
+        return lax.scan(body, carry, xs)
+    group = jax.checkpoint(lambda carry, xs: lax.scan(body, carry, xs), prevent_cse=False)
+    carry, ys = lax.scan(group, carry, jax.tree.map(lambda x: x.reshape(-1, inner, *x.shape[1:]), xs))
+    return carry, jax.tree.map(lambda y: y.reshape(length, *y.shape[2:]), ys)
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is at most `most`, or 1."""
+    return max((i for i in range(1, most + 1) if number % i == 0), default=1)
+
+
+def finite(state: PyTree) -> Bool[Array, " lanes"]:
+    """Whether every floating leaf is finite, lane by lane."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    lanes = [jnp.isfinite(leaf).all(axis=tuple(range(leaf.ndim - 1))) for leaf in leaves]
+    return jnp.stack(lanes).all(axis=0)
+
+
+def _no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
+    """Fresh accumulators, by name."""
+    return {
+        name: statistic.init(jax.eval_shape(measure, state, output))
+        for name, (statistic, measure) in loop.statistics.items()
+    }
+
+
+def _check(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]) -> PyTree:
+    """The shapes of what one step puts out, after checking that it hands back a state like the one it got."""
+    channels, lanes = noise.keys.size, noise.subjects.size
+    z = jax.ShapeDtypeStruct((channels, lanes), noise.dtype) if channels else None
+    after, output = jax.eval_shape(step, state, inputs, z, start)
+    before = jax.eval_shape(lambda: state)
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise ValueError(f"A step got a state {jax.tree.structure(before)} but returned {jax.tree.structure(after)}.")
+    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            name = jax.tree_util.keystr(path) or "state"
+            raise ValueError(f"A step got {name} as {old.dtype}{old.shape} but returned {new.dtype}{new.shape}.")
+    return output
+
+
+def _zeros(like: jax.ShapeDtypeStruct) -> Array:
+    return jnp.zeros(like.shape, like.dtype)
