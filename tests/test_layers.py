@@ -18,6 +18,7 @@ kernels
 
 circuit.anatomy  circuit.defaults
 circuit.evidence
+circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine
 circuit.parameters
 circuit.constraints
