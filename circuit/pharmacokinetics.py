@@ -82,7 +82,7 @@ def exponents(body: Disposition, clearance_factor: Lanes = 1.0):
 def two_compartments(t, dt, start, duration, body: Disposition, clearance_factor):
     """Concentration (per L/kg) in the central compartment for a unit amount, mean over a step."""
     alpha, beta, share = exponents(body, clearance_factor)
-    fast, slow = (infusion(t, dt, start, duration, rate) for rate in (alpha, beta))
+    fast, slow = jax.vmap(lambda rate: infusion(t, dt, start, duration, rate))(jnp.stack([alpha, beta]))
     return (share * fast + (1.0 - share) * slow) / body.central_volume
 
 

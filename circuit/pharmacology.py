@@ -44,12 +44,14 @@ class ChannelBlock(eqx.Module):
         half_concentration: uM. Concentration that blocks half of the open channels (IC50).
         hill: Hill coefficient.
         trapping: share of blocked channels that close around the drug and hold it until they open again, 0 to 1.
+        turnover: 1/h. Replacement of blocked receptors by new ones, which bounds how long a drug can stay trapped.
     """
 
     off_rate: Float[Array, "..."]
     half_concentration: Float[Array, "..."]
     hill: Float[Array, "..."]
     trapping: Float[Array, "..."]
+    turnover: Float[Array, "..."]
 
 
 class Occupancy(eqx.Module):
@@ -180,19 +182,17 @@ def tablet_concentration(
         clearance_factor: clearance of the subject over that of the typical one.
     """
 
-    def one(t, start):
-        rates = drug.absorption_rate, drug.elimination_rate
-        return tablet(t, dt, start, drug.release, *rates, clearance_factor)
-
     def concentration(t, dose, hour, start, stop):
         first = start + hour
         today = jax.lax.stop_gradient(jnp.floor((t + dt - first) / DAY))  # the latest tablet that can be felt
-        level = jnp.zeros_like(today)
-        for back in range(TABLETS_FELT):
+
+        def felt(back):
             day = today - back
             taken = jnp.where(day >= 0, jnp.clip((stop - start) / DAY - day, 0.0, 1.0), 0.0)
-            level = level + taken * one(t, start=first + DAY * day)
-        return dose * level
+            rates = drug.absorption_rate, drug.elimination_rate
+            return taken * tablet(t, dt, first + DAY * day, drug.release, *rates, clearance_factor)
+
+        return dose * jnp.sum(jax.vmap(felt)(jnp.arange(TABLETS_FELT, dtype=today.dtype)), axis=0)
 
     return sum_over_doses(concentration, times, doses, clock, starts, stops)
 
@@ -232,7 +232,7 @@ def block_rates(
 ) -> tuple[Float[Array, "*#lane"], Float[Array, "*#lane"]]:
     """Steady share b of blocked channels and the rate (1/h) at which it is approached, for an exact exponential step.
 
-        db/dt = f kon (1 - b) - (trapping f + 1 - trapping) koff b,   kon = koff (C/IC50)^hill
+        db/dt = f kon (1 - b) - ((trapping f + 1 - trapping) koff + turnover) b,   kon = koff (C/IC50)^hill
 
     The drug enters open channels only. A trapped drug leaves through an open channel only, so at trapping 1 the steady
     block does not depend on the open share f, and falling activity stretches the block (Gilling 2009: ketamine is fully
@@ -268,7 +268,7 @@ def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
 
 
 def _leaving(open_share, block: ChannelBlock):
-    return block.off_rate * (block.trapping * open_share + 1.0 - block.trapping)
+    return block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover
 
 
 def _power(x, exponent):

@@ -3,6 +3,7 @@
 if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")
 
+from .compile import entry_point as entry_point
 from .integrate import Integration as Integration
 from .integrate import integrate as integrate
 from .noise import channel_keys as channel_keys

@@ -1,0 +1,98 @@
+"""Conditions: what a cohort has lived through before its course begins.
+
+A condition is healthy constants, a shift of traits, and a history. `depressed()` is made by stress, never set by hand: more
+susceptible people, four weeks of chronic stress, two weeks after it.
+"""
+
+import dataclasses
+import functools
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..kernels import Plan
+from .cohort import Cohort, with_traits
+from .interventions import Arm, Stress
+from .parameters import Parameters, typical
+from .simulate import course
+from .slow_clock import healthy_state
+
+HISTORY = 0x68697374  # tells the noise of the history from that of the course
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """How a cohort comes to be.
+
+    Attributes:
+        name: for tables.
+        shifts: by trait (see `cohort.TRAITS`), how many spreads the mean lies above the typical subject; pairs.
+        history: interventions lived through.
+        days: length of the history.
+    """
+
+    name: str
+    shifts: tuple[tuple[str, float], ...] = ()
+    history: Arm = ()
+    days: int = 28
+
+
+def healthy() -> Condition:
+    """Typical people after four quiet weeks."""
+    return Condition("healthy")
+
+
+def depressed(stress_days: float = 28.0, after: float = 14.0, susceptibility: float = 1.5) -> Condition:
+    """Susceptible people (in spreads above the typical), after chronic stress, `after` days past its end."""
+    shifts = (("plasticity.susceptibility", susceptibility),)
+    return Condition("depressed", shifts, (Stress(days=stress_days),), round(stress_days + after))
+
+
+def resilient(stress_days: float = 28.0, after: float = 14.0) -> Condition:
+    """People as much less susceptible, after the same stress: other parameters, the same rules."""
+    return dataclasses.replace(depressed(stress_days, after, susceptibility=-1.5), name="resilient")
+
+
+def draw(
+    condition: Condition,
+    subjects: int = 1024,
+    seed: int = 0,
+    *,
+    first: int = 0,
+    typical: Parameters | None = None,
+    plan: Plan = Plan(),
+) -> Cohort:
+    """`subjects` of a condition, each with correlated traits, at the end of its history.
+
+    A subject is a function of (`seed`, its number, the condition) alone: the same in any cohort that holds it.
+
+    Args:
+        condition: `healthy()`, `depressed()`, `resilient()` or your own.
+        subjects: how many.
+        seed: names traits and noise.
+        first: number of the first subject.
+        typical: the subject around whom the others are drawn; the package's by default.
+        plan: how to use the hardware.
+
+    Raises:
+        ValueError: fewer than one subject; a shift of an unknown trait.
+    """
+    if subjects < 1:
+        raise ValueError(f"{subjects=} must be at least 1.")
+    centre = _typical() if typical is None else typical
+    number = jnp.arange(first, first + subjects, dtype=jnp.uint32)
+    seed = jnp.asarray(seed, jnp.uint32)
+    p = with_traits(centre, number, seed, dict(condition.shifts))
+    begin = Cohort(number, p, healthy_state(subjects, p), seed ^ jnp.uint32(HISTORY))
+    lived = course(begin, condition.history, condition.days, save_every=24, record=(), plan=plan)
+    return eqx.tree_at(lambda c: c.seed, lived.cohort, seed)
+
+
+@functools.cache
+def _typical() -> Parameters:
+    return typical()
+
+
+def healthy_output(p: Parameters | None = None) -> float:
+    """VTA output (Hz) of the typical healthy subject: the reference that is 1 in every relative figure."""
+    return float((_typical() if p is None else p).motivation.reference_output)

@@ -1,0 +1,200 @@
+"""The slow clock: one subject-hour at a time, from synapses to mood.
+
+`activity` reads the circuit in the order of the signal: synapses, habenula, RMTg, dopamine neurons, accumbens. `relax` says
+where every slow state tends and how fast; `step` goes there for an hour.
+
+Units: hours, Hz, uM, mV. Lanes (subjects) are the last axis.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..kernels import exponential_step, ornstein_uhlenbeck
+from . import dopamine as da
+from . import lateral_habenula as lhb
+from . import motivation, pharmacology, plasticity
+from .parameters import Parameters
+from .plasticity import Relaxation
+from .transfer import Transfer, respond
+
+Lane = Float[Array, " subject"]
+Input = Float[Array, "*subject"]
+
+HOUR = 1.0  # h, the slow clock's step
+
+
+class SlowState(eqx.Module):
+    """Where a subject is now, on the scale of hours to months.
+
+    Attributes:
+        release: presynaptic excitatory release, 1 in health.
+        gain: postsynaptic excitatory gain, 1 in health.
+        inhibition: inhibitory strength, 1 in health.
+        kir_shift: mV. Hyperpolarisation of LHb neurons by Kir4.1, 0 in health.
+        control: prefrontal control, 0 to 1.
+        aversion: fluctuation of everyday aversive input around its mean.
+        block: share of NMDA channels that hold ketamine.
+        adaptation: desensitisation of serotonin autoreceptors, 0 to 1.
+        mood: 1 in health.
+    """
+
+    release: Lane
+    gain: Lane
+    inhibition: Lane
+    kir_shift: Lane
+    control: Lane
+    aversion: Lane
+    block: Lane
+    adaptation: Lane
+    mood: Lane
+
+
+class Inputs(eqx.Module):
+    """What happens to a subject in an hour; None where an arm never does it.
+
+    Attributes:
+        stress: severity, 1 the full chronic-stress protocol.
+        expectation: what a placebo promises, in units of mood.
+        ketamine: uM. Plasma concentration.
+        dat: occupancy of dopamine transporters.
+        sert: occupancy of serotonin transporters.
+        session: share of the hour spent in a recalibration session.
+        intensity: intensity of the session times that share.
+        challenge: afferent drive that the session adds to the habenula, 0 at rest.
+    """
+
+    stress: Input | None = None
+    expectation: Input | None = None
+    ketamine: Input | None = None
+    dat: Input | None = None
+    sert: Input | None = None
+    session: Input | None = None
+    intensity: Input | None = None
+    challenge: Input | None = None
+
+
+class Activity(eqx.Module):
+    """The circuit's activity over an hour.
+
+    Attributes:
+        excitation: synaptic strength times afferent drive.
+        habenula: Hz. LHb output S.
+        bursting: share of LHb neurons that burst.
+        open_share: share of the time that an NMDA channel is open.
+        number: share of dopamine neurons that are active.
+        rate: Hz. Firing rate of the active ones.
+        output: Hz. VTA output, number times rate.
+        dopamine: uM. Accumbens dopamine.
+    """
+
+    excitation: Lane
+    habenula: Lane
+    bursting: Lane
+    open_share: Lane
+    number: Lane
+    rate: Lane
+    output: Lane
+    dopamine: Lane
+
+
+def healthy_state(subjects: int, p: Parameters) -> SlowState:
+    """The state before any stress: synapses at 1, nothing blocked. `settle` by a few quiet weeks for the exact rest."""
+    one, zero = jnp.ones(subjects), jnp.zeros(subjects)
+    tone = p.motivation.reference_dopamine / (p.motivation.reference_dopamine + p.plasticity.control_dopamine)
+    return SlowState(one, one, one, zero, tone * one, zero, zero, zero, one)
+
+
+def given(state: SlowState, excitation: Lane, p: Parameters) -> lhb.Conditions:
+    """The conditions that the slow state sets for the habenula's neurons."""
+    return lhb.Conditions(
+        excitation=excitation,
+        nmda=1 - state.block,
+        t_channel=jnp.ones_like(excitation),
+        kir_shift=state.kir_shift,
+        current=jnp.zeros_like(excitation),
+        inhibition=p.synapses.inhibition * state.inhibition,
+    )
+
+
+def activity(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters, transfer: Transfer) -> Activity:
+    """The circuit from synapses to accumbens, with an extra afferent drive `challenge`."""
+    aversive = p.synapses.everyday + state.aversion + _or_zero(inputs.stress)
+    afferents = plasticity.drive(aversive, state.control, p.synapses) + challenge
+    excitation = p.synapses.strength * state.release * state.gain * afferents
+    found = respond(transfer, given(state, excitation, p))
+    rmtg = da.rmtg_rate(found.output, jnp.zeros_like(found.output), p.dopamine)
+    number = da.number_active(rmtg, p.dopamine)
+    concentration, rate = da.steady(number, _or_zero(inputs.dat), p.dopamine)
+    return Activity(
+        excitation=excitation,
+        habenula=found.output,
+        bursting=found.bursting,
+        open_share=plasticity.open_share(found.output, found.coincidence, p.synapses),
+        number=number,
+        rate=rate,
+        output=number * rate,
+        dopamine=concentration,
+    )
+
+
+def relax(
+    state: SlowState, inputs: Inputs, seen: Activity, challenged: Activity, p: Parameters
+) -> dict[str, Relaxation]:
+    """Where each slow state but aversion and block tends, by name, given the hour's activity."""
+    stress, output = _or_zero(inputs.stress), seen.output / p.motivation.reference_output
+    intensity = _or_zero(inputs.intensity)
+    potentiation = plasticity.potentiation(output, stress, p.plasticity)
+    depression = plasticity.depression(challenged.habenula, intensity, stress, p.plasticity)
+    occupied = _or_zero(inputs.sert)
+    serotonin = motivation.serotonin(occupied, state.adaptation)
+    mood = motivation.mood_target(output, serotonin, stress, _or_zero(inputs.expectation), p.motivation)
+    return {
+        "release": plasticity.release(stress, p.plasticity),
+        "gain": plasticity.gain(potentiation, depression, p.plasticity),
+        "inhibition": plasticity.inhibition(stress, intensity, serotonin, p.plasticity),
+        "kir_shift": plasticity.kir_shift(potentiation, p.plasticity),
+        "control": plasticity.control(seen.dopamine, stress, p.plasticity),
+        "adaptation": Relaxation(occupied, 1 / p.motivation.adaptation_time),
+        "mood": Relaxation(mood, motivation.mood_rate(p.motivation)),
+    }
+
+
+def step(
+    state: SlowState, inputs: Inputs, z: Lane, p: Parameters, transfer: Transfer, dt: float = HOUR
+) -> tuple[SlowState, Activity]:
+    """Advance by `dt` (h) under the hour's mean inputs, with a standard normal `z` for everyday life."""
+    rest = activity(state, inputs, 0.0, p, transfer)
+    challenged, seen = rest, rest
+    if inputs.session is not None:
+        challenged = activity(state, inputs, inputs.challenge, p, transfer)
+        seen = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
+    after = {
+        name: exponential_step(getattr(state, name), tendency.steady, tendency.rate, dt)
+        for name, tendency in relax(state, inputs, seen, challenged, p).items()
+    }
+    everyday = p.synapses
+    after["aversion"] = ornstein_uhlenbeck(state.aversion, z, everyday.everyday_time, everyday.everyday_spread, dt)
+    after["block"] = _block(state, inputs, seen, p, transfer, dt)
+    return SlowState(**after), seen
+
+
+def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, transfer: Transfer, dt: float) -> Lane:
+    """Trapped ketamine after the step.
+
+    Channels shut as the block grows, within the hour of an infusion; so the open share is the mean of those before and
+    after a first guess of the step (Heun's corrector on an exponential step).
+    """
+    if inputs.ketamine is None:
+        return exponential_step(state.block, *pharmacology.block_rates(0.0, seen.open_share, p.block), dt)
+    bind = lambda share: exponential_step(
+        state.block, *pharmacology.block_rates(inputs.ketamine, share, p.block), dt
+    )
+    guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
+    shut = activity(guess, inputs, 0.0, p, transfer).open_share
+    return bind((seen.open_share + shut) / 2)
+
+
+def _or_zero(value: Input | None) -> Input:
+    return jnp.asarray(0.0) if value is None else value

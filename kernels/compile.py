@@ -1,0 +1,26 @@
+"""Compilation at the entry points: wide vectors where the caller is plain Python, a plain nested call where it is a trace."""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+
+# Lets XLA use 512-bit vectors where the processor has them; harmless elsewhere. Only an outermost jit may carry it.
+WIDE = {"xla_cpu_prefer_vector_width": 512}
+
+
+def entry_point(function: Callable) -> Callable:
+    """Compile `function` once per shape and static argument, with the options that only an outermost `jit` may set.
+
+    Called under another transformation (`jit`, `grad`, `vmap`), it is an ordinary nested `jit`. Arrays are traced, everything
+    else is static, as in `equinox.filter_jit`.
+    """
+    outermost, nested = eqx.filter_jit(function, compiler_options=WIDE), eqx.filter_jit(function)
+
+    @functools.wraps(function)
+    def call(*args, **keywords):
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, keywords)))
+        return (nested if traced else outermost)(*args, **keywords)
+
+    return call
