@@ -4,12 +4,14 @@ if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")
 
 from .compile import entry_point as entry_point
+from .hoist import hoist_taken as hoist_taken
 from .integrate import Integration as Integration
 from .integrate import integrate as integrate
 from .noise import channel_keys as channel_keys
 from .noise import normal_pairs as normal_pairs
 from .noise import normals as normals
 from .noise import philox2x32 as philox2x32
+from .plan import Plan as Plan
 from .schemes import euler_maruyama as euler_maruyama
 from .schemes import exponential_step as exponential_step
 from .schemes import heun as heun
@@ -19,5 +21,3 @@ from .statistics import Maximum as Maximum
 from .statistics import Mean as Mean
 from .statistics import Statistic as Statistic
 from .statistics import Variance as Variance
-from .tiles import Plan as Plan
-from .tiles import hoist_taken as hoist_taken

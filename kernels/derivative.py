@@ -16,11 +16,13 @@ Function = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 Execution = Callable[[Function], Function]
 
 
-def differentiable(function: Callable[[PyTree, PyTree], PyTree], execute: Execution) -> Callable[[PyTree, PyTree], PyTree]:
-    """`function(shared, laned)`, carried out by `execute`, with forward and reverse derivatives carried out by it too.
+def differentiable(
+    function: Callable[[PyTree, PyTree], PyTree], execute: Execution, derive: Execution | None = None
+) -> Callable[[PyTree, PyTree], PyTree]:
+    """`function(shared, laned)`, carried out by `execute`, with its derivatives carried out by `derive`.
 
-        tangents   = execute(jvp of function)
-        cotangents = execute(vjp of function)
+        tangents   = derive(jvp of function)
+        cotangents = derive(vjp of function)
 
     The second is the transpose of the first, which is a linear map; so `jax.jvp`, `jax.linearize`, `jax.vjp` and `jax.grad` work, in
     the floating leaves. Batching a derivative (`jax.vmap`) does not.
@@ -29,7 +31,9 @@ def differentiable(function: Callable[[PyTree, PyTree], PyTree], execute: Execut
         function: pure. Its second argument and its result are trees whose leaves have lanes last.
         execute: takes a function `(shared, laned) -> (laned, total)` and returns one that computes the same, `total` being summed over
             lanes, however they are divided.
+        derive: the same for derivatives, if in another way.
     """
+    derive = execute if derive is None else derive
 
     @jax.custom_jvp
     def executed(shared: PyTree, laned: PyTree) -> PyTree:
@@ -39,7 +43,7 @@ def differentiable(function: Callable[[PyTree, PyTree], PyTree], execute: Execut
         moves = jax.tree.map(_moves, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         moving, still = eqx.partition(primals, moves)
         out = executed(*primals)
-        smooth = _pushed_and_pulled(function, execute, moving, still, eqx.filter(tangents, moves))
+        smooth = _pushed_and_pulled(function, derive, moving, still, eqx.filter(tangents, moves))
         steady = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), eqx.filter(out, eqx.is_inexact_array, inverse=True))
         return out, eqx.combine(smooth, steady)
 
@@ -52,7 +56,7 @@ def _moves(tangent) -> bool:
     return not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
 
 
-def _pushed_and_pulled(function, execute: Execution, moving, still, tangents) -> PyTree:
+def _pushed_and_pulled(function, derive: Execution, moving, still, tangents) -> PyTree:
     """The tangents of the floating results, as a linear map that knows its own transpose.
 
     Each of `moving`, `still` and `tangents` is a pair (shared, laned).
@@ -76,11 +80,11 @@ def _pushed_and_pulled(function, execute: Execution, moving, still, tangents) ->
 
     def forwards(residuals, tangents):
         shared, laned = zip(*residuals, tangents, strict=True)
-        return execute(push)(shared, laned)[0]
+        return derive(push)(shared, laned)[0]
 
     def backwards(residuals, cotangent):
         shared, laned = zip(*residuals, strict=True)
-        own, total = execute(pull)(shared, (*laned, cotangent))
+        own, total = derive(pull)(shared, (*laned, cotangent))
         return total, own
 
     return linear_call(forwards, backwards, (moving, still), tangents)

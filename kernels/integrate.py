@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
 from .derivative import differentiable
+from .hoist import hoisted
 from .loop import Loop, Noise, largest_divisor, run
 from .noise import channel_keys
+from .plan import Plan
 from .statistics import Measured
-from .tiles import Plan, hoisted, over_tiles, pad, padded
+from .tiles import over_tiles, pad
 
 _PLAN = Plan()
 
@@ -90,7 +92,7 @@ def integrate(
 
     block = _block(save_every, plan.block)
     loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block)
-    tile, whole = padded(lanes, plan)
+    tile, whole = plan.divide(lanes)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
     out = _executed(loop, prepare, plan, tile, progress)(common, laned)
@@ -104,7 +106,7 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
         (shared, keys, start), ((state, own, subjects), inputs) = common, laned
         return run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
 
-    inner = differentiable(compute, hoisted) if plan.backend == "tiled" else compute
+    inner = differentiable(compute, hoisted) if plan.backend == "tiled" and plan.hoist else compute
 
     def whole(common, laned):
         inputs = None if prepare is None else prepare(common[0], laned[1])
@@ -113,7 +115,7 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
 
     execute = partial(over_tiles, plan, tile)
     if plan.backend == "tiled":
-        return differentiable(whole, execute(progress))
+        return differentiable(whole, execute(progress), derive=execute())
     return lambda common, laned: execute(progress)(lambda *args: (whole(*args), ()))(common, laned)[0]
 
 

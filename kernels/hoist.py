@@ -1,0 +1,76 @@
+"""Whole loops as one piece of machine code: the only file that knows XLA's compiler for CPU from inside."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+
+# What a marked call cannot contain: work for libraries, for the host or for other devices.
+_FOREIGN = re.compile(
+    "dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
+    "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
+    "|debug_|pure_callback|io_callback|ffi_call"
+)
+_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+_LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a library
+
+
+def hoisted(function: Callable) -> Callable:
+    """`function` compiled by XLA for CPU as one single-threaded piece of machine code, loops and all.
+
+    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole; this marks a
+    call as small, whatever its size, by the attribute that XLA's own pass sets (`small_while_loop_hoisting_pass.cc`). The mark has to
+    be on every result, for a dead one may take its mark along.
+
+    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark. The numbers are the
+    same; the speed tells, and so does `hoist_taken`.
+    """
+    compiled = jax.jit(function)
+
+    def call(*args):
+        out = compiled(*args)
+        if not hoistable(compiled.trace(*args).jaxpr.jaxpr):
+            return out
+        return jax.tree.map(lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false"), out)
+
+    return call
+
+
+def hoistable(jaxpr: jax.extend.core.Jaxpr) -> bool:
+    """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
+
+    Not so: matrix products, sorts, scatters, decompositions, callbacks, collectives, and sums of 4096 floats or more.
+    """
+    return not any(_foreign(equation) for equation in _equations(jaxpr))
+
+
+def hoist_taken(compiled: str) -> bool:
+    """Whether a compiled program, `jax.jit(f).lower(...).compile().as_text()`, kept a call that `hoisted` marked.
+
+    XLA marks small loops on its own account too, but does not forbid to inline them.
+    """
+    return any(
+        " call(" in line and 'xla_cpu_small_call="true"' in line and 'inlineable="false"' in line
+        for line in compiled.splitlines()
+    )
+
+
+def _foreign(equation: jax.extend.core.JaxprEqn) -> bool:
+    name = equation.primitive.name
+    if name in _REDUCTIONS:
+        operand = equation.invars[0].aval
+        return operand.size >= _LARGE and jnp.issubdtype(operand.dtype, jnp.inexact)
+    return _FOREIGN.match(name) is not None
+
+
+def _equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
+    """Every operation, also of the functions inside."""
+    closed = (jax.extend.core.ClosedJaxpr, jax.extend.core.Jaxpr)
+    for equation in jaxpr.eqns:
+        yield equation
+        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: isinstance(leaf, closed)):
+            if isinstance(leaf, closed):
+                yield from _equations(getattr(leaf, "jaxpr", leaf))

@@ -1,0 +1,61 @@
+"""How a run uses the hardware: one frozen record, passed in."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+
+_VECTOR = 16  # lanes: tiles are whole vectors of the widest CPU, so that no lane is computed by another kind of instruction
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How to use the hardware. Results are the same under every plan.
+
+    Attributes:
+        backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU. "scan" is the plain
+            loop over all lanes: the reference, for accelerators, and for every transformation that JAX has. "auto" takes "tiled" on CPU.
+        tile: lanes in a tile. Best where a tile's state and parameters fill a few tens of KiB.
+        block: most steps in a block, for which noise is made, statistics are merged and the reverse pass is checkpointed at once.
+        devices: over how many devices lanes are divided.
+        hoist: whether the loop of a tile becomes one piece of machine code, where XLA can do that: not with a matrix product inside.
+    """
+
+    backend: Literal["auto", "tiled", "scan"] = "auto"
+    tile: int = 256
+    block: int = 32
+    devices: int = 1
+    hoist: bool = True
+
+    def __post_init__(self):
+        if self.backend not in ("auto", "tiled", "scan"):
+            raise ValueError(f"backend={self.backend!r} is none of 'auto', 'tiled' and 'scan'.")
+        for name in ("tile", "block", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+
+    def resolve(self) -> "Plan":
+        """The same plan with a definite backend, after checking that the devices exist."""
+        available = jax.device_count()
+        if self.devices > available:
+            raise ValueError(
+                f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "
+                f"jax.config.update('jax_num_cpu_devices', {self.devices}) before JAX is first used."
+            )
+        if self.backend == "auto":
+            return dataclasses.replace(self, backend="tiled" if jax.default_backend() == "cpu" else "scan")
+        return self
+
+    def divide(self, lanes: int) -> tuple[int, int]:
+        """The lanes of a tile, and all lanes with those repeated to fill the tiles of all devices.
+
+        Tiles are of one size, as even as whole vectors allow: 300 lanes are two tiles of 160, not 256 and a rest.
+        """
+        each = _ceil(lanes, self.devices)
+        tiles = _ceil(each, self.tile) if self.backend == "tiled" else 1
+        tile = _VECTOR * _ceil(_ceil(each, tiles), _VECTOR)
+        return tile, tile * self.devices * _ceil(lanes, tile * self.devices)
+
+
+def _ceil(number: int, unit: int) -> int:
+    return -(-number // unit)
