@@ -1,0 +1,1 @@
+"""The application on top of the model: trials, scoreboard, figures, tables and the command line."""
