@@ -1,0 +1,200 @@
+"""A moment: a cohort on the fast clock, from milliseconds to minutes."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ..kernels import Maximum, Mean, Plan, entry_point, integrate
+from . import dopamine as da
+from . import lateral_habenula as lhb
+from . import parameters
+from .cohort import Cohort
+from .fast_clock import DT, KINDS, FastInputs, FastState, conditions, reward_current, step
+from .population import plan_for
+from .simulate import load_transfer
+from .transfer import respond
+
+Recorded = Float[Array, "subject saved"]
+QUANTITIES = ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
+MOMENT = 0x6D6F6D74  # tells the noise of moments from that of courses
+LONGEST = 600.0  # s
+
+
+class Event(eqx.Module):
+    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`.
+
+    Attributes:
+        kind: "current" (uA/cm2 into LHb neurons), "reward" (prediction error) or "aversive" (1 a strong air puff).
+        at: ms.
+        lasts: ms.
+        size: one value, or one per subject.
+    """
+
+    kind: str = eqx.field(static=True)
+    at: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
+    lasts: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
+    size: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
+
+    def __init__(self, kind: str, at: ArrayLike, lasts: ArrayLike, size: ArrayLike = 1.0):
+        """Raises ValueError for an unknown kind."""
+        if kind not in KINDS:
+            raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
+        number = lambda value: jnp.asarray(value, jnp.result_type(float))
+        self.kind, self.at, self.lasts, self.size = kind, number(at), number(lasts), number(size)
+
+    def now(self, t: Float[Array, ""]) -> Float[Array, "*subject"]:
+        """Its size at time `t` (ms), 0 before and after; edges are rounded over a step, for gradients in time."""
+        edge = lambda since: jnp.clip(since / DT + 0.5, 0, 1)
+        return self.size * (edge(t - self.at) - edge(t - self.at - self.lasts))
+
+
+class Moment(eqx.Module):
+    """What a cohort did on the fast clock.
+
+    Attributes:
+        t: ms, time of each record.
+        record: by name, (subject, saved): habenula S, rmtg, active (share), rate, vta_output (Hz), dopamine (uM).
+        mean: by the same names, (subject,): average over every step.
+        modes: firing modes of each subject's LHb neurons over the whole moment.
+        finite: (subject,), False where numbers went bad.
+    """
+
+    t: Float[Array, " saved"]
+    record: dict[str, Recorded]
+    mean: dict[str, Float[Array, " subject"]]
+    modes: lhb.Modes
+    finite: Array
+
+    def __getitem__(self, name: str) -> Recorded:
+        return self.record[name]
+
+
+def moment(
+    cohort: Cohort,
+    seconds: float,
+    *,
+    events: Sequence[Event] = (),
+    inputs: Callable[[Float[Array, ""]], dict[str, ArrayLike]] | None = None,
+    neurons: int = 32,
+    save_every: int = 4,
+    settle: float = 1.0,
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Moment:
+    """Simulate `cohort` on the fast clock for `seconds`, in its present slow state.
+
+    The slow state stands still; the RMTg's slow average is that of a quiet `settle` before time 0.
+
+    Args:
+        cohort: from `draw`, or the `cohort` of a course.
+        seconds: s, observed.
+        events: steps of current, reward or aversive input.
+        inputs: further input as a pure function of time (ms) that returns any of "current", "reward" and "aversive".
+        neurons: LHb neurons per subject.
+        save_every: steps of 0.25 ms between records.
+        settle: s before time 0, not recorded.
+        plan: how to use the hardware.
+        progress: called with the numbers of tiles of subjects that are done and in all.
+
+    Raises:
+        ValueError: no subjects, impossible lengths, or records that do not divide the time.
+    """
+    if not len(cohort) or neurons < 1:
+        raise ValueError(f"{len(cohort)} subjects of {neurons} neurons; there must be at least one of each.")
+    if not 0 < seconds <= LONGEST or settle <= 0:
+        raise ValueError(f"{seconds=} must lie above 0 and up to {LONGEST:g}, {settle=} above 0.")
+    steps = round(seconds * 1000 / DT)
+    if save_every < 1 or steps % save_every:
+        raise ValueError(f"{seconds=} is {steps} steps of {DT} ms, which do not divide into records every {save_every=}.")
+    plan = plan_for(neurons) if plan is None else plan
+    quiet = round(settle * 1000 / DT / 32) * 32
+    found = _moment(cohort, tuple(events), load_transfer(cohort.parameters), steps, quiet, neurons, save_every, inputs, plan, progress)
+    seen = found.statistics
+    modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
+    return Moment(
+        t=DT * save_every * jnp.arange(1, steps // save_every + 1),
+        record={name: jnp.moveaxis(value, 0, -1) for name, value in vars(found.samples).items()},
+        mean={name: seen[name] for name in QUANTITIES},
+        modes=modes,
+        finite=found.bad < 0,
+    )
+
+
+@entry_point
+def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs, plan, progress):
+    """The run itself: a quiet lead, then the moment."""
+    p = cohort.parameters
+    cells = lhb.cells(p.neuron, neurons)
+    personal = jax.tree.map(lambda leaf: leaf.ndim > 0, events)
+    event_own, event_shared = eqx.partition(events, personal)
+    own = (parameters.own(p), cohort.state, event_own)
+    shared = (parameters.shared(p), cells, event_shared)
+    reward = reward_current()
+
+    def advance(live):
+        def advance(state, shared, own, _, z, j):
+            p, slow = eqx.combine(shared[0], own[0]), own[1]
+            now = _inputs(eqx.combine(shared[2], own[2]), inputs, (j - quiet) * DT) if live else _nothing()
+            after, seen, rates = step(state, slow, now, z, p, shared[1], reward)
+            before = lhb.rate(state.neurons.potential, p.neuron, shared[1])
+            onset = (rates > lhb.BURST_ONSET) & (before <= lhb.BURST_ONSET)
+            return after, (seen, rates, onset.astype(rates.dtype))
+
+        return advance
+
+    run = lambda live, state, **options: integrate(
+        advance(live),
+        state,
+        shared=shared,
+        own=own,
+        seed=cohort.seed ^ jnp.uint32(MOMENT),
+        subjects=cohort.subject,
+        channels=neurons,
+        plan=plan,
+        **options,
+    )
+    lead = run(False, _rest(cohort, transfer, cells), steps=quiet, statistics={"rmtg": (Mean(), lambda _, out: out[0].rmtg)})
+    begin = eqx.tree_at(lambda s: s.dopamine.rmtg_average, lead.state, lead.statistics["rmtg"])
+    quantities = {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in QUANTITIES}
+    cellwise = {
+        "cell_rate": (Mean(), lambda _, out: out[1]),
+        "cell_peak": (Maximum(), lambda _, out: out[1]),
+        "cell_onset": (Mean(), lambda _, out: out[2]),
+        "cell_potential": (Mean(), lambda state, _: state.neurons.potential),
+    }
+    return run(
+        True,
+        begin,
+        steps=steps,
+        start=quiet,
+        save_every=save_every,
+        sample=lambda _, out: out[0],
+        statistics=quantities | cellwise,
+        progress=progress,
+    )
+
+
+def _rest(cohort: Cohort, transfer, cells: lhb.Cells) -> FastState:
+    """Neurons at rest, and downstream settled under the habenular output that the transfer function expects."""
+    p = cohort.parameters
+    stage = conditions(cohort.state, _nothing(), p, 0.0)
+    output = respond(transfer, stage).output
+    return FastState(lhb.rest(p.neuron, cells, stage), da.rest(output, jnp.zeros_like(output), p.dopamine))
+
+
+def _nothing() -> FastInputs:
+    zero = jnp.asarray(0.0)
+    return FastInputs(zero, zero, zero)
+
+
+def _inputs(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
+    now = dict.fromkeys(KINDS, jnp.zeros_like(t))
+    for event in events:
+        now[event.kind] = now[event.kind] + event.now(t)
+    if inputs is not None:
+        for kind, value in inputs(t).items():
+            now[kind] = now[kind] + value
+    return FastInputs(**now)
