@@ -69,8 +69,8 @@ def value(name: str) -> float:
 def section(prefix: str) -> dict[str, float]:
     """All constants directly below `prefix`, keyed by the last part of their names.
 
-    >>> sorted(section("ketamine_block"))
-    ['half_concentration', 'hill', 'off_rate', 'trapping']
+    >>> sorted(section("ssri.occupancy"))
+    ['half', 'hill', 'maximum']
 
     Raises:
         ValueError: the section is empty; the message names the nearest.

@@ -234,9 +234,9 @@ def block_rates(
 
         db/dt = f kon (1 - b) - ((trapping f + 1 - trapping) koff + turnover) b,   kon = koff (C/IC50)^hill
 
-    The drug enters open channels only. A trapped drug leaves through an open channel only, so at trapping 1 the steady
-    block does not depend on the open share f, and falling activity stretches the block (Gilling 2009: ketamine is fully
-    trapped). Gilling's on rate is kon at 1 uM.
+    The drug enters open channels only. A trapped drug leaves through an open channel, or with its receptor; so at
+    trapping 1 falling activity stretches the block (Gilling 2009: ketamine is fully trapped), and without turnover the
+    steady block would not depend on the open share f. Gilling's on rate is kon at 1 uM.
 
     Args:
         concentration: uM.
@@ -245,7 +245,7 @@ def block_rates(
     """
     on_rate = block.off_rate * _power(concentration / block.half_concentration, block.hill)
     rate = jnp.asarray(open_share * on_rate + _leaving(open_share, block))
-    # A fully trapped channel that never opens keeps what it has: its rate is 0, and its steady block that of any f > 0.
+    # A drug that cannot leave (trapped, no activity, no turnover) stays: the rate is 0, the steady block that of any f.
     f = jnp.where(rate > 0, open_share, 1.0)
     return f * on_rate / (f * on_rate + _leaving(f, block)), rate
 

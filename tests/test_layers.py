@@ -12,27 +12,29 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
-kernels.loop  kernels.tiles
+kernels.loop  kernels.tiles  kernels.fused
 kernels.integrate
 kernels
 
-circuit.anatomy  circuit.defaults
-circuit.evidence
+circuit.defaults  circuit.evidence  circuit.anatomy
 circuit.pharmacokinetics
-circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine
-circuit.parameters
+circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
+circuit.population  circuit.transfer  circuit.parameters
 circuit.constraints
-circuit.dynamics  circuit.transfer  circuit.plasticity
-circuit.interventions
-circuit.cohort
+circuit.slow_clock
+circuit.interventions  circuit.cohort  circuit.fast_clock
+circuit.validation
 circuit.simulate
+circuit.conditions  circuit.moment  circuit.set_points
 circuit.tasks  circuit.behaviour
 circuit.fit  circuit.uncertainty
 circuit
 
 circuit.calibration
-circuit.calibration.pharmacology
+circuit.calibration.lateral_habenula  circuit.calibration.transfer
+circuit.calibration.downstream  circuit.calibration.pharmacology
 
+circuit.study.results
 circuit.study.trial  circuit.study.sweep  circuit.study.store  circuit.study.plots
 circuit.study.cli
 circuit.study

@@ -139,7 +139,7 @@ def fit_block() -> list[Constant]:
 
     def figures(logs):
         off_rate, half_concentration, hill = jnp.exp(logs)
-        block = ChannelBlock(off_rate, half_concentration, hill, jnp.asarray(1.0))
+        block = ChannelBlock(off_rate, half_concentration, hill, jnp.asarray(1.0), jnp.asarray(0.0))
         steady, rate = block_rates(jnp.asarray(1.0), jnp.asarray(1.0), block)
         return jnp.stack([steady * rate, off_rate, half_concentration, hill])
 
