@@ -1,4 +1,4 @@
-"""Numerics of many independent stochastic systems: noise, schemes, statistics and the time loop. Knows nothing of the brain."""
+"""Numerics of many independent stochastic systems: noise, schemes, statistics, the time loop. No neuroscience."""
 
 if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")

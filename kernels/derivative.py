@@ -1,7 +1,7 @@
 """Derivatives for functions that are not executed where they are written: in one compiled call, or tile by tile.
 
-JAX would differentiate *through* such an execution, and lose it: the compiled call falls apart and every intermediate value is
-stored. Here the derivative of an executed function is the execution of its derivative.
+JAX would differentiate *through* such an execution, and lose it: the compiled call falls apart and every intermediate
+value is stored. Here the derivative of an executed function is the execution of its derivative.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,13 @@ def differentiable(
         tangents   = derive(jvp of function)
         cotangents = derive(vjp of function)
 
-    The second is the transpose of the first, which is a linear map; so `jax.jvp`, `jax.linearize`, `jax.vjp` and `jax.grad` work, in
-    the floating leaves. Batching a derivative (`jax.vmap`) does not.
+    The second is the transpose of the first, which is a linear map; so `jax.jvp`, `jax.linearize`, `jax.vjp` and
+    `jax.grad` work, in the floating leaves. Batching a derivative (`jax.vmap`) does not, nor a second derivative.
 
     Args:
         function: pure. Its second argument and its result are trees whose leaves have lanes last.
-        execute: takes a function `(shared, laned) -> (laned, total)` and returns one that computes the same, `total` being summed over
-            lanes, however they are divided.
+        execute: takes a function `(shared, laned) -> (laned, total)` and returns one that computes the same, `total`
+            being summed over lanes, however they are divided.
         derive: the same for derivatives, if in another way.
     """
     derive = execute if derive is None else derive
@@ -44,8 +44,8 @@ def differentiable(
         moving, still = eqx.partition(primals, moves)
         out = executed(*primals)
         smooth = _pushed_and_pulled(function, derive, moving, still, eqx.filter(tangents, moves))
-        steady = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), eqx.filter(out, eqx.is_inexact_array, inverse=True))
-        return out, eqx.combine(smooth, steady)
+        counts = eqx.filter(out, eqx.is_inexact_array, inverse=True)
+        return out, eqx.combine(smooth, jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), counts))
 
     executed.defjvp(rule, symbolic_zeros=True)
     return executed

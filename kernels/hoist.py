@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.extend.core
@@ -21,12 +22,12 @@ _LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a l
 def hoisted(function: Callable) -> Callable:
     """`function` compiled by XLA for CPU as one single-threaded piece of machine code, loops and all.
 
-    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole; this marks a
-    call as small, whatever its size, by the attribute that XLA's own pass sets (`small_while_loop_hoisting_pass.cc`). The mark has to
-    be on every result, for a dead one may take its mark along.
+    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole; this
+    marks a call as small, whatever its size, by the attribute that XLA's own pass sets (`small_while_loop_hoisting_pass`).
+    The mark has to be on every result, for a dead one may take its mark along.
 
-    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark. The numbers are the
-    same; the speed tells, and so does `hoist_taken`.
+    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark. The
+    numbers are the same; the speed tells, and so does `hoist_taken`.
     """
     compiled = jax.jit(function)
 
@@ -61,16 +62,16 @@ def hoist_taken(compiled: str) -> bool:
 def _foreign(equation: jax.extend.core.JaxprEqn) -> bool:
     name = equation.primitive.name
     if name in _REDUCTIONS:
-        operand = equation.invars[0].aval
+        operand: Any = equation.invars[0].aval
         return operand.size >= _LARGE and jnp.issubdtype(operand.dtype, jnp.inexact)
     return _FOREIGN.match(name) is not None
 
 
 def _equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
     """Every operation, also of the functions inside."""
-    closed = (jax.extend.core.ClosedJaxpr, jax.extend.core.Jaxpr)
     for equation in jaxpr.eqns:
         yield equation
-        for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: isinstance(leaf, closed)):
-            if isinstance(leaf, closed):
-                yield from _equations(getattr(leaf, "jaxpr", leaf))
+        for value in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(value, "jaxpr", value)  # a closed one holds an open one
+            if isinstance(inner, jax.extend.core.Jaxpr):
+                yield from _equations(inner)

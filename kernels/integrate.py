@@ -57,38 +57,41 @@ def integrate(
 
         state, output = step(state, shared, own, inputs, z, j)
 
-    Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must be pure and
-    must not hold values that are differentiated: hand those in as `shared` or `own`.
+    Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must be
+    pure and must not hold values that are differentiated: hand those in as `shared` or `own`.
 
     Args:
-        step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the (channels, lanes) standard
-            normals or None without channels, `j` the int32 number of the step.
+        step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the (channels,
+            lanes) standard normals or None without channels, `j` the int32 number of the step.
         state: where each lane begins. Every leaf has lanes last.
         steps: how many steps to make.
         subjects: the number of each lane's subject, which names its noise path.
         shared: what all lanes have in common. No lane axis.
         own: what each lane has for itself. Every leaf has lanes last.
-        prepare: `(shared, own) -> inputs`, leaves with a first axis of `steps`, for what is better computed for all steps at once. It runs
-            tile by tile and again in the reverse pass, so that memory never holds all steps of all lanes.
+        prepare: `(shared, own) -> inputs`, leaves with a first axis of `steps`, for what is better computed for all steps
+            at once. It runs tile by tile and again in the reverse pass, so that memory never holds all steps of all lanes.
         seed: names the noise of the whole run; see `channel_keys`.
         channels: normals per lane and step.
-        start: number of the first step. Two halves of a run, the second started there, are equal to the whole.
+        start: number of the first step. A run in two halves, the second started where the first ended, is equal to one.
         save_every: steps between two records; `steps` if not given.
         sample: `(state, output) -> tree` with lanes last, recorded after the last of every `save_every` steps.
-        statistics: by name, a statistic and what it measures at every step, `(state, output) -> array` with lanes last.
+        statistics: by name, a statistic and what it measures at every step, `(state, output) -> array`, lanes last.
         plan: how to use the hardware.
         progress: called as `progress(tiles done, tiles in all)` while a forward run is under way.
 
     Raises:
-        ValueError: lengths that do not divide, leaves without lanes, a step that changes the shape of the state, devices that do not exist.
+        ValueError: lengths that do not divide, leaves without lanes, a step that changes the shape of the state, devices
+            that do not exist.
     """
     save_every = steps if save_every is None else save_every
     if steps < 1 or save_every < 1 or steps % save_every:
-        raise ValueError(f"{steps=} must be a positive multiple of {save_every=}; the nearest is {_nearest(steps, save_every)}.")
+        nearest = _nearest(steps, save_every)
+        raise ValueError(f"{steps=} must be a positive multiple of {save_every=}; the nearest is {nearest}.")
     plan = plan.resolve()
     state, shared, own = jax.tree.map(jnp.asarray, (state, shared, own))
     lanes = subjects.shape[-1]
-    _check_lanes(lanes, state=state, own=own)
+    _check_axis(state, "state", -1, lanes, "lanes of `subjects`")
+    _check_axis(own, "own", -1, lanes, "lanes of `subjects`")
 
     block = _block(save_every, plan.block)
     loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block)
@@ -110,7 +113,7 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
 
     def whole(common, laned):
         inputs = None if prepare is None else prepare(common[0], laned[1])
-        _check_inputs(loop.steps, inputs)
+        _check_axis(inputs, "inputs", 0, loop.steps, "steps")
         return inner(common, (laned, inputs))
 
     execute = partial(over_tiles, plan, tile)
@@ -120,7 +123,7 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
 
 
 def _block(save_every: int, most: int) -> int:
-    """The largest even divisor of `save_every` up to `most`, else the largest: pairs of normals are then used up within a block."""
+    """The largest even divisor of `save_every` up to `most`, else the largest: no pair of normals is made twice."""
     if save_every % 2 == 0 and most >= 2:
         return 2 * largest_divisor(save_every // 2, most // 2)
     return largest_divisor(save_every, most)
@@ -137,16 +140,12 @@ def _nearest(steps: int, save_every: int) -> int:
     return max(round(steps / unit), 1) * unit
 
 
-def _check_lanes(lanes: int, **trees: PyTree) -> None:
-    for name, tree in trees.items():
-        for path, leaf in jax.tree.leaves_with_path(tree):
-            if leaf.ndim == 0 or leaf.shape[-1] != lanes:
-                raise ValueError(
-                    f"{name}{jax.tree_util.keystr(path)} has shape {leaf.shape}, but its last axis must be the {lanes} lanes of `subjects`."
-                )
-
-
-def _check_inputs(steps: int, inputs: PyTree) -> None:
-    for path, leaf in jax.tree.leaves_with_path(inputs):
-        if leaf.ndim == 0 or leaf.shape[0] != steps:
-            raise ValueError(f"inputs{jax.tree_util.keystr(path)} has shape {leaf.shape}, but its first axis must be {steps=}.")
+def _check_axis(tree: PyTree, name: str, axis: int, length: int, meaning: str) -> None:
+    """Raise unless one axis of every leaf has this length."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if leaf.ndim == 0 or leaf.shape[axis] != length:
+            where = "first" if axis == 0 else "last"
+            leaf_name = name + jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{leaf_name} has shape {leaf.shape}, but its {where} axis must be the {length} {meaning}."
+            )

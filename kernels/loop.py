@@ -2,8 +2,8 @@
 
     saves x (blocks x (steps)): normals are made, statistics merged and the reverse pass checkpointed once a block.
 
-This file is the only loop there is. `integrate` runs it whole, or tile by tile inside one compiled function, forwards or
-differentiated; each of them computes the same numbers.
+This file is the only loop there is. `integrate` runs it whole, or tile by tile inside one compiled function, forwards
+or differentiated; each of them computes the same numbers.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt32
 from .noise import normal_pairs
 from .statistics import Measured
 
-_FLAT = 32  # scans of up to this length keep all their carries for the reverse pass; longer ones are split in two levels
+_FLAT = 32  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
 
 
 class Loop(NamedTuple):

@@ -1,8 +1,8 @@
 """Standard normals as a pure function of integers: (seed, subject, step, channel).
 
-The generator is Philox2x32-10, a counter-based block cipher: no state is carried, so a path is the same in any batch, tile,
-device or resumed run. One call makes 64 bits, and 64 bits make two independent normals (Box-Muller), which serve the
-steps 2i and 2i + 1 of one channel of one subject:
+The generator is Philox2x32-10, a counter-based block cipher: no state is carried, so a path is the same in any batch,
+tile, device or resumed run. One call makes 64 bits, and 64 bits make two independent normals (Box-Muller), which serve
+the steps 2i and 2i + 1 of one channel of one subject:
 
     (radius word, angle word) = philox(counter = (subject, i), key = hash(seed, channel))
     z[2i] + 1j z[2i + 1] = sqrt(-2 log u) exp(2 pi 1j a)
@@ -26,8 +26,8 @@ _ROUNDS = 10
 def _high_word(a: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     """The upper 32 bits of the 64-bit product of `a` and the multiplier.
 
-    64-bit integers, for these operations only, cost half of a product split into 16 bits. `lax.mulhi` would cost half again, but
-    older JAX lacks it and newer JAX cannot divide it over devices.
+    64-bit integers, for these operations only, cost half of a product split into 16 bits. `lax.mulhi` would cost half
+    again, but older JAX lacks it and newer JAX cannot divide it over devices.
     """
     with jax.enable_x64(True):
         product = lax.convert_element_type(a, np.uint64) * np.uint64(_MULTIPLIER)
@@ -108,8 +108,8 @@ def normals(
 def _box_muller(radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"], dtype) -> Complex[Array, "*shape"]:
     """Two independent standard normals from two words: sqrt(-2 log u) times a point of the unit circle.
 
-    All 32 bits of the radius word are used, so that |z| reaches sqrt(2 log 2^32) = 6.66. The angle word is read as two bits
-    of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short Taylor series are exact to rounding.
+    All 32 bits of the radius word are used, so that |z| reaches sqrt(2 log 2^32) = 6.66. The angle word is read as two
+    bits of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short Taylor series are exact to rounding.
     """
     dtype = jnp.dtype(dtype)
     unit = (radius | 1).astype(dtype) * dtype.type(2.0**-32)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax
 
-_VECTOR = 16  # lanes: tiles are whole vectors of the widest CPU, so that no lane is computed by another kind of instruction
+_VECTOR = 16  # lanes: tiles are whole vectors of the widest CPU, so that all lanes go through the same instructions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,12 +13,15 @@ class Plan:
     """How to use the hardware. Results are the same under every plan.
 
     Attributes:
-        backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU. "scan" is the plain
-            loop over all lanes: the reference, for accelerators, and for every transformation that JAX has. "auto" takes "tiled" on CPU.
-        tile: lanes in a tile. Best where a tile's state and parameters fill a few tens of KiB.
-        block: most steps in a block, for which noise is made, statistics are merged and the reverse pass is checkpointed at once.
+        backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU.
+            "scan" is the plain loop over all lanes: the reference, for accelerators, and for every transformation that JAX
+            has. "auto" takes "tiled" on CPU.
+        tile: lanes in a tile. Best where a tile's state fills a few tens of KiB; with K numbers a lane, about 512 / K.
+        block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse pass
+            computes again as a whole.
         devices: over how many devices lanes are divided.
-        hoist: whether the loop of a tile becomes one piece of machine code, where XLA can do that: not with a matrix product inside.
+        hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not happen:
+            with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of a tile.
     """
 
     backend: Literal["auto", "tiled", "scan"] = "auto"

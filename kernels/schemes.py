@@ -1,40 +1,39 @@
 """One step of a differential equation, dx = drift(x) dt + noise: elementwise, on arrays of any shape.
 
-`noise` is the finished increment, already scaled: for additive noise of strength `sigma` it is `sigma * sqrt(dt) * z` with
-a standard normal `z`. Time is in the unit of `dt`; a rate is in its inverse.
+`noise` is the finished increment, already scaled: for additive noise of strength `sigma` it is `sigma * sqrt(dt) * z`
+with a standard normal `z`. Time is in the unit of `dt`; a rate is in its inverse.
 """
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
+Number = Float[Array, "..."] | float | int
 Drift = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
 
 
-def euler_maruyama(drift: Drift, x: Float[Array, "*shape"], dt: ArrayLike, noise: ArrayLike = 0.0) -> Float[Array, "*shape"]:
-    """x + drift(x) dt + noise. First order without noise, strong order 1 with additive noise."""
+def euler_maruyama(drift: Drift, x: Float[Array, "*shape"], dt: Number, noise: Number = 0.0) -> Float[Array, "*shape"]:
+    """Euler-Maruyama: x + drift(x) dt + noise. First order, and of strong order 1 with additive noise."""
     return x + drift(x) * dt + noise
 
 
-def heun(drift: Drift, x: Float[Array, "*shape"], dt: ArrayLike, noise: ArrayLike = 0.0) -> Float[Array, "*shape"]:
-    """x + (drift(x) + drift(y)) dt / 2 + noise, at y = x + drift(x) dt + noise. Second order without noise.
+def heun(drift: Drift, x: Float[Array, "*shape"], dt: Number, noise: Number = 0.0) -> Float[Array, "*shape"]:
+    """Heun's trapezoid: x + (drift(x) + drift(y)) dt / 2 + noise, at y = x + drift(x) dt + noise.
 
-    With multiplicative noise it converges to the Stratonovich solution only if `noise` is averaged over x and y too; here it is
-    given, so use it for additive noise. Reference: Kloeden & Platen, Numerical solution of SDEs, 1992, chapter 15.
+    Second order without noise. The noise is given, the same at x and at y: for additive noise.
+    Reference: Kloeden & Platen, Numerical solution of stochastic differential equations, 1992, chapter 15.
     """
     before = drift(x)
     after = drift(x + before * dt + noise)
     return x + (before + after) * (dt / 2) + noise
 
 
-def exponential_step(
-    x: Float[Array, "*shape"], steady: Float[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"], dt: ArrayLike
-) -> Float[Array, "*shape"]:
+def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt: Number) -> Float[Array, "*shape"]:
     """Exact solution of dx/dt = rate (steady - x): steady + (x - steady) exp(-rate dt).
 
-    Exponential Euler when `steady` and `rate` themselves depend on the state and are held for the step. At rate 0, x stays.
-    Written as x plus a share of the distance, so that a small rate does not lose digits.
+    Exponential Euler when `steady` and `rate` themselves depend on the state and are held for the step. At rate 0, x
+    stays. Written as x plus a share of the distance: in single precision exp(-rate dt) has no digits left at 1e-7.
     """
     return x - (steady - x) * jnp.expm1(-rate * dt)
 
@@ -42,12 +41,13 @@ def exponential_step(
 def ornstein_uhlenbeck(
     x: Float[Array, "*shape"],
     z: Float[Array, "*shape"],
-    tau: Float[ArrayLike, "*#shape"],
-    sd: Float[ArrayLike, "*#shape"],
-    dt: ArrayLike,
+    tau: Number,
+    sd: Number,
+    dt: Number,
 ) -> Float[Array, "*shape"]:
-    """Exact step of the Ornstein-Uhlenbeck process dx = -x dt / tau + sd sqrt(2 / tau) dW, for a standard normal `z`.
+    """Exact step of the Ornstein-Uhlenbeck process dx = -x dt / tau + sd sqrt(2 / tau) dW.
 
-    x exp(-dt / tau) + sd sqrt(1 - exp(-2 dt / tau)) z: stationary standard deviation `sd`, correlation time `tau`, any `dt`.
+    x exp(-dt / tau) + sd sqrt(1 - exp(-2 dt / tau)) z, for a standard normal `z` and any `dt`: the stationary standard
+    deviation is `sd`, the correlation time `tau`.
     """
     return x * jnp.exp(-dt / tau) + sd * jnp.sqrt(-jnp.expm1(-2 * dt / tau)) * z

@@ -4,23 +4,26 @@ Every statistic is four pure functions on an accumulator, a tree of arrays in th
 
     init(like) -> acc      update(acc, x) -> acc      merge(a, b) -> acc      result(acc) -> what was asked for
 
-`merge` joins two stretches of time and `init` is its neutral element. The time loop fills a fresh accumulator for each short block of
-steps and merges it into the total: sums in two levels, which keep single precision over millions of steps.
+`merge` joins two stretches of time and `init` is its neutral element. The time loop fills a fresh accumulator for each
+short block of steps and merges it into the total: sums in two levels, which keep single precision over millions of steps.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree
+
+Like = Array | jax.ShapeDtypeStruct
 
 
 class Statistic(Protocol):
     """What the time loop needs of a statistic."""
 
-    def init(self, like: jax.ShapeDtypeStruct | Array) -> PyTree:
+    def init(self, like: Like) -> PyTree:
         """The accumulator of no steps at all, for a quantity of this shape and dtype."""
         ...
 
@@ -37,79 +40,95 @@ class Statistic(Protocol):
         ...
 
 
-Measured = tuple[Statistic, Callable[[PyTree, PyTree], Shaped[Array, "..."]]]
+Measured = tuple[Statistic, Callable[[PyTree, PyTree], Array]]
 
 
 class Moments(NamedTuple):
     """How many steps, their mean, and the sum of squared distances from that mean."""
 
-    count: Int[Array, ""]
-    mean: Float[Array, "..."]
-    spread: Float[Array, "..."]
+    steps: Int[Array, ""]
+    mean: Float[Array, "*shape"]
+    spread: Float[Array, "*shape"]
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Average over steps, in the unit of the quantity."""
+    """Average over steps, in the unit of the quantity; 0 over no steps."""
 
-    def init(self, like):
+    def init(self, like: Like) -> tuple[Array, Array]:
+        """A count and a sum, both 0."""
         return jnp.int32(0), jnp.zeros(like.shape, like.dtype)
 
-    def update(self, acc, x):
+    def update(self, acc: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
+        """One more, and `x` more."""
         count, total = acc
         return count + 1, total + x
 
-    def merge(self, a, b):
-        return jax.tree.map(jnp.add, a, b)
+    def merge(self, a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Counts and sums add."""
+        return a[0] + b[0], a[1] + b[1]
 
-    def result(self, acc):
+    def result(self, acc: tuple[Array, Array]) -> Array:
+        """The sum by the count."""
         count, total = acc
         return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
 @dataclass(frozen=True)
 class Variance:
-    """Variance over steps (division by their number), in the squared unit of the quantity.
+    """Variance over steps (division by their number), in the squared unit of the quantity; 0 over no steps.
 
-    Welford's update and the merge of Chan, Golub & LeVeque (1979): distances are taken from the mean, never the difference of
-    two large squares, so a small fluctuation on a large offset survives single precision.
+    Distances are taken from the mean, never the difference of two large squares, so that a small fluctuation on a large
+    offset survives single precision. With n = n_a + n_b steps and d = mean_b - mean_a,
+
+        mean = mean_a + d n_b / n        spread = spread_a + spread_b + d^2 n_a n_b / n
+
+    References: Welford, Technometrics 4 (1962); Chan, Golub & LeVeque, The American Statistician 37 (1983).
     """
 
-    def init(self, like):
+    def init(self, like: Like) -> Moments:
+        """No steps, no mean, no spread."""
         zero = jnp.zeros(like.shape, like.dtype)
         return Moments(jnp.int32(0), zero, zero)
 
-    def update(self, acc, x):
-        count = acc.count + 1
+    def update(self, acc: Moments, x: Array) -> Moments:
+        """The merge with a single step, whose mean is `x`."""
+        count = acc.steps + 1
         distance = x - acc.mean
         mean = acc.mean + distance * (1 / count.astype(x.dtype))
         return Moments(count, mean, acc.spread + distance * (x - mean))
 
-    def merge(self, a, b):
-        count = a.count + b.count
-        share = b.count.astype(b.mean.dtype) / jnp.maximum(count, 1).astype(b.mean.dtype)
+    def merge(self, a: Moments, b: Moments) -> Moments:
+        """See the class."""
+        count = a.steps + b.steps
+        share = b.steps.astype(b.mean.dtype) / jnp.maximum(count, 1).astype(b.mean.dtype)
         distance = b.mean - a.mean
-        between = distance * distance * (share * a.count.astype(b.mean.dtype))
+        between = distance * distance * (share * a.steps.astype(b.mean.dtype))
         return Moments(count, a.mean + distance * share, a.spread + b.spread + between)
 
-    def result(self, acc):
-        return acc.spread / jnp.maximum(acc.count, 1).astype(acc.spread.dtype)
+    def result(self, acc: Moments) -> Array:
+        """The spread by the count."""
+        return acc.spread / jnp.maximum(acc.steps, 1).astype(acc.spread.dtype)
 
 
 @dataclass(frozen=True)
 class Maximum:
-    """Largest value over steps; minus infinity over no steps."""
+    """Largest value over steps; minus infinity over no steps, not a number if any value was not."""
 
-    def init(self, like):
+    def init(self, like: Like) -> Array:
+        """Below every value."""
         return jnp.full(like.shape, -jnp.inf, like.dtype)
 
-    def update(self, acc, x):
+    def update(self, acc: Array, x: Array) -> Array:
+        """The larger."""
         return jnp.maximum(acc, x)
 
-    def merge(self, a, b):
+    def merge(self, a: Array, b: Array) -> Array:
+        """The larger."""
         return jnp.maximum(a, b)
 
-    def result(self, acc):
+    def result(self, acc: Array) -> Array:
+        """The largest so far."""
         return acc
 
 
@@ -117,8 +136,8 @@ class Maximum:
 class Histogram:
     """Number of steps in each bin: int32, with a first axis of bins.
 
-    Bin i holds edges[i] <= x < edges[i + 1]; values outside all edges are not counted. It costs one comparison a bin and step, and
-    no scattered writes, which the compiled loop could not contain.
+    Bin i holds edges[i] <= x < edges[i + 1]; values outside all edges are not counted. It costs one comparison for each
+    bin and step, and no scattered writes, which the compiled loop could not contain.
 
     Attributes:
         edges: ascending, in the unit of the quantity.
@@ -127,20 +146,22 @@ class Histogram:
     edges: tuple[float, ...]
 
     def __post_init__(self):
-        edges = tuple(float(edge) for edge in self.edges)
-        if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
-            raise ValueError(f"A histogram needs at least two ascending edges, not {edges}.")
-        object.__setattr__(self, "edges", edges)
+        if len(self.edges) < 2 or any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError(f"A histogram needs at least two ascending edges, not {self.edges}.")
 
-    def init(self, like):
+    def init(self, like: Like) -> Array:
+        """Empty bins."""
         return jnp.zeros((len(self.edges) - 1, *like.shape), jnp.int32)
 
-    def update(self, acc, x):
+    def update(self, acc: Array, x: Array) -> Array:
+        """One more in the bin of each lane."""
         above = x[None] >= jnp.asarray(self.edges, x.dtype).reshape((-1,) + (1,) * x.ndim)
         return acc + (above[:-1] & ~above[1:]).astype(jnp.int32)
 
-    def merge(self, a, b):
+    def merge(self, a: Array, b: Array) -> Array:
+        """Bins add."""
         return a + b
 
-    def result(self, acc):
+    def result(self, acc: Array) -> Array:
+        """The counts."""
         return acc

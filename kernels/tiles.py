@@ -29,6 +29,7 @@ def over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | Non
     """An execution of functions `(shared, laned) -> (laned, total)`: tile by tile, device by device.
 
     Args:
+        plan: over how many devices.
         tile: lanes in a tile; all lanes are a multiple of it and of the devices.
         progress: called with the numbers of tiles done and in all.
     """
