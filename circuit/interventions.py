@@ -4,7 +4,8 @@ Every number is a leaf and differentiable, times of doses included. A leaf may h
 more axis at the end, one value for each. Times are in days of the course; sessions and infusions have a duration, and
 what they do to an hour is a smooth function of when they begin.
 
-`inputs_of` turns an arm into what happens in each hour.
+`inputs_of` turns an arm into what happens in each hour. Each class names its `bounds`, and its `strength`: the field that
+is 0 where nothing is given.
 """
 
 from typing import ClassVar
@@ -47,6 +48,7 @@ class Stress(eqx.Module):
     severity: Float[Array, "*subject"] = eqx.field(converter=_number, default=1.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     days: Float[Array, "*subject"] = eqx.field(converter=_number, default=28.0)
+    strength: ClassVar[str] = "severity"
     bounds: ClassVar[Bounds] = {"severity": (0.0, 3.0), "start": (0.0, jnp.inf), "days": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -66,6 +68,7 @@ class Placebo(eqx.Module):
     expectation: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.1)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     days: Float[Array, "*subject"] = eqx.field(converter=_number, default=42.0)
+    strength: ClassVar[str] = "expectation"
     bounds: ClassVar[Bounds] = {"expectation": (0.0, 0.5), "start": (0.0, jnp.inf), "days": (1.0, 365.0)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -87,6 +90,7 @@ class Ketamine(eqx.Module):
     mg_per_kg: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=0.5)
     day: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=0.0)
     minutes: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=40.0)
+    strength: ClassVar[str] = "mg_per_kg"
     bounds: ClassVar[Bounds] = {"mg_per_kg": (0.0, 2.0), "day": (0.0, jnp.inf), "minutes": (2.0, 240.0)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -110,6 +114,7 @@ class SSRI(eqx.Module):
     mg_per_day: Float[Array, "*subject"] = eqx.field(converter=_number, default=10.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
+    strength: ClassVar[str] = "mg_per_day"
     bounds: ClassVar[Bounds] = {"mg_per_day": (0.0, 40.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -129,7 +134,8 @@ class Bupropion(eqx.Module):
     mg_per_day: Float[Array, "*subject"] = eqx.field(converter=_number, default=300.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
-    bounds: ClassVar[Bounds] = {"mg_per_day": (0.0, 450.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
+    strength: ClassVar[str] = "mg_per_day"
+    bounds: ClassVar[Bounds] = {"mg_per_day": (0.0, 900.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
         """Occupancy of dopamine transporters in each hour."""
@@ -150,6 +156,7 @@ class Methylphenidate(eqx.Module):
     hour: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=0.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
+    strength: ClassVar[str] = "mg"
     bounds: ClassVar[Bounds] = {"mg": (0.0, 60.0), "hour": (0.0, 24.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -177,6 +184,7 @@ class Recalibration(eqx.Module):
     intensity: Float[Array, "session *subject"] = eqx.field(converter=_numbers, default=1.0)
     challenge: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.5)
     hours: Float[Array, "*subject"] = eqx.field(converter=_number, default=1.0)
+    strength: ClassVar[str] = "intensity"
     bounds: ClassVar[Bounds] = {
         "times": (0.0, jnp.inf),
         "intensity": (0.0, 4.0),

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .parameters import Parameters
 from .simulate import load_transfer
-from .slow_clock import HOUR, Inputs, SlowState, activity, healthy_state, relax
+from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, healthy_state, relax
 from .transfer import Transfer
 
 VARYING = ("release", "gain", "inhibition", "kir_shift", "control")  # aversion at its mean, no drug; mood only follows
@@ -56,11 +56,15 @@ def fixed_points(p: Parameters, stress: float = 0.0) -> list[FixedPoint]:
     found, residual = _newton(p, transfer, jnp.asarray(stress))
     points = []
     for x, left in zip(np.asarray(found).T, np.asarray(residual), strict=True):
-        if left > 1e-4 or any(np.abs(x - other).max() < 0.02 for other, _ in points):
-            continue
-        points.append((x, None))
-    result = [_classify(p, transfer, jnp.asarray(x), jnp.asarray(stress)) for x, _ in points]
+        if left < 1e-4 and all(np.abs(x - other).max() > 0.02 for other in points):
+            points.append(x)
+    result = [_classify(p, transfer, jnp.asarray(x), jnp.asarray(stress)) for x in points]
     return sorted(result, key=lambda point: -point.output)
+
+
+def seen_at(p: Parameters, state: SlowState, stress: float = 0.0) -> Activity:
+    """The circuit's activity at a slow `state`, without drugs."""
+    return activity(state, Inputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer(p))
 
 
 def _state(x: Float[Array, "5 lane"], p: Parameters) -> SlowState:
@@ -106,5 +110,5 @@ def _classify(p: Parameters, transfer: Transfer, x: Float[Array, " 5"], stress) 
     rates = tuple(sorted((complex(value) for value in eigenvalues), key=lambda value: -value.real))
     growing = sum(value.real > 0 for value in rates)
     state = _state(x[:, None], p)
-    output = float(activity(state, Inputs(stress=stress), jnp.asarray(0.0), p, transfer).output[0])
+    output = float(seen_at(p, state, float(stress)).output[0])
     return FixedPoint(("stable", "saddle", "unstable")[min(growing, 2)], state, output, rates)

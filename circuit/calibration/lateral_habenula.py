@@ -51,7 +51,7 @@ HEALTHY, DEPRESSED, WITHOUT_NMDA, WITHOUT_T = range(4)
 TARGETS = (
     ("silent", HEALTHY, 0.42, 0.48, 0.03),
     ("tonic", HEALTHY, 0.42, 0.48, 0.03),
-    ("bursting", HEALTHY, 0.065, 0.09, 0.015),
+    ("bursting", HEALTHY, 0.075, 0.09, 0.01),
     ("bursting", DEPRESSED, 0.18, 0.23, 0.03),
     ("rate", HEALTHY, 0.8, 1.1, 0.12),
     ("rate", DEPRESSED, 2.4, 3.6, 0.3),
@@ -100,7 +100,7 @@ def loss(found: dict[str, np.ndarray]) -> np.ndarray:
     return total
 
 
-def fit(generations: int, plan: Plan, neurons: int = 128, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
+def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
     """The best constants found; begins from those in the table, where it has any."""
     from scipy.optimize import differential_evolution
 

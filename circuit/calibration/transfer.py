@@ -19,7 +19,7 @@ from .. import lateral_habenula as lhb
 from .. import population
 from ..transfer import FILE, RANGE, features, fingerprint
 
-NEURONS, SECONDS, HIDDEN = 128, 6.0, 32
+NEURONS, SECONDS, HIDDEN = 128, 4.0, 32
 CHUNK = 256  # lanes simulated at once, for a sign of life
 FLOOR = np.array([1e-3, 1e-3, 0.0, 1e-7])  # of S, rate and coincidence under the logarithm
 

@@ -1,0 +1,91 @@
+"""Fit what lies downstream of the habenula: the pause of dopamine neurons, and the healthy reference levels.
+
+    python -m habenula.circuit.calibration.downstream
+
+The pause after one synchronous habenular volley (Ji & Shepard 2007: about 85 ms, 97 % of cells) fixes the gain and the
+decay of the RMTg's GABA-A action, on a grid whose points are the lanes of one run. The reference levels are the typical
+healthy subject's, at the stable set point; to be run again whenever a constant of the slow clock changes.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ...kernels import Plan
+from .. import defaults
+from ..cohort import Cohort
+from ..moment import Event, Moment, moment
+from ..parameters import Parameters, typical
+from ..set_points import fixed_points, seen_at
+from ..slow_clock import SlowState, healthy_state
+
+SCRIPT = "habenula.circuit.calibration.downstream"
+PAUSE = 85.0  # ms, Ji & Shepard 2007
+VOLLEY = Event("current", at=500.0, lasts=5.0, size=6.0)  # drives every LHb neuron to one or two spikes
+GAINS = np.geomspace(0.02, 0.5, 8)  # Hz / Hz
+TIMES = np.geomspace(5.0, 40.0, 8)  # ms
+SILENT = 0.1  # share of its baseline rate below which a cell counts as silent
+
+
+def subjects_at(p: Parameters, state: SlowState, subjects: int) -> Cohort:
+    """`subjects` copies of one subject at the slow `state` of one lane, with a noise path each."""
+    states = SlowState(**{name: jnp.broadcast_to(leaf, (subjects,)) for name, leaf in vars(state).items()})
+    return Cohort(jnp.arange(subjects, dtype=jnp.uint32), p, states, jnp.uint32(0))
+
+
+def volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
+    """One second with a synchronous volley in the middle."""
+    return moment(cohort, 1.0, events=(VOLLEY,), plan=plan)
+
+
+def pause(seen: Moment, at: float = float(VOLLEY.at)) -> tuple[np.ndarray, np.ndarray]:
+    """Length (ms) of the pause in dopamine firing after `at` (ms), and the share of the rate lost at its deepest.
+
+    The pause lasts from the volley until the rate is back above a tenth of its baseline for the first time.
+    """
+    t, rate = np.asarray(seen.t), np.asarray(seen["rate"])
+    baseline = rate[:, (t > at - 250) & (t <= at)].mean(axis=1, keepdims=True)
+    after = t > at + float(VOLLEY.lasts)
+    silent = rate[:, after] < SILENT * baseline
+    length = np.where(silent.all(axis=1), silent.shape[1], np.argmin(silent, axis=1)) * (t[1] - t[0])
+    return length + float(VOLLEY.lasts) * (length > 0), 1 - rate[:, after].min(axis=1) / baseline[:, 0]
+
+
+def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
+    """The (gain, decay) on the grid whose pause is nearest to the published one, and that pause, each over four noise paths."""
+    gains, times = (grid.ravel().repeat(4) for grid in np.meshgrid(GAINS, TIMES))
+    candidates = dataclasses.replace(
+        p.dopamine, gaba_gain=jnp.asarray(gains, jnp.float32), gaba_time=jnp.asarray(times, jnp.float32)
+    )
+    length, lost = pause(volley(subjects_at(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains))))
+    length, lost = length.reshape(-1, 4).mean(axis=1), lost.reshape(-1, 4).mean(axis=1)
+    best = int(np.argmin(np.abs(length - PAUSE) + 1e3 * np.maximum(0.97 - lost, 0) + 0.1 * np.abs(times[::4] - 15)))
+    return float(gains[4 * best]), float(times[4 * best]), float(length[best])
+
+
+def main() -> None:
+    """Fit, print and write to the table."""
+    p = typical()
+    for _ in range(3):  # the references enter the slow clock that they are read from
+        healthy = fixed_points(p)[0]
+        seen = (healthy.output, float(seen_at(p, healthy.state).dopamine[0]))
+        at = lambda p: (p.motivation.reference_output, p.motivation.reference_dopamine)
+        p = eqx.tree_at(at, p, tuple(jnp.asarray(value) for value in seen))
+    gain, time, length = fit_pause(p, healthy.state)
+    print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")
+    print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {PAUSE:.0f})")
+    constant = defaults.Constant
+    defaults.update(
+        [
+            constant("motivation.reference_output", seen[0], "Hz", "fitted", SCRIPT, "typical healthy set point"),
+            constant("motivation.reference_dopamine", seen[1], "uM", "fitted", SCRIPT, "typical healthy set point"),
+            constant("dopamine.gaba_gain", gain, "Hz/Hz", "fitted", SCRIPT, "pause after a volley, Ji & Shepard 2007"),
+            constant("dopamine.gaba_time", time, "ms", "fitted", SCRIPT, "pause after a volley, Ji & Shepard 2007"),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What the command line arranges with the machine before JAX starts: cores as devices, and a cache of compiled programs."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: the user's cache folder, one folder for each machine, as they hold machine code."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "habenula" / f"jax-{platform.machine()}-{platform.node() or 'here'}"
+
+
+def start_jax() -> int:
+    """Start JAX with one CPU device for each core and a persistent cache, and say over how many devices to divide work.
+
+    What the user has set, by environment or configuration, stays.
+    """
+    import jax
+
+    if jax.config.jax_num_cpu_devices < 1:
+        try:
+            jax.config.update("jax_num_cpu_devices", cores())
+        except RuntimeError:
+            pass  # JAX is up already, as within a notebook: it keeps the devices that it has
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return jax.device_count()

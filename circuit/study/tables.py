@@ -1,0 +1,220 @@
+"""The tables that the command line prints: what a trial found, and how the model stands beside published figures."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from .. import evidence
+from . import labels
+from .grid import Cell, Column, lines, show, width
+from .results import ArmResult, Claim, Restored, Trial
+
+PIPED = 120  # characters in a line where there is no terminal to ask
+TOLERANCE = 0.1  # d: a record further from a column's day than this is not shown in its place
+MARKS = {True: Cell("yes", "green"), False: Cell("NO", "bold red")}
+VERDICTS = {"inside": "green", "outside": "bold red", "not modelled": "dim"}
+
+
+class Visit(NamedTuple):
+    """A time at which a trial is read."""
+
+    heading: str
+    day: float
+
+
+VISITS = (
+    Visit("week 0", 0.0),
+    Visit("4 h", 4 / 24),
+    Visit("day 1", 1.0),
+    *(Visit(f"week {week}", 7.0 * week) for week in (1, 4, 9, 12)),
+)
+JUDGED = VISITS[-2]  # the last visit before stress returns
+OUTCOMES = ("drive", "liking", "mood")
+
+
+def room(console: Console) -> int:
+    """Characters in a line: the terminal's, or those of a file."""
+    return console.width if console.is_terminal else PIPED
+
+
+def trial(result: Trial, limit: int = PIPED) -> list[Text]:
+    """The trial's one table: a line for each arm. Where lines are too short for it, it becomes two."""
+    arms = [result.arms[name] for name in labels.in_order(list(result.arms))]
+    names = (Column("arm", left=True), [Cell(labels.of(arm.name).text, "bold") for arm in arms])
+    course, outcomes = _course(arms), _outcomes(arms)
+    together = _assembled([names, *course, *outcomes])
+    notes = [Text("Relative to the mean of the healthy cohort. Restored: VTA output at least 90 % of it.", "dim")]
+    if width(*together) <= limit:
+        return [*lines(*together), *notes]
+    return [*lines(*_assembled([names, *course])), Text(), *lines(*_assembled([names, *outcomes])), *notes]
+
+
+def claims(found: Sequence[Claim], limit: int = PIPED) -> list[Text]:
+    """What the trial shows, as numbers beside what is claimed."""
+    columns = (
+        Column("measured", left=True, wraps=True),
+        Column("value"),
+        Column("expected", left=True),
+        Column("holds"),
+    )
+    rows = [
+        [Cell(claim.sentence), Cell(_number(claim.value)), Cell(claim.expected), MARKS[claim.holds]] for claim in found
+    ]
+    return lines(columns, rows, limit)
+
+
+def restore(found: Mapping[str, Restored], limit: int = PIPED) -> list[Text]:
+    """Regimens found by gradient: a line for each, and below it what was fitted."""
+    if not found:
+        return []
+    headings = ("before", "after", "target", "starts", "status")
+    columns = (Column("regimen", left=True), *(Column(heading) for heading in headings))
+    rows = []
+    for each in found.values():
+        style = "green" if each.status == "reached" else "bold red"
+        reached = sum(abs(start - each.target) <= 0.02 * abs(each.target) for start in each.starts)
+        numbers = [Cell(f"{value:.3f}") for value in (each.before, each.after, each.target)]
+        rows.append(
+            [
+                Cell(_words(each.name), "bold"),
+                *numbers,
+                Cell(f"{reached} of {len(each.starts)}"),
+                Cell(each.status, style),
+            ]
+        )
+    notes = []
+    for each in found.values():
+        notes += _folded(f"{_words(each.name)}: {each.reason}", limit) if each.reason else []
+        notes += [line for leaf, values in each.fitted.items() for line in _fitted(leaf, values, limit)]
+    return [
+        *lines(columns, rows),
+        Text("Mean VTA output, healthy = 1; starts: those that end within 2 % of the target.", "dim"),
+        *notes,
+    ]
+
+
+def scores(simulated: Mapping[str, float | None], role: str, limit: int = PIPED) -> list[Text]:
+    """Published figures of one role beside simulated ones; the words give way first, and then go."""
+    columns = [
+        Column("row", left=True),
+        Column("what", left=True, wraps=True),
+        Column("published"),
+        Column("interval"),
+        Column("simulated"),
+        Column("unit", left=True),
+        Column("verdict", left=True),
+    ]
+    rows = []
+    for row in (row for row in evidence.rows() if row.role == role):
+        value = simulated.get(row.id)
+        verdict = evidence.verdict(row, value)
+        what = f"{row.quantity}; {row.condition}" if row.condition else row.quantity
+        rows.append(
+            [
+                Cell(row.id),
+                Cell(what, "dim"),
+                Cell(_number(row.value)),
+                Cell(_interval(row.low, row.high)),
+                Cell(_number(value) if verdict != "not modelled" else "-"),
+                Cell("" if row.unit == "1" else row.unit),
+                Cell(verdict, VERDICTS[verdict]),
+            ]
+        )
+    if limit < 100:  # too narrow for words beside numbers
+        columns.pop(1)
+        rows = [[row[0], *row[2:]] for row in rows]
+    return lines(columns, rows, limit)
+
+
+def contradictions(limit: int = PIPED) -> list[Text]:
+    """Where published findings disagree, and what the model takes."""
+    return [line for sentence in evidence.CONTRADICTIONS for line in _folded(f"- {sentence}", limit, "  ")]
+
+
+def tally(simulated: Mapping[str, float | None], role: str) -> str:
+    """How many rows of a role are inside, outside and not modelled, in words."""
+    verdicts = [evidence.verdict(row, simulated.get(row.id)) for row in evidence.rows() if row.role == role]
+    return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
+
+
+def titled(console: Console, title: str, texts: Sequence[Text]) -> None:
+    """Print a table under its title, with a line between it and what stands above."""
+    show(console, [Text(), Text(title, "bold underline" if console.is_terminal else ""), *texts])
+
+
+def _course(arms: Sequence[ArmResult]) -> list[tuple[Column, list[Cell]]]:
+    """Columns of VTA output, for the visits of which there are records."""
+    group = "VTA output, healthy = 1, with 95 % interval"
+    seen = [visit for visit in VISITS if any(_at(arm, visit) is not None for arm in arms)]
+    return [(Column(visit.heading, group), [_output(arm, _at(arm, visit)) for arm in arms]) for visit in seen]
+
+
+def _outcomes(arms: Sequence[ArmResult]) -> list[tuple[Column, list[Cell]]]:
+    """Columns of drive, liking and mood before stress returns, and of subjects restored before and after it."""
+    judged = JUDGED if any(_at(arm, JUDGED) is not None for arm in arms) else Visit("the end", float(arms[0].day[-1]))
+    columns = []
+    for name in OUTCOMES:
+        cells = [_share(arm.mean.get(name), _at(arm, judged)) for arm in arms]
+        columns.append((Column(name, f"at {judged.heading}"), cells))
+    for visit in dict.fromkeys((judged, VISITS[-1])):
+        if any(_at(arm, visit) is not None for arm in arms):
+            cells = [_percent(arm.restored, _at(arm, visit)) for arm in arms]
+            columns.append((Column(visit.heading.replace("week", "wk"), "restored, %"), cells))
+    return columns
+
+
+def _assembled(parts: Sequence[tuple[Column, list[Cell]]]) -> tuple[list[Column], list[list[Cell]]]:
+    columns, cells = zip(*parts, strict=True)
+    return list(columns), [list(row) for row in zip(*cells, strict=True)]
+
+
+def _at(arm: ArmResult, visit: Visit) -> int | None:
+    """Index of the arm's record of a visit, if it has one."""
+    index = arm.at(visit.day)
+    return index if abs(arm.day[index] - visit.day) <= TOLERANCE else None
+
+
+def _output(arm: ArmResult, index: int | None) -> Cell:
+    """A mean with half the width of its interval: 0.54 +-.02."""
+    if index is None:
+        return Cell("")
+    half = (arm.vta_high[index] - arm.vta_low[index]) / 2
+    error = f"{half:.2f}".removeprefix("0") if half < 1 else f"{half:.1f}"
+    return Cell(f"{arm.mean['vta_output'][index]:.2f}±{error}")
+
+
+def _share(values: np.ndarray | None, index: int | None) -> Cell:
+    return Cell("" if values is None or index is None else f"{values[index]:.2f}")
+
+
+def _percent(values: np.ndarray, index: int | None) -> Cell:
+    return Cell("" if index is None else f"{100 * values[index]:.0f}")
+
+
+def _number(value: float | None) -> str:
+    """Three figures, without the exponent where there is room."""
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"{low:g} or more"
+    return f"{high:g} or less" if low is None else f"{low:g} to {high:g}"
+
+
+def _fitted(leaf: str, values: Sequence[float], limit: int) -> list[Text]:
+    return _folded(f"  {leaf} = {', '.join(f'{value:.3g}' for value in values)}", limit)
+
+
+def _folded(text: str, limit: int, indent: str = "    ") -> list[Text]:
+    return [Text(line) for line in textwrap.wrap(text, limit, subsequent_indent=indent)]
+
+
+def _words(name: str) -> str:
+    return labels.of(name).text

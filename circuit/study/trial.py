@@ -1,0 +1,168 @@
+"""The standard trial: a depressed cohort, treated in several arms, stressed again, and fitted.
+
+Every subject lives every arm, with the same noise (twin arms), so differences between arms are differences of treatment.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import jax
+import numpy as np
+
+from ...kernels import Plan
+from ..cohort import Cohort
+from ..conditions import depressed, draw, healthy
+from ..interventions import Arm, Ketamine, Recalibration
+from ..fit import Restoration, restore
+from ..simulate import RECORD, Course, course
+from .arms import STRESS, align, standard, within
+from .claims import claims
+from .results import RELATIVE, ArmResult, Restored, Trial
+
+Report = Callable[[str, int, int], None]
+
+QUIET_DAYS = 14  # of the healthy cohort, whose mean over the last week is the reference
+RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
+FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 48, 4, 40, 63
+TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
+
+
+def run(
+    subjects: int = 1024,
+    weeks: int = 12,
+    arms: Sequence[str] | None = None,
+    seed: int = 1,
+    devices: int = 1,
+    report: Report | None = None,
+) -> Trial:
+    """Draw, treat, stress again, fit.
+
+    Args:
+        subjects: in the depressed cohort, each of whom lives every arm; as many healthy ones give the reference.
+        weeks: length of the trial. The stress of week 10 falls away in a shorter one.
+        arms: names, see `arms.standard`; all by default. Placebo is always run, as the comparator.
+        seed: names subjects and noise.
+        devices: over how many devices subjects are divided.
+        report: called as `report(stage, done, total)` while work goes on.
+
+    Raises:
+        ValueError: no subjects, no weeks, an unknown arm.
+    """
+    chosen = check(subjects, weeks, arms)
+    began, plan = time.time(), Plan(tile=TILE, devices=devices)
+    report = report or (lambda stage, done, total: None)
+    report("cohort", 0, 2)
+    well = draw(healthy(), subjects, seed, plan=plan)
+    reference = _reference(course(well, (), QUIET_DAYS, save_every=4, plan=plan))
+    report("cohort", 1, 2)
+    ill = draw(depressed(), subjects, seed, plan=plan)
+    report("cohort", 2, 2)
+    results = {}
+    for i, (name, arm) in enumerate(chosen.items()):
+        report("arms", i, len(chosen))
+        lived = course(ill, arm, 7 * weeks, save_every=4, plan=plan)
+        results[name] = _result(name, lived, reference)
+    report("arms", len(chosen), len(chosen))
+    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7 * weeks), plan, report)
+    provenance = _provenance(subjects, weeks, seed, devices) | {"seconds": round(time.time() - began, 1)}
+    return Trial(results, claims(results), fitted, provenance)
+
+
+def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
+    """The arms that were asked for, in one shape, with the stress of week 10 if the trial lasts so long.
+
+    Raises:
+        ValueError: no subjects, no weeks, an unknown arm.
+    """
+    if subjects < 1:
+        raise ValueError(f"{subjects=} must be at least 1.")
+    if not 1 <= weeks <= 104:
+        raise ValueError(f"{weeks=} must lie between 1 and 104.")
+    known = standard()
+    if unknown := [name for name in arms or () if name not in known]:
+        raise ValueError(f"unknown arms {unknown}; choose from {', '.join(known)}.")
+    names = list(known) if arms is None else list(dict.fromkeys(("placebo", *arms)))
+    days = 7.0 * weeks
+    again = (STRESS,) if days > float(STRESS.start) else ()
+    return align({name: within(known[name], days) + again for name in names})
+
+
+def _reference(quiet: Course) -> dict[str, np.ndarray]:
+    """Mean of each quantity over the healthy cohort and its last week."""
+    last = np.asarray(quiet.day) > QUIET_DAYS - 7
+    return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORD}
+
+
+def _result(name: str, lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
+    scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
+    values = {quantity: np.asarray(lived[quantity]) / scale(quantity) for quantity in (*RELATIVE, "burst", "block")}
+    output = values["vta_output"]
+    half = (
+        1.96 * output.std(axis=0, ddof=1) / len(output) ** 0.5 if len(output) > 1 else np.full(output.shape[1], np.nan)
+    )
+    mean = {quantity: value.mean(axis=0) for quantity, value in values.items()}
+    middle = mean["vta_output"]
+    restored = (output >= RESTORED).mean(axis=0)
+    return ArmResult(name, np.asarray(lived.day), mean, middle - half, middle + half, restored)
+
+
+def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tuple[float, float]]]]:
+    """What is fitted: by name, the regimen to begin with, its leaves to fit, and bounds narrower than the drug's own."""
+    sessions, infusions = min(18, 3 * int(days // 7)), min(8, 2 * int(days // 7))
+    weeks = days / 7
+    spread = lambda count: [(i + 0.5) * 7 * min(weeks, 6) / count for i in range(count)]
+    return {
+        "recalibration": (
+            (Recalibration(spread(sessions), [1.0] * sessions),),
+            ("intensity", "times"),
+            {"times": (0.0, days - 14), "intensity": (0.0, 3.0)},
+        ),
+        "ketamine": (
+            (Ketamine([0.5] * infusions, spread(infusions)),),
+            ("mg_per_kg", "day"),
+            {"day": (0.0, days - 7), "mg_per_kg": (0.0, 1.0)},
+        ),
+    }
+
+
+def _fit(ill: Cohort, target: float, days: float, plan: Plan, report: Report) -> dict[str, Restored]:
+    """Fit each regimen on some of the subjects, by gradient."""
+    some = ill[: min(FIT_SUBJECTS, len(ill))]
+    found = {}
+    for name, (arm, over, bounds) in regimens(days).items():
+        stage = f"fitting {name}"
+        fit = restore(
+            some,
+            arm,
+            target,
+            over=over,
+            bounds=bounds,
+            days=days,
+            starts=FIT_STARTS,
+            steps=FIT_STEPS,
+            plan=plan,
+            progress=lambda done, total, stage=stage: report(stage, done, total),
+        )
+        found[name] = _restored(name, fit, target)
+    return found
+
+
+def _restored(name: str, fit: Restoration, target: float) -> Restored:
+    return Restored(
+        name=name,
+        target=1.0,
+        before=float(np.mean(fit.before)) / target,
+        after=float(np.mean(fit.after)) / target,
+        fitted={leaf: np.asarray(value).ravel().tolist() for leaf, value in fit.fitted.items()},
+        starts=(np.asarray(fit.starts) / target).tolist(),
+        status=fit.status,
+        reason=fit.reason,
+    )
+
+
+def _provenance(subjects: int, weeks: int, seed: int, devices: int) -> dict[str, object]:
+    versions = {name: version(name) for name in ("habenula", "jax", "jaxlib", "numpy", "optax", "equinox")}
+    machine = {"python": platform.python_version(), "device": jax.devices()[0].device_kind, "devices": devices}
+    return {"subjects": subjects, "weeks": weeks, "seed": seed} | machine | versions
