@@ -11,7 +11,7 @@ short block of steps and merges it into the total: sums in two levels, which kee
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PyTree
 Like = Array | jax.ShapeDtypeStruct
 
 
+@runtime_checkable
 class Statistic(Protocol):
     """What the time loop needs of a statistic."""
 
