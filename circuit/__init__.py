@@ -1,4 +1,37 @@
-"""The lateral habenula circuit."""
+"""Virtual subjects for the brain's anti-reward circuit: lateral habenula, RMTg, dopamine, under prefrontal control.
+
+The main path is four lines:
+
+    cohort = draw(depressed(), subjects=1024, seed=1)                       # who
+    seen = course(cohort, (Ketamine(mg_per_kg=0.5, day=7.0),), days=28)     # weeks, by the hour
+    now = moment(cohort, seconds=2.0)                                       # seconds, by the quarter of a millisecond
+    fit = restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
+"""
 
 if __name__ == "circuit":
     raise ImportError("import habenula.circuit, not circuit; pip install -e . once")
+
+from ..kernels import Plan as Plan
+from .cohort import Cohort as Cohort
+from .conditions import Condition as Condition
+from .conditions import depressed as depressed
+from .conditions import draw as draw
+from .conditions import healthy as healthy
+from .conditions import healthy_output as healthy_output
+from .conditions import resilient as resilient
+from .interventions import SSRI as SSRI
+from .interventions import Bupropion as Bupropion
+from .interventions import Ketamine as Ketamine
+from .interventions import Methylphenidate as Methylphenidate
+from .interventions import Placebo as Placebo
+from .interventions import Recalibration as Recalibration
+from .interventions import Stress as Stress
+from .moment import Event as Event
+from .moment import Moment as Moment
+from .moment import moment as moment
+from .parameters import Parameters as Parameters
+from .parameters import typical as typical
+from .set_points import FixedPoint as FixedPoint
+from .set_points import fixed_points as fixed_points
+from .simulate import Course as Course
+from .simulate import course as course

@@ -67,7 +67,7 @@ def features(given: lhb.Conditions) -> Float[Array, "6 subject"]:
 
 
 def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
-    """Evaluate the network. `bursting` may leave 0..1 by its error, about 0.01."""
+    """Evaluate the network. `bursting` may leave 0..1 by its error, about 0.01; the rest is floored by the distillation."""
     x = features(given)
     *hidden, last = zip(transfer.weights, transfer.biases, strict=True)
     for weight, bias in hidden:

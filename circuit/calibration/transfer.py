@@ -1,6 +1,6 @@
 """Distil the transfer function from the simulated neuron.
 
-    python -m habenula.circuit.calibration.transfer [--points 4096] [--devices 2]
+    python -m habenula.circuit.calibration.transfer [--points 2048] [--devices 2] [--samples FILE]
 
 Simulates a population at each of a low-discrepancy set of operating points, denser where the slow clock lives, and fits
 the network to them by Adam. One point in eight is held out; the script prints R2 and the error of the burst share on those.
@@ -9,6 +9,7 @@ the network to them by Adam. One point in eight is held out; the script prints R
 import argparse
 import os
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,11 @@ from .. import lateral_habenula as lhb
 from .. import population
 from ..transfer import FILE, RANGE, features, fingerprint
 
-NEURONS, SECONDS, HIDDEN = 128, 4.0, 32
+NEURONS, SECONDS, HIDDEN = 128, 8.0, 32
 CHUNK = 256  # lanes simulated at once, for a sign of life
-FLOOR = np.array([1e-3, 1e-3, 0.0, 1e-7])  # of S, rate and coincidence under the logarithm
+# Added to S (Hz), rate (Hz) and coincidence under the logarithm: below, a population is silent for all that follows, and a
+# few seconds of simulation count too few bursts to tell how silent.
+FLOOR = np.array([0.02, 0.01, 0.0, 1e-6])
 
 
 def operating_points(points: int, seed: int = 0) -> lhb.Conditions:
@@ -39,8 +42,10 @@ def operating_points(points: int, seed: int = 0) -> lhb.Conditions:
     return lhb.Conditions(*(jnp.asarray(column, jnp.float32) for column in x.T))
 
 
-def labels(p: lhb.Neuron, given: lhb.Conditions, *, seconds: float = SECONDS, seed: int = 0, devices: int = 1) -> np.ndarray:
-    """(log S, log rate, burst share, log coincidence) of each lane, measured on the fast clock: array (4, lanes)."""
+def simulated(
+    p: lhb.Neuron, given: lhb.Conditions, *, seconds: float = SECONDS, seed: int = 0, devices: int = 1
+) -> np.ndarray:
+    """S (Hz), rate (Hz), burst share and coincidence of each lane, measured on the fast clock: array (4, lanes)."""
     found, began, lanes = [], time.time(), given.excitation.shape[0]
     for first in range(0, lanes, CHUNK):
         chunk = jax.tree.map(lambda leaf, first=first: leaf[first : first + CHUNK], given)
@@ -49,7 +54,7 @@ def labels(p: lhb.Neuron, given: lhb.Conditions, *, seconds: float = SECONDS, se
         seen = population.simulate(p, chunk, neurons=NEURONS, seconds=seconds, seed=seed, subjects=subjects, plan=plan)
         found.append(np.stack([seen.output, seen.modes.rate, seen.modes.bursting, seen.coincidence]))
         print(f"simulated {first + CHUNK:5d} of {lanes} operating points, {time.time() - began:.0f} s", flush=True)
-    return transform(np.concatenate(found, axis=1))
+    return np.concatenate(found, axis=1)
 
 
 def transform(found: np.ndarray) -> np.ndarray:
@@ -110,15 +115,29 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     return arrays | {f"bias{i}": np.float32(bias) for i, bias in enumerate(biases)}, scores
 
 
+def _kept(p: lhb.Neuron, given: lhb.Conditions, devices: int, path: Path | None) -> np.ndarray:
+    """The labels from the file at `path` if it holds these points of this neuron; else simulated, and kept there."""
+    key = f"{fingerprint(p)}-{given.excitation.shape[0]}-{SECONDS}"
+    if path is not None and path.exists():
+        with np.load(path) as file:
+            if str(file["key"]) == key:
+                return transform(file["found"])
+    found = simulated(p, given, devices=devices)
+    if path is not None:
+        np.savez(path, key=key, found=found)
+    return transform(found)
+
+
 def main() -> None:
     """Simulate, distil, print the scores and write the file that the package loads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, default=4096)
+    parser.add_argument("--points", type=int, default=2048)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--samples", type=Path)
     arguments = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", arguments.devices)
     p, given = lhb.neuron(), operating_points(arguments.points)
-    arrays, scores = distil(given, labels(p, given, devices=arguments.devices))
+    arrays, scores = distil(given, _kept(p, given, arguments.devices, arguments.samples))
     for name, score in scores.items():
         print(f"{name:26s} {score:.4f}")
     complete = FILE.with_name(f".{FILE.stem}.{os.getpid()}.npz")

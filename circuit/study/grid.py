@@ -1,4 +1,4 @@
-"""A table in fixed-width text, with headings over groups of columns: the same in a terminal, where it has colours, and in a file."""
+"""Tables in fixed-width text, with headings over groups of columns: coloured in a terminal, and the same in a file."""
 
 import textwrap
 from collections.abc import Sequence

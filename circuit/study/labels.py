@@ -1,4 +1,4 @@
-"""How the arms and quantities of a trial are called and coloured, the same in every table and figure.
+"""How the arms of a trial are called and coloured, the same in every table and figure.
 
 Colours are those of Okabe & Ito (2008), which people with any colour vision tell apart; arms of one kind share a hue.
 """
@@ -37,21 +37,13 @@ ARMS = {
     "ketamine_recalibration": Label("Ketamine + recalibration", "#0072B2"),
 }
 
-QUANTITIES = {
-    "vta_output": "VTA output",
-    "active": "active DA neurons",
-    "rate": "DA rate",
-    "dopamine": "NAc dopamine",
-    "drive": "drive",
-    "liking": "liking",
-    "mood": "mood",
-    "burst": "bursting LHb neurons",
-}
+# What is fitted in a trial and is no arm of it.
+REGIMENS = {"ketamine": Label("Ketamine", ARMS["ketamine_repeated"].colour)}
 
 
-def of(arm: str) -> Label:
-    """The label of an arm; one that is not in the list is shown in black by its own name."""
-    return ARMS.get(arm, Label(arm.replace("_", " "), "#000000"))
+def of(name: str) -> Label:
+    """The label of an arm or a regimen; one that is not listed is shown in black by its own name."""
+    return (ARMS | REGIMENS).get(name, Label(name.replace("_", " "), "#000000"))
 
 
 def in_order(arms: Sequence[str]) -> list[str]:

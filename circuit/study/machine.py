@@ -1,5 +1,6 @@
-"""What the command line arranges with the machine before JAX starts: cores as devices, and a cache of compiled programs."""
+"""What the command line arranges before JAX starts: cores as devices, and a cache of compiled programs."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -14,7 +15,7 @@ def cores() -> int:
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept: the user's cache folder, one folder for each machine, as they hold machine code."""
+    """Where compiled programs are kept, in the user's cache folder: one folder a machine, as they hold machine code."""
     home = Path.home()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -33,10 +34,8 @@ def start_jax() -> int:
     import jax
 
     if jax.config.jax_num_cpu_devices < 1:
-        try:
+        with contextlib.suppress(RuntimeError):  # JAX is up already, as in a notebook: it keeps the devices it has
             jax.config.update("jax_num_cpu_devices", cores())
-        except RuntimeError:
-            pass  # JAX is up already, as within a notebook: it keeps the devices that it has
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import evidence
+from ..moment import Moment
 from . import labels
 from .grid import Cell, Column, lines, show, width
 from .results import ArmResult, Claim, Restored, Trial
@@ -51,6 +52,16 @@ def trial(result: Trial, limit: int = PIPED) -> list[Text]:
     if width(*together) <= limit:
         return [*lines(*together), *notes]
     return [*lines(*_assembled([names, *course])), Text(), *lines(*_assembled([names, *outcomes])), *notes]
+
+
+def print_trial(console: Console, result: Trial) -> None:
+    """Everything that a trial has to say."""
+    limit = room(console)
+    titled(console, "Trial", trial(result, limit))
+    if result.claims:
+        titled(console, "What it shows", claims(result.claims, limit))
+    if result.restore:
+        titled(console, "Regimens found by gradient", restore(result.restore, limit))
 
 
 def claims(found: Sequence[Claim], limit: int = PIPED) -> list[Text]:
@@ -135,6 +146,36 @@ def contradictions(limit: int = PIPED) -> list[Text]:
     return [line for sentence in evidence.CONTRADICTIONS for line in _folded(f"- {sentence}", limit, "  ")]
 
 
+def moment(seen: Moment) -> list[Text]:
+    """Firing modes and mean activity of the first subject of a moment."""
+    data = moment_data(seen)
+    modes, mean = data["modes"], data["mean"]
+    rows = [
+        ("LHb neurons", f"{modes['silent']:.0%} silent, {modes['tonic']:.0%} tonic, {modes['bursting']:.0%} bursting"),
+        ("their rate", f"{modes['rate']:.2f} Hz"),
+        ("their potential", f"{modes['potential']:.1f} mV"),
+        ("LHb output", f"{mean['habenula']:.2f} Hz, in which a spike of a burst counts for more"),
+        ("RMTg", f"{mean['rmtg']:.1f} Hz"),
+        ("DA neurons", f"{mean['active']:.0%} active, at {mean['rate']:.2f} Hz"),
+        ("NAc dopamine", f"{1000 * mean['dopamine']:.1f} nM"),
+    ]
+    return lines(
+        (Column("", left=True), Column("", left=True)), [[Cell(what, "bold"), Cell(is_)] for what, is_ in rows]
+    )
+
+
+def moment_data(seen: Moment) -> dict[str, dict[str, float] | list[float]]:
+    """The first subject's `modes`, `mean`, `t` (ms) and `record`, as plain numbers in the units of `Moment`."""
+    first = lambda tree: {name: float(value[0]) for name, value in tree.items()}
+    record = {name: np.asarray(values)[0].astype(float).tolist() for name, values in seen.record.items()}
+    return {
+        "modes": first(vars(seen.modes)),
+        "mean": first(seen.mean),
+        "t": np.asarray(seen.t, float).tolist(),
+        "record": record,
+    }
+
+
 def tally(simulated: Mapping[str, float | None], role: str) -> str:
     """How many rows of a role are inside, outside and not modelled, in words."""
     verdicts = [evidence.verdict(row, simulated.get(row.id)) for row in evidence.rows() if row.role == role]
@@ -179,10 +220,12 @@ def _at(arm: ArmResult, visit: Visit) -> int | None:
 
 
 def _output(arm: ArmResult, index: int | None) -> Cell:
-    """A mean with half the width of its interval: 0.54 +-.02."""
+    """A mean with half the width of its interval."""
     if index is None:
         return Cell("")
     half = (arm.vta_high[index] - arm.vta_low[index]) / 2
+    if np.isnan(half):  # a single subject has no interval
+        return Cell(f"{arm.mean['vta_output'][index]:.2f}")
     error = f"{half:.2f}".removeprefix("0") if half < 1 else f"{half:.1f}"
     return Cell(f"{arm.mean['vta_output'][index]:.2f}±{error}")
 

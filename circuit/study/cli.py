@@ -1,0 +1,313 @@
+"""The command line: `habenula doctor`, `evidence`, `moment` and `trial`.
+
+Nothing here computes. A command checks what it was given, starts JAX (only now, so that help is instant), calls the
+library, and shows what comes back; results go to standard output, progress and errors to standard error.
+"""
+
+import math
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from . import files, labels, machine
+
+FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error, a user's Ctrl-C
+
+
+class OneLine(TyperGroup):
+    """Commands whose errors are one line on standard error; with `--debug`, a traceback."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and turn what goes wrong into a line and an exit code."""
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except (typer.Abort, KeyboardInterrupt):
+            code = _complain("stopped", STOPPED)
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # an error of the program, and --debug: let it be seen
+                raise
+            code = _complain(error.format_message(), MISUSED)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Call the command; errors of the library speak for themselves, unexpected ones say of what kind they are."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read the output has seen enough; typer ends quietly
+            raise
+        except (ValueError, TypeError, OSError) as error:
+            if ctx.meta.get("debug"):
+                raise
+            raise typer.Exit(_complain(str(error) or type(error).__name__, MISUSED)) from error
+        except (RuntimeError, AssertionError, LookupError, ArithmeticError, ImportError, AttributeError) as error:
+            if ctx.meta.get("debug") or isinstance(error, typer.Exit | typer.Abort):
+                raise
+            words = f"{type(error).__name__}: {error}; --debug shows where"
+            raise typer.Exit(_complain(words, MISUSED)) from error
+
+
+app = typer.Typer(
+    cls=OneLine,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Subject(StrEnum):
+    """In whom a moment is simulated."""
+
+    healthy = "healthy"
+    depressed = "depressed"
+
+
+class Kind(StrEnum):
+    """What happens in a moment."""
+
+    reward = "reward"
+    aversive = "aversive"
+    current = "current"
+
+
+def _debug(ctx: typer.Context, debug: bool) -> None:
+    ctx.meta["debug"] = debug
+
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the results as JSON.")]
+Seed = Annotated[int, typer.Option(help="Names the virtual subjects and their noise.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show a traceback where an error occurs.")]
+
+
+@app.callback(invoke_without_command=True)
+def habenula(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """The lateral habenula circuit in depression and its treatment, simulated.
+
+    A research instrument: nothing that it prints is medical advice.
+    """
+    if version:
+        from importlib.metadata import version as of
+
+        print(f"habenula {of('habenula')}")
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command()
+def doctor(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    r"""Check this installation: versions, devices, and whether it computes what it should.
+
+    Leaves with code 1 if a check fails.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula doctor
+    habenula doctor --json doctor.json
+
+    JSON: {passed, checks: [{name, found, passed}]}, passed being null where there is nothing to pass.
+    """
+    _demand_file(json)
+    machine.start_jax()
+    from . import doctor as surgery
+
+    out, found = Console(), []
+    marks = {True: "[green]✓[/green]", False: "[bold red]✗[/bold red]", None: " "}
+    for check in surgery.checks():
+        found.append(check)
+        out.print(f"{marks[check.passed]} {check.name:<18}", end="", highlight=False)
+        out.print(check.found, markup=False, highlight=False, soft_wrap=True)
+    if json:
+        files.write_json(json, surgery.to_json(found))
+    if not surgery.healthy(found):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Debug = False) -> None:
+    r"""Print published figures beside simulated ones, with a verdict on each.
+
+    Rows of role calibrate were fitted to; rows of role check never were.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula evidence
+    habenula evidence --json evidence.json
+
+    JSON: {rows: [{id, role, value, low, high, unit, simulated, verdict}]}, where the verdict is inside, outside or
+    not modelled.
+    """
+    _demand("--seed", seed, 0, 2**32 - 1)
+    _demand_file(json)
+    machine.start_jax()
+    from .. import evidence as published
+    from . import tables
+    from .scoreboard import score
+
+    with _watch(quiet) as report:
+        simulated = score(seed, report)
+    out = Console()
+    for role, title in (("calibrate", "Calibrated on"), ("check", "Checked against, never fitted to")):
+        heading = f"{title}: {tables.tally(simulated, role)}"
+        tables.titled(out, heading, tables.scores(simulated, role, tables.room(out)))
+    tables.titled(out, "Where published findings disagree", tables.contradictions(tables.room(out)))
+    if json:
+        rows = [_row(row, simulated.get(row.id), published.verdict) for row in published.rows()]
+        files.write_json(json, {"rows": rows})
+
+
+@app.command()
+def moment(
+    subject: Annotated[Subject, typer.Argument(help="Whose circuit.")] = Subject.depressed,
+    seconds: Annotated[float, typer.Option(help="Length, above 0 and up to 600.")] = 2.0,
+    event: Annotated[Kind | None, typer.Option(help="Something that happens.")] = None,
+    size: Annotated[
+        float, typer.Option(help="1: a full reward, a strong air puff, 1 uA/cm2; a reward may be -1.")
+    ] = 1.0,
+    at: Annotated[float, typer.Option(help="When it begins, in s.")] = 1.0,
+    lasts: Annotated[float, typer.Option(help="How long it lasts, in s.")] = 0.2,
+    out: Annotated[Path, typer.Option(help="Where the figure goes; its ending says the format.")] = Path("moment.png"),
+    json: Json = None,
+    seed: Seed = 1,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    r"""Simulate one subject for seconds: membrane currents, firing modes, dopamine.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula moment
+    habenula moment healthy --event reward --size -1
+    habenula moment --seconds 4 --event aversive --at 2 --lasts 0.5 --json moment.json
+
+    JSON: {subject, seed, modes, mean, t, record}, in ms, Hz and uM; active and the modes are shares.
+    """
+    _demand("--seed", seed, 0, 2**32 - 1)
+    _demand("--seconds", seconds, 0.01, 600)
+    _demand_file(json)
+    if event and not 0 <= at < seconds:
+        raise ValueError(f"--at {at:g} lies outside the moment, which lasts {seconds:g} s.")
+    if event and lasts <= 0:
+        raise ValueError(f"--lasts {lasts:g} must be above 0.")
+    machine.start_jax()
+    from .. import conditions
+    from ..moment import Event
+    from ..moment import moment as simulate
+    from . import plots, tables
+
+    events = (Event(event.value, 1000 * at, 1000 * lasts, size),) if event else ()
+    with _watch(quiet) as report:
+        _say(report, f"the life of a {subject.value} subject until now", 0, 2)
+        cohort = conditions.draw(getattr(conditions, subject.value)(), subjects=1, seed=seed)
+        _say(report, f"{seconds:g} s of membrane currents", 1, 2)
+        seen = simulate(cohort, seconds, events=events)
+        _say(report, f"{seconds:g} s of membrane currents", 2, 2)
+    title = f"A {subject.value} subject, {seconds:g} s"
+    plots.moment_figure(seen, out, events, title)
+    screen = Console()
+    tables.titled(screen, title, tables.moment(seen))
+    screen.print(f"Figure: {out}", markup=False, highlight=False, soft_wrap=True)
+    if json:
+        files.write_json(json, {"subject": subject.value, "seed": seed} | tables.moment_data(seen))
+
+
+@app.command()
+def trial(
+    subjects: Annotated[int, typer.Option(help="Virtual depressed subjects, each of whom lives every arm.")] = 1024,
+    weeks: Annotated[int, typer.Option(help="Length, up to 104; stress returns in week 10.")] = 12,
+    arms: Annotated[str, typer.Option(help=f"Comma list of: {', '.join(labels.ARMS)}. All if empty.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for trial.png, trial.txt and trial.json.")] = Path("habenula-trial"),
+    json: Json = None,
+    seed: Seed = 1,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    r"""Treat a depressed cohort in several arms, stress it again, and fit regimens that restore VTA output.
+
+    Stress returns in week 10. Prints one table, what it shows, and the fitted regimens; saves a figure.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula trial
+    habenula trial --subjects 128 --weeks 4 --arms placebo,ketamine_once
+    habenula trial --seed 2 --out second --json second.json
+
+    JSON: {arms: {name: {day, vta_output, vta_low, vta_high, active, rate, dopamine, drive, liking, mood, burst, ...}},
+    claims, restore: {name: {target, before, after, fitted, starts, status, reason}}, provenance}, relative to health.
+    """
+    _demand("--subjects", subjects, 1)
+    _demand("--weeks", weeks, 1, 104)
+    _demand("--seed", seed, 0, 2**32 - 1)
+    _demand_file(json)
+    chosen = labels.chosen(arms)
+    out.mkdir(parents=True, exist_ok=True)  # now, so that a long run does not end where it cannot write
+    devices = machine.start_jax()
+    from . import plots, tables
+    from .trial import run
+
+    with _watch(quiet) as report:
+        result = run(subjects, weeks, chosen, seed, devices, report)
+    screen = Console()
+    tables.print_trial(screen, result)
+    plots.trial_figure(result, out / "trial.png")
+    with files.replacing(out / "trial.txt") as partial, partial.open("w", encoding="utf-8") as page:
+        tables.print_trial(Console(file=page, width=tables.PIPED), result)
+    for path in (out / "trial.json", *([json] if json else [])):
+        files.write_json(path, result.to_json())
+    screen.print(f"\nFigure, table and numbers: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The console entry `habenula`."""
+    app(prog_name="habenula")
+
+
+def _watch(quiet: bool):
+    from .progress import watching
+
+    return watching(Console(stderr=True), quiet)
+
+
+def _demand(option: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:  # true for NaN too
+        allowed = f"at least {low:g}" if high == math.inf else f"a number from {low:.10g} to {high:.10g}"
+        raise ValueError(f"{option} {value} is impossible: give {allowed}.")
+
+
+def _demand_file(path: Path | None) -> None:
+    if path and path.is_dir():
+        raise ValueError(f"--json {path} is a folder: give the name of a file.")
+
+
+def _say(report, stage: str, done: int, total: int) -> None:
+    if report:
+        report(stage, done, total)
+
+
+def _row(row, simulated: float | None, verdict) -> dict[str, object]:
+    """One row of `evidence --json`."""
+    kept = {name: getattr(row, name) for name in ("id", "role", "value", "low", "high", "unit")}
+    return kept | {"simulated": simulated, "verdict": verdict(row, simulated)}
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"habenula: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

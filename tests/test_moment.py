@@ -1,0 +1,106 @@
+"""Moments: events, two routes of aversion, and the same noise in any company."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from habenula.circuit.conditions import depressed, draw, healthy
+from habenula.circuit.moment import Event, moment
+from habenula.kernels import Plan
+
+
+@pytest.fixture(scope="module")
+def well():
+    return draw(healthy(), 24, seed=1)
+
+
+def window(seen, name, begin, end):
+    inside = (np.asarray(seen.t) > begin) & (np.asarray(seen.t) <= end)
+    return np.asarray(seen[name])[:, inside].mean(axis=1)
+
+
+def response(seen, name, at, lasts):
+    return (window(seen, name, at, at + lasts) - window(seen, name, at - 400, at)).mean()
+
+
+def test_omission_excites_the_habenula_and_dips_dopamine(well):
+    bad = moment(well, 1.0, events=(Event("reward", 500.0, 200.0, -1.0),))
+    good = moment(well, 1.0, events=(Event("reward", 500.0, 200.0, 1.0),))
+    assert response(bad, "habenula", 500, 200) > 0 > response(good, "habenula", 500, 200)
+    assert response(bad, "rate", 500, 250) < 0 < response(good, "rate", 500, 250)
+
+
+def test_a_lesion_keeps_the_aversive_dip_and_loses_the_omission_dip(well):
+    """Without habenular output to the RMTg (Tian & Uchida 2015)."""
+    lesion = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, well, jnp.asarray(0.0))
+    puff, omission = Event("aversive", 500.0, 200.0, 1.0), Event("reward", 500.0, 200.0, -1.0)
+    dip = lambda cohort, event: response(moment(cohort, 1.0, events=(event,)), "rate", 500, 250)
+    assert dip(lesion, puff) < -0.2
+    assert abs(dip(lesion, omission)) < 0.1 * abs(dip(well, omission))
+
+
+def test_depressed_subjects_burst_more(well):
+    ill = draw(depressed(), 24, seed=1)
+    seen, healthy_seen = moment(ill, 4.0), moment(well, 4.0)
+    assert seen.modes.bursting.mean() > 2 * healthy_seen.modes.bursting.mean()
+    assert seen.mean["active"].mean() < 0.8 * healthy_seen.mean["active"].mean()
+
+
+def test_company_tiles_and_devices_do_not_change_a_moment(well):
+    whole = moment(well, 0.5, plan=Plan(tile=16))
+    for other in (moment(well, 0.5, plan=Plan(tile=32)), moment(well, 0.5, plan=Plan(tile=16, devices=2))):
+        np.testing.assert_allclose(other["rate"], whole["rate"], rtol=1e-5, atol=1e-5)
+    alone = moment(well[7], 0.5, plan=Plan(tile=16))
+    np.testing.assert_allclose(alone["rate"][0], whole["rate"][7], rtol=1e-5, atol=1e-5)
+
+
+def test_events_may_differ_between_subjects(well):
+    few = well[:3]
+    seen = moment(few, 0.5, events=(Event("current", 250.0, 5.0, [0.0, 6.0, 0.0]),))
+    quiet = moment(few, 0.5)
+    np.testing.assert_allclose(seen["habenula"][0], quiet["habenula"][0], rtol=1e-5, atol=1e-5)
+    assert window(seen, "habenula", 250, 260)[1] > 5 * window(quiet, "habenula", 250, 260)[1]
+
+
+def test_inputs_may_be_a_function_of_time(well):
+    few = well[:3]
+    step = moment(few, 0.5, events=(Event("current", 250.0, 100.0, 0.3),))
+    same = moment(few, 0.5, inputs=lambda t: {"current": 0.3 * ((t >= 250.0) & (t < 350.0)).astype(t.dtype)})
+    np.testing.assert_allclose(step["habenula"].mean(), same["habenula"].mean(), rtol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_gradient_in_the_size_and_time_of_an_event(float64, mode):
+    few = draw(healthy(), 2, seed=1)
+    few = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, few)
+
+    def f(x):
+        events = (Event("current", x[1], 20.0, x[0]),)
+        return moment(few, 0.1, events=events, neurons=4, settle=0.05)["dopamine"].sum() * 1e3
+
+    x, direction = jnp.array([0.3, 40.1]), jnp.array([0.6, 0.8])
+    exact = jax.jvp(f, (x,), (direction,))[1] if mode == "forward" else jax.grad(f)(x) @ direction
+    numeric = (f(x + 1e-6 * direction) - f(x - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(exact, numeric, rtol=1e-5)
+
+
+def test_errors_at_the_door(well):
+    with pytest.raises(ValueError, match="'currant' is none of"):
+        Event("currant", 0.0, 1.0)
+    with pytest.raises(ValueError, match="seconds=0"):
+        moment(well, 0)
+    with pytest.raises(ValueError, match="do not divide"):
+        moment(well, 0.5, save_every=7)
+    with pytest.raises(ValueError, match="0 neurons"):
+        moment(well, 0.5, neurons=0)
+
+
+def test_bad_numbers_name_their_subject(well):
+    few = well[:4]
+    state = dataclasses.replace(few.state, gain=few.state.gain.at[2].set(jnp.nan))
+    seen = moment(eqx.tree_at(lambda c: c.state, few, state), 0.25)
+    assert seen.finite.tolist() == [True, True, False, True]

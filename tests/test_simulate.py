@@ -1,0 +1,147 @@
+"""Courses: the same life in any batch, tile, device count or resumed run; errors at the door; trouble reported."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from habenula.circuit.conditions import depressed, draw, healthy
+from habenula.circuit.interventions import SSRI, Ketamine, Recalibration, Stress
+from habenula.circuit.simulate import course
+from habenula.kernels import Plan
+
+ARM = (Ketamine(0.5, 1.0), Recalibration([2.2], 1.0), SSRI(10.0))
+
+
+@pytest.fixture(scope="module")
+def ill():
+    return draw(depressed(), 70, seed=5)
+
+
+@pytest.fixture(scope="module")
+def whole(ill):
+    return course(ill, ARM, 6.0, plan=Plan(tile=64))
+
+
+def same(one, other, rtol=0.0):
+    for name in one.record:
+        np.testing.assert_allclose(one[name], other[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize("plan", [Plan(tile=512), Plan(tile=64, devices=2), Plan(tile=16)], ids=str)
+def test_tiles_and_devices_do_not_change_a_life(ill, whole, plan):
+    same(course(ill, ARM, 6.0, plan=plan), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("which", [slice(3, 4), slice(0, 7)], ids=["alone", "seven"])
+def test_company_does_not_change_a_life(ill, whole, which):
+    fewer = course(ill[which], ARM, 6.0)
+    for name in whole.record:
+        np.testing.assert_allclose(fewer[name], whole[name][which], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_the_plain_loop_agrees(ill, whole):
+    some = course(ill[:20], ARM, 6.0, plan=Plan(backend="scan"))
+    for name in whole.record:
+        np.testing.assert_allclose(some[name], whole[name][:20], rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_a_course_resumed_is_the_course(ill, whole):
+    first = course(ill, ARM, 4.0, plan=Plan(tile=64))
+    second = course(first.cohort, ARM, 2.0, start=4.0, plan=Plan(tile=64))
+    np.testing.assert_allclose(second.day, whole.day[24:])
+    for name in whole.record:
+        np.testing.assert_allclose(
+            jnp.concatenate([first[name], second[name]], axis=1), whole[name], rtol=1e-6, atol=1e-6, err_msg=name
+        )
+
+
+def test_twin_arms_share_their_noise(ill):
+    """Two arms that do nothing different differ in nothing, and a third differs only after it acts."""
+    untreated, again = course(ill[:8], (), 3.0), course(ill[:8], (), 3.0)
+    same(untreated, again)
+    late = course(ill[:8], (Stress(start=2.0, days=1.0),), 3.0)
+    before = np.asarray(late.day) <= 2.0
+    np.testing.assert_allclose(late["vta_output"][:, before], untreated["vta_output"][:, before], rtol=1e-5)
+    assert (np.asarray(late["vta_output"])[:, -1] < np.asarray(untreated["vta_output"])[:, -1]).all()
+
+
+def test_halving_the_step_changes_little(ill):
+    """First order in the hour: the same life by half-hours differs by far less than subjects do."""
+    from habenula.circuit import slow_clock
+    from habenula.circuit.interventions import inputs_of
+    from habenula.circuit.simulate import load_transfer
+
+    people = draw(depressed(), 4, seed=5)
+    p = eqx.tree_at(lambda p: p.synapses.everyday_spread, people.parameters, jnp.asarray(0.0))
+    transfer, arm = load_transfer(p), (Ketamine(0.5, 0.5), Recalibration([2.2], 1.0))
+
+    def live(dt):
+        times = jnp.arange(round(5 * 24 / dt)) * dt
+        inputs = inputs_of(arm, times, dt, p)
+        inputs = jax.tree.map(lambda x: jnp.broadcast_to(x.reshape(len(times), -1), (len(times), 4)), inputs)
+        quiet = jnp.zeros(4)
+        advance = lambda state, now: slow_clock.step(state, now, quiet, p, transfer, dt)
+        return jax.jit(lambda state: jax.lax.scan(advance, state, inputs))(people.state)
+
+    (hourly, seen), (finer, seen_finer) = live(1.0), live(0.25)
+    np.testing.assert_allclose(hourly.gain, finer.gain, rtol=5e-3)
+    np.testing.assert_allclose(hourly.kir_shift, finer.kir_shift, rtol=2e-2)
+    np.testing.assert_allclose(seen.output[-1], seen_finer.output[-1], rtol=0.1)
+
+
+def test_a_second_call_does_not_compile(ill):
+    few = ill[:4]
+    course(few, (Ketamine(0.5, 1.0),), 3.0)
+    with jax.log_compiles(False), jax.no_tracing() if hasattr(jax, "no_tracing") else jax.checking_leaks():
+        course(few, (Ketamine(0.25, 2.0),), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("arm", "days", "options", "message"),
+    [
+        ((), 0.0, {}, "days=0.0"),
+        ((), 3.0, {"save_every": 5}, "72 h, which does not divide"),
+        ((), 3.0, {"start": -1.0}, "start=-1.0"),
+        ((), 3.0, {"record": ("vta",)}, r"cannot record \['vta'\]"),
+        ((Ketamine(0.5, 5.0),), 3.0, {}, "outside the course"),
+    ],
+)
+def test_errors_at_the_door(ill, arm, days, options, message):
+    with pytest.raises(ValueError, match=message):
+        course(ill[:2], arm, days, **options)
+
+
+def test_an_arm_is_a_tuple(ill):
+    with pytest.raises(TypeError, match="write \\(Ketamine"):
+        course(ill[:2], Ketamine(), 3.0)
+    with pytest.raises(TypeError, match="not an intervention"):
+        course(ill[:2], ("ketamine",), 3.0)
+
+
+def test_a_parameter_that_is_not_finite_is_refused(ill):
+    clearance = ill.parameters.clearance.at[7].set(jnp.nan)
+    broken = eqx.tree_at(lambda c: c.parameters.clearance, ill, clearance)
+    with pytest.raises(ValueError, match=r"clearance of 1 subjects, first at index 7, is not finite"):
+        course(broken, (), 3.0)
+
+
+def test_numbers_that_go_bad_in_flight_are_reported(ill):
+    """A subject whose kinetics overflow is named with day and quantity; the others are what they were."""
+    few = ill[:6]
+    rate = jnp.full(6, few.parameters.plasticity.kir_rate).at[4].set(3e38)
+    broken = eqx.tree_at(lambda c: c.parameters.plasticity.kir_rate, few, rate)
+    with pytest.warns(RuntimeWarning, match="1 of 6 subjects became non-finite; subject 4 first, in kir_shift"):
+        seen = course(broken, (), 3.0)
+    assert [(failure.subject, failure.quantity) for failure in seen.failures] == [(4, "kir_shift")]
+    assert 0 < seen.failures[0].day <= 3.0
+    others = np.array([0, 1, 2, 3, 5])
+    np.testing.assert_allclose(seen["gain"] if "gain" in seen.record else seen["mood"][others], course(few, (), 3.0)["mood"][others], rtol=1e-5)
+
+
+def test_verify_puts_an_error_bar_on_the_transfer_function(ill):
+    seen = course(draw(healthy(), 4, seed=1), (), 3.0, verify=6)
+    assert seen.discrepancy["log_habenula"].shape == (6,)
+    assert np.sqrt(np.mean(np.square(seen.discrepancy["log_habenula"]))) < 0.5
+    assert np.abs(seen.discrepancy["burst"]).max() < 0.1
