@@ -34,8 +34,10 @@ circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.downstream  circuit.calibration.pharmacology
 
-circuit.study.results
-circuit.study.trial  circuit.study.sweep  circuit.study.store  circuit.study.plots
+circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
+circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
+circuit.study.tables  circuit.study.plots  circuit.study.drawing
+circuit.study.trial  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
 circuit.study.cli
 circuit.study
 """
