@@ -22,12 +22,12 @@ _LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a l
 def hoisted(function: Callable) -> Callable:
     """`function` compiled by XLA for CPU as one single-threaded piece of machine code, loops and all.
 
-    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole; this
-    marks a call as small, whatever its size, by the attribute that XLA's own pass sets (`small_while_loop_hoisting_pass`).
-    The mark has to be on every result, for a dead one may take its mark along.
+    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole;
+    this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
+    (`small_while_loop_hoisting_pass`). The mark has to be on every result, for a dead one may take its mark along.
 
-    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark. The
-    numbers are the same; the speed tells, and so does `hoist_taken`.
+    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark.
+    The numbers are the same; the speed tells, and so does `hoist_taken`.
     """
     compiled = jax.jit(function)
 

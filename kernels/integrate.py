@@ -57,19 +57,20 @@ def integrate(
 
         state, output = step(state, shared, own, inputs, z, j)
 
-    Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must be
-    pure and must not hold values that are differentiated: hand those in as `shared` or `own`.
+    Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must
+    be pure and must not hold values that are differentiated: hand those in as `shared` or `own`.
 
     Args:
-        step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the (channels,
-            lanes) standard normals or None without channels, `j` the int32 number of the step.
+        step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the
+            (channels, lanes) standard normals or None without channels, `j` the int32 number of the step.
         state: where each lane begins. Every leaf has lanes last.
         steps: how many steps to make.
         subjects: the number of each lane's subject, which names its noise path.
         shared: what all lanes have in common. No lane axis.
         own: what each lane has for itself. Every leaf has lanes last.
-        prepare: `(shared, own) -> inputs`, leaves with a first axis of `steps`, for what is better computed for all steps
-            at once. It runs tile by tile and again in the reverse pass, so that memory never holds all steps of all lanes.
+        prepare: `(shared, own) -> inputs`, leaves with a first axis of `steps`, for what is better computed for all
+            steps at once. It runs tile by tile and again in the reverse pass, so that memory never holds all steps of
+            all lanes.
         seed: names the noise of the whole run; see `channel_keys`.
         channels: normals per lane and step.
         start: number of the first step. A run in two halves, the second started where the first ended, is equal to one.
@@ -80,8 +81,8 @@ def integrate(
         progress: called as `progress(tiles done, tiles in all)` while a forward run is under way.
 
     Raises:
-        ValueError: lengths that do not divide, leaves without lanes, a step that changes the shape of the state, devices
-            that do not exist.
+        ValueError: lengths that do not divide, leaves without lanes, a step that changes the shape of the state,
+            devices that do not exist.
     """
     save_every = steps if save_every is None else save_every
     if steps < 1 or save_every < 1 or steps % save_every:

@@ -109,7 +109,8 @@ def _box_muller(radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"],
     """Two independent standard normals from two words: sqrt(-2 log u) times a point of the unit circle.
 
     All 32 bits of the radius word are used, so that |z| reaches sqrt(2 log 2^32) = 6.66. The angle word is read as two
-    bits of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short Taylor series are exact to rounding.
+    bits of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short Taylor series are exact to
+    rounding.
     """
     dtype = jnp.dtype(dtype)
     unit = (radius | 1).astype(dtype) * dtype.type(2.0**-32)

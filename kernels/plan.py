@@ -14,14 +14,15 @@ class Plan:
 
     Attributes:
         backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU.
-            "scan" is the plain loop over all lanes: the reference, for accelerators, and for every transformation that JAX
-            has. "auto" takes "tiled" on CPU.
+            "scan" is the plain loop over all lanes: the reference, for accelerators, and for every transformation that
+            JAX has. "auto" takes "tiled" on CPU.
         tile: lanes in a tile. Best where a tile's state fills a few tens of KiB; with K numbers a lane, about 512 / K.
-        block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse pass
-            computes again as a whole.
+        block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse
+            pass computes again as a whole.
         devices: over how many devices lanes are divided.
-        hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not happen:
-            with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of a tile.
+        hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not
+            happen: with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of
+            a tile.
     """
 
     backend: Literal["auto", "tiled", "scan"] = "auto"

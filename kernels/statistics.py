@@ -5,7 +5,8 @@ Every statistic is four pure functions on an accumulator, a tree of arrays in th
     init(like) -> acc      update(acc, x) -> acc      merge(a, b) -> acc      result(acc) -> what was asked for
 
 `merge` joins two stretches of time and `init` is its neutral element. The time loop fills a fresh accumulator for each
-short block of steps and merges it into the total: sums in two levels, which keep single precision over millions of steps.
+short block of steps and merges it into the total: sums in two levels, which keep single precision over millions of
+steps.
 """
 
 from collections.abc import Callable
