@@ -1,41 +1,35 @@
 """Fit: the regimen that brings VTA output back to a target, found by gradient.
 
-    loss = (reached - 1)^2 + shortfall mean over the course of max(0, 1 - output)^2 + burden share of the largest doses
+    restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
 
-with `reached` the VTA output over a window at the end of the course, relative to the target: of the cohort's mean for one
-shared regimen, of each subject for personal ones. Two set points make plateaus: what is reached at the end is flat on both
-sides of the saddle. Subjects cross it at different doses, so a cohort's mean is smooth where a subject's is a step; and the
-shortfall term sees how far output rises before it falls back. A continuation from a softened circuit was not needed.
-
-Starts, and in personal fits subjects, are lanes of one cohort: all of them run in one course per gradient step. Their losses are
-independent, so the gradient of the sum is the gradient of each; and Adam works number by number.
+Several starts descend at once (`descent` holds the loss and its reasons); what comes back says where each has come to, and why
+if it is not the target.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, PyTree
 
-from ..kernels import Plan, entry_point
-from . import validation
+from ..kernels import Plan
+from . import interventions, regimen, validation
 from .cohort import Cohort
 from .conditions import healthy_output
-from .constraints import Interval, constrain, unconstrain
-from .interventions import Arm, Intervention, personal
+from .constraints import constrain, unconstrain
+from .descent import SAVE_EVERY, TOLERANCE, Problem, Search, Task, advance, begin, within_window
+from .interventions import PER_DOSE, Arm, Intervention
+from .regimen import Leaf, find_leaves
 from .simulate import course
-from .verdict import TOLERANCE, judge
 
-SAVE_EVERY = 24  # h: output is judged once a day, at the same time of day
-MARGIN = 1e-3  # starts keep this share of the width from their bounds
-WELL_WITHIN = 0.005  # relative miss at which a start has nothing left to gain but a smaller burden
-PATIENCE = 8  # steps without gain after which a start that has reached the target rests
-CLIP = 1.0  # largest norm of a start's gradient: near the saddle it grows as fast as trajectories part
-TIMES = frozenset({"times", "day", "hour", "start", "stop", "days"})  # leaves that are no burden
+MARGIN = 1e-3  # share of the width by which starts keep away from their bounds
+WELL_WITHIN = TOLERANCE / 4  # miss at which a start has nothing left to gain but a smaller burden
+PATIENCE = 8  # steps without gain after which it rests
+AT_BOUND = 0.05  # share of the width
+FLAT = 1e-3  # slope, per width of the leaves and per unit of the miss, below which there is nowhere to go
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,18 +37,18 @@ class Restoration:
     """A regimen found by gradient, and how well it does. VTA output is in Hz, a mean over the window.
 
     Attributes:
-        arm: the best start: the arm as given, with the fitted leaves.
+        arm: as given, with the fitted leaves of the best start (of each subject's best in personal fits).
         fitted: by name, the fitted values; in personal fits with a last axis of subjects.
         target: asked for.
         before: cohort's mean without the arm.
         after: cohort's mean under the fitted arm.
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
-        status: "reached" (within 2 %), "bounds" (the fitted leaves press against bounds that keep the target out of reach),
-            "plateau" (no gradient away from the target), "steps" (there was more to gain), or "failed" (not finite).
-            In personal fits, that of most subjects whose target is not reached, if any.
+        status: "reached" (within 2 %), "bounds" (the leaves press against bounds that keep the target out of reach),
+            "plateau" (no slope, away from the target), "steps" (there was more to gain) or "failed" (not finite). In
+            personal fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
-        failures: (start, subject's number) whose numbers stopped being finite; these are left out.
+        failures: (start, subject's number) whose numbers stopped being finite; they are left out.
         steps: gradient steps made.
         each: in personal fits, VTA output of every subject under its own regimen.
         statuses: in personal fits, the status of every subject.
@@ -75,64 +69,6 @@ class Restoration:
     statuses: tuple[str, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A leaf to be fitted: `field` of the intervention at `position` in the arm, within `interval`."""
-
-    name: str
-    position: int
-    field: str
-    interval: Interval
-
-    def of(self, arm: Arm) -> Array:
-        """Its value in an arm."""
-        return getattr(arm[self.position], self.field)
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is asked for, apart from its numbers. Neuron: its constants are static, for the transfer function is made for one set."""
-
-    leaves: tuple[Leaf, ...]
-    neuron: tuple
-    days: float
-    window: tuple[float, float]
-    personal: bool
-    starts: int
-    plan: Plan
-
-
-class Problem(eqx.Module):
-    """The numbers of a task: subjects (without their neuron), arm, target (Hz) and weights of the loss."""
-
-    cohort: Cohort
-    arm: Arm
-    target: Float[Array, ""]
-    shortfall: Float[Array, ""]
-    burden: Float[Array, ""]
-
-
-class Search(eqx.Module):
-    """Where the starts are, and the best that each has found. `column` is 1 in shared fits, subjects in personal ones.
-
-    Attributes:
-        free: unconstrained values of the fitted leaves.
-        moments: of Adam.
-        best: unconstrained values, and gradient there.
-        loss, reached: of the best; `reached` relative to the target.
-        resting: steps since the last gain.
-        bad: lanes that were not finite.
-    """
-
-    free: tuple[Float[Array, "*dose start column"], ...]
-    moments: PyTree
-    best: tuple[tuple[Float[Array, "*dose start column"], ...], tuple[Float[Array, "*dose start column"], ...]]
-    loss: Float[Array, "start column"]
-    reached: Float[Array, "start column"]
-    resting: Float[Array, "start column"]
-    bad: Bool[Array, "start subject"]
-
-
 def restore(
     cohort: Cohort,
     arm: Intervention | Arm,
@@ -144,127 +80,179 @@ def restore(
     personal: bool = False,
     starts: int = 10,
     steps: int = 60,
-    learning_rate: float = 0.15,
+    learning_rate: float = 0.25,
     burden: float = 0.01,
     shortfall: float = 0.02,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
-    plan: Plan = Plan(backend="scan"),
+    plan: Plan = Plan(backend="scan", block=12),
     progress: Callable[[int, int], None] | None = None,
 ) -> Restoration:
     """Find values of some leaves of `arm` that bring VTA output to `target`.
 
     Args:
-        cohort: subjects as they are on day 0. A few dozen determine a shared regimen; `cohort[:48]` takes some.
+        cohort: subjects as they are on day 0. A few dozen determine a shared regimen: `cohort[:48]`.
         arm: an intervention, or several; leaves that are not fitted stay as given.
         target: Hz; the typical healthy subject's by default.
-        over: leaves to fit, by field ("mg_per_kg") or, where two interventions share it, by class too ("Ketamine.day").
-        days: length of the course.
+        over: leaves to fit, by field ("mg_per_kg") or, where interventions share it, by class too ("Ketamine.day").
+        days: length of the course, whole days.
         window: first and last day over which output is judged; the last week by default.
-        personal: one regimen for each subject instead of one for all.
-        starts: how many, from the arm as given and from random values within bounds.
+        personal: a regimen for each subject instead of one for all.
+        starts: how many: the arm as given, moved into the bounds, and random values within them.
         steps: most gradient steps; fewer are made once every start rests within the target.
         learning_rate: of Adam, falling to 0 by a cosine; a step moves a leaf by up to a quarter of it times its width.
-        burden: weight of the doses, as shares of their bounds, a mean over amounts; times are no burden.
+        burden: weight of the doses, as shares of their bounds; times are no burden.
         shortfall: weight of what subjects lack on the way.
         bounds: by name as in `over`, narrower than the intervention's own.
         seed: of the random starts.
-        plan: how to use the hardware. "tiled" compiles longer and is for more lanes (starts times subjects) than memory holds.
-        progress: called with the numbers of gradient steps done and at most.
+        plan: how to use the hardware. "scan" compiles soonest; "tiled" holds less in memory for thousands of lanes
+            (starts times subjects).
+        progress: called with the numbers of gradient steps made and at most.
 
     Raises:
-        TypeError, ValueError: names that are unknown or ambiguous, impossible numbers, and see `validation.check_course`.
+        TypeError: what is no intervention.
+        ValueError: names that are unknown or ambiguous, impossible numbers; see also `validation.check_course`.
     """
-    arm = (arm,) if isinstance(arm, Intervention) else tuple(arm)
+    arm = (arm,) if isinstance(arm, Intervention) else arm
     window = (max(days - 7.0, 0.0), days) if window is None else window
-    target = healthy_output() if target is None else float(target)
+    target = healthy_output() if target is None else target
     validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
-    _check(target, window, days, starts, steps, learning_rate, burden, shortfall)
+    _check(target, window, days, {"starts": starts, "steps": steps}, [learning_rate, burden, shortfall])
+    arm = tuple(arm)
     leaves = find_leaves(arm, over, bounds or {}, days)
-    if not personal:
-        _check_shared(arm, leaves)
+    _check_shared(arm, () if personal else leaves)
 
-    neuron, structure = jax.tree.flatten(cohort.parameters.neuron)
-    task = Task(leaves, (structure, tuple(map(float, neuron))), days, window, personal, starts, plan)
+    constants, structure = jax.tree.flatten(cohort.parameters.neuron)
+    task = Task(leaves, (structure, tuple(map(float, constants))), days, window, personal, plan)
     number = lambda value: jnp.asarray(value, jnp.result_type(float))
     bare = eqx.tree_at(lambda c: c.parameters.neuron, cohort, None)
     problem = Problem(bare, arm, number(target), number(shortfall), number(burden))
 
-    search, made = _begin(problem, task, len(cohort), seed), 0
+    search, made = begin(_starts(arm, leaves, starts, len(cohort) if personal else 1, seed), len(cohort)), 0
     while made < steps and not _settled(search, burden):
         rate = learning_rate * (1 + np.cos(np.pi * made / steps)) / 2
-        search, made = _advance(search, problem, number(rate), task), made + 1
+        search, made = advance(search, problem, number(rate), task), made + 1
         if progress is not None:
             progress(made, steps)
-    before = _untreated(cohort, days, window, plan)
-    return _result(search, problem, task, before, made)
+    untreated = course(cohort, (), days, save_every=SAVE_EVERY, record=("vta_output",), plan=plan)
+    before = np.asarray(untreated["vta_output"])[:, within_window(days, window)].mean(axis=1)
+    return _result(search, cohort, problem, task, float(before[np.isfinite(before)].mean()), made)
 
 
-def find_leaves(
-    arm: Arm, over: Sequence[str], bounds: Mapping[str, tuple[float, float]], days: float
-) -> tuple[Leaf, ...]:
-    """The leaves called `over`, with their bounds: those of the intervention, cut to the course, or narrower ones.
-
-    Raises:
-        ValueError: a name that fits no leaf or several, or twice; bounds that are impossible or of no fitted leaf.
-    """
-    choices = _choices(arm)
-    over = (over,) if isinstance(over, str) else tuple(over)
-    listed = ", ".join(choices)
-    found = []
-    for name in over:
-        fits = [full for full in choices if name in (full, full.rpartition(".")[2])]
-        if len(fits) != 1:
-            raise ValueError(f"over={name!r} is {'ambiguous' if fits else 'no leaf of the arm'}; choose from {listed}.")
-        found.append((name, *choices[fits[0]]))
-    if not found or len({place for _, *place in map(tuple, found) for place in [tuple(place)]}) < len(found):
-        raise ValueError(f"over={over} must name at least one leaf, and none twice; choose from {listed}.")
-    if strange := set(bounds) - set(over):
-        raise ValueError(f"bounds for {sorted(strange)}, which are not fitted; over={over}.")
-    return tuple(Leaf(*leaf, _interval(arm, *leaf, bounds.get(leaf[0]), days)) for leaf in found)
+def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int):
+    """Unconstrained values of every leaf, (*dose, start, column): first the arm as given, the others uniform in bounds."""
+    generator, free = np.random.default_rng(seed), []
+    for leaf in leaves:
+        given = np.asarray(leaf.of(arm))
+        doses = given.shape[: leaf.field in PER_DOSE]
+        given = np.broadcast_to(given.reshape(*doses, 1, -1), (*doses, 1, columns))
+        drawn = generator.uniform(leaf.interval.low, leaf.interval.high, (*doses, starts - 1, 1))
+        drawn = np.broadcast_to(drawn, (*doses, starts - 1, columns))  # a subject's fit is the same in any cohort
+        free.append(jnp.asarray(np.concatenate([given, drawn], axis=-2), jnp.result_type(float)))
+    return unconstrain(tuple(free), tuple(leaf.interval for leaf in leaves), margin=MARGIN)
 
 
-def _choices(arm: Arm) -> dict[str, tuple[int, str]]:
-    """Every leaf of an arm by its full name: class and field, with a number where the class comes twice."""
-    kinds = [type(intervention).__name__ for intervention in arm]
-    label = lambda i: kinds[i] if kinds.count(kinds[i]) == 1 else f"{kinds[i]}[{kinds[:i].count(kinds[i])}]"
-    return {f"{label(i)}.{field}": (i, field) for i in range(len(arm)) for field in type(arm[i]).bounds}
+def _settled(search: Search, burden: float) -> bool:
+    """Whether every start has reached the target and has nothing more to gain."""
+    miss, resting = abs(np.asarray(search.reached) - 1), np.asarray(search.resting) >= PATIENCE
+    content = (miss < WELL_WITHIN) & (resting | (burden == 0))
+    return bool((content | ((miss < TOLERANCE) & resting)).all())
 
 
-def _interval(arm: Arm, name: str, position: int, field: str, asked: tuple[float, float] | None, days: float) -> Interval:
-    low, high = type(arm[position]).bounds[field]
-    if field in TIMES - {"hour"}:
-        high = min(high, days - 1 / 24)
-    if asked is None:
-        return Interval(low, high)
-    if not low <= asked[0] < asked[1] <= high:
-        raise ValueError(f"bounds[{name!r}] = {tuple(asked)} must rise, and lie between {low:g} and {high:g}.")
-    return Interval(float(asked[0]), float(asked[1]))
+def _result(search: Search, cohort: Cohort, problem: Problem, task: Task, before: float, made: int) -> Restoration:
+    """The best start of every column, and what is to be said of it."""
+    loss, reached, bad = (np.asarray(leaf) for leaf in (search.loss, search.reached, search.bad))
+    best = np.argmin(loss + 1e6 * (abs(reached - 1) >= TOLERANCE), axis=0)  # those within the target first
+    columns = np.arange(len(best))
+    choose = lambda leaf: np.asarray(leaf)[..., best, columns]
+    intervals = tuple(leaf.interval for leaf in task.leaves)
+    values = [choose(value) for value in constrain(search.best, intervals)]
+    free, slope = ([choose(value) for value in of] for of in (search.best, search.slope))
+    found = reached[best, columns]
+    statuses = tuple(
+        _status(found[i], [u[..., i] for u in free], [g[..., i] for g in slope], float(problem.burden), task.leaves)
+        for i in columns
+    )
+    fitted = values if task.personal else [value[..., 0] for value in values]
+    target = float(problem.target)
+    status = Counter([s for s in statuses if s != "reached"] or ["reached"]).most_common(1)[0][0]
+    failures = tuple((int(start), int(cohort.subject[subject])) for start, subject in np.argwhere(bad))
+    return Restoration(
+        arm=regimen.replace(problem.arm, task.leaves, [jnp.asarray(value) for value in fitted]),
+        fitted={leaf.name: value for leaf, value in zip(task.leaves, fitted, strict=True)},
+        target=target,
+        before=before,
+        after=target * _mean(found),
+        starts=target * np.array([_mean(row) for row in reached]),
+        losses=np.array([_mean(row) for row in loss]),
+        status=status,
+        reason=_reason(status, statuses, target * _mean(found), target, made, task, failures),
+        failures=failures,
+        steps=made,
+        each=target * found if task.personal else None,
+        statuses=statuses if task.personal else None,
+    )
 
 
-def _check(target, window, days, starts, steps, learning_rate, burden, shortfall) -> None:
+def _status(reached: float, free: list, slope: list, burden: float, leaves: tuple[Leaf, ...]) -> str:
+    """What stopped a start: see `Restoration.status`. Slopes are of the loss, by unconstrained values."""
+    if not np.isfinite(reached):
+        return "failed"
+    if abs(reached - 1) < TOLERANCE:
+        return "reached"
+    amounts, shares, pulls = sum(leaf.is_amount for leaf in leaves), [], []
+    for leaf, u, g in zip(leaves, free, slope, strict=True):
+        share = 1 / (1 + np.exp(-np.asarray(u, float).ravel()))
+        pull = np.asarray(g, float).ravel() / (share * (1 - share))  # by the leaf as a share of its width
+        shares.append(share)
+        pulls.append(pull - burden / (amounts * share.size) if leaf.is_amount else pull)  # without that of the burden
+    share, pull = np.concatenate(shares), np.concatenate(pulls)
+    if np.linalg.norm(pull) < FLAT * abs(reached - 1):
+        return "plateau"
+    outward = ((share < AT_BOUND) & (pull > 0)) | ((share > 1 - AT_BOUND) & (pull < 0))
+    return "bounds" if np.square(pull[outward]).sum() > np.square(pull).sum() / 2 else "steps"
+
+
+def _reason(status: str, statuses, after: float, target: float, made: int, task: Task, failures) -> str:
+    """The status in a sentence."""
+    names = " and ".join(leaf.name for leaf in task.leaves)
+    where = f"VTA output comes to {after:.2f} Hz of the {target:.2f} asked for"
+    sentence = {
+        "reached": f"{where}, within {TOLERANCE:.0%}, after {made} steps",
+        "bounds": f"{where}, and {names} press against their bounds: widen them, or add an intervention",
+        "plateau": f"{where}, and does not change with {names}: start elsewhere, or fit other leaves",
+        "steps": f"{where} after {made} steps, and could come nearer: allow more steps, or less burden",
+        "failed": f"no start over {names} stayed finite: narrow the bounds",
+    }[status]
+    if task.personal:
+        sentence = f"{statuses.count('reached')} of {len(statuses)} subjects reach the target; in the mean, {sentence}"
+    if failures:
+        start, subject = failures[0]
+        sentence += f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
+    return sentence + "."
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of those that are finite; not a number if none is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def _check(target: float, window, days: float, counts: dict[str, int], weights: list[float]) -> None:
     if not 0 < target < np.inf:
-        raise ValueError(f"{target=} Hz must be a positive number.")
-    if not 0 <= window[0] < window[1] <= days or not (_inside(days, window)).any():
-        raise ValueError(f"{window=} must be (first day, last day) within the {days:g} days and hold the end of a day.")
-    for name, value in {"starts": starts, "steps": steps}.items():
+        raise ValueError(f"{target=} must be a positive number of Hz.")
+    if not (len(window) == 2 and 0 <= window[0] < window[1] <= days and within_window(days, window).any()):
+        raise ValueError(f"{window=} must be a first and a last day within the course's {days:g}, a day or more apart.")
+    for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
-    for name, value in {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall}.items():
+    for name, value in zip(("learning_rate", "burden", "shortfall"), weights, strict=True):
         if not 0 <= value < np.inf:
             raise ValueError(f"{name}={value} must be 0 or a positive number.")
 
 
 def _check_shared(arm: Arm, leaves: tuple[Leaf, ...]) -> None:
-    own = personal(arm)
+    own = interventions.personal(arm)
     for leaf in leaves:
         if leaf.of(own):
-            raise ValueError(
-                f"{leaf.name} holds one value per subject; fit it with personal=True, or give one value for all."
-            )
-
-
-def _inside(days: float, window: tuple[float, float]) -> np.ndarray:
-    """Which records of a course lie within the window."""
-    day = np.arange(1, round(days * 24) // SAVE_EVERY + 1) * SAVE_EVERY / 24
-    return (day > window[0]) & (day <= window[1])
+            raise ValueError(f"{leaf.name} has one value per subject: fit it with personal=True, or give one for all.")

@@ -23,9 +23,9 @@ circuit.population  circuit.transfer  circuit.parameters
 circuit.constraints
 circuit.slow_clock
 circuit.interventions  circuit.cohort  circuit.fast_clock
-circuit.validation
+circuit.validation  circuit.regimen
 circuit.simulate
-circuit.conditions  circuit.moment  circuit.set_points
+circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
 circuit.tasks  circuit.behaviour
 circuit.fit  circuit.uncertainty
 circuit
