@@ -6,6 +6,7 @@ library, and shows what comes back; results go to standard output, progress and 
 
 import math
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,34 +23,33 @@ FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error
 class OneLine(TyperGroup):
     """Commands whose errors are one line on standard error; with `--debug`, a traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run, and turn what goes wrong into a line and an exit code."""
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and turn what goes wrong into a line and an exit code. Without arguments, help."""
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
             code = _complain("stopped", STOPPED)
         except Exception as error:
-            if not hasattr(error, "format_message"):  # an error of the program, and --debug: let it be seen
+            describe = getattr(error, "format_message", None)
+            if describe is None:  # an error of the program, and --debug: let it be seen
                 raise
-            code = _complain(error.format_message(), MISUSED)
+            code = _complain(describe(), MISUSED)
         if standalone_mode:
             sys.exit(code)
         return code
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Call the command; errors of the library speak for themselves, unexpected ones say of what kind they are."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read the output has seen enough; typer ends quietly
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: whoever read the output has seen enough
             raise
-        except (ValueError, TypeError, OSError) as error:
-            if ctx.meta.get("debug"):
+        except Exception as error:
+            if ctx.meta.get("debug") or hasattr(error, "format_message"):
                 raise
-            raise typer.Exit(_complain(str(error) or type(error).__name__, MISUSED)) from error
-        except (RuntimeError, AssertionError, LookupError, ArithmeticError, ImportError, AttributeError) as error:
-            if ctx.meta.get("debug") or isinstance(error, typer.Exit | typer.Abort):
-                raise
-            words = f"{type(error).__name__}: {error}; --debug shows where"
+            expected = isinstance(error, ValueError | TypeError | OSError) and str(error)
+            words = str(error) if expected else f"{type(error).__name__}: {error}; --debug shows where"
             raise typer.Exit(_complain(words, MISUSED)) from error
 
 
@@ -77,8 +77,18 @@ class Kind(StrEnum):
     current = "current"
 
 
-def _debug(ctx: typer.Context, debug: bool) -> None:
+def _debug(ctx: Any, debug: bool) -> bool:
     ctx.meta["debug"] = debug
+    return debug
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"habenula {version('habenula')}")
+        raise typer.Exit
+    return asked
 
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the results as JSON.")]
@@ -87,21 +97,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show a traceback where an error occurs.")]
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def habenula(
-    ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, help="Show the version and leave.")] = False,
 ) -> None:
     """The lateral habenula circuit in depression and its treatment, simulated.
 
     A research instrument: nothing that it prints is medical advice.
     """
-    if version:
-        from importlib.metadata import version as of
-
-        print(f"habenula {of('habenula')}")
-    elif ctx.invoked_subcommand is None:
-        print(ctx.get_help())
 
 
 @app.command()
@@ -282,7 +285,7 @@ def _watch(quiet: bool):
     return watching(Console(stderr=True), quiet)
 
 
-def _demand(option: str, value: float, low: float, high: float = math.inf) -> None:
+def _demand(option: str, value: int | float, low: int | float, high: int | float = math.inf) -> None:
     if not low <= value <= high:  # true for NaN too
         allowed = f"at least {low:g}" if high == math.inf else f"a number from {low:.10g} to {high:.10g}"
         raise ValueError(f"{option} {value} is impossible: give {allowed}.")

@@ -93,7 +93,7 @@ def _devices() -> str:
 
 
 def _cache() -> Check:
-    folder = jax.config.jax_compilation_cache_dir
+    folder = machine.cache_in_use()
     if not folder:
         return Check("cache folder", "none: every run compiles anew")
     try:

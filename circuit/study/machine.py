@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def cores() -> int:
@@ -33,10 +34,19 @@ def start_jax() -> int:
     """
     import jax
 
-    if jax.config.jax_num_cpu_devices < 1:
+    config: Any = jax.config  # its options are attributes that no type checker knows
+    if config.jax_num_cpu_devices < 1:
         with contextlib.suppress(RuntimeError):  # JAX is up already, as in a notebook: it keeps the devices it has
-            jax.config.update("jax_num_cpu_devices", cores())
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+            config.update("jax_num_cpu_devices", cores())
+    if config.jax_compilation_cache_dir is None:
+        config.update("jax_compilation_cache_dir", str(cache_folder()))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return jax.device_count()
+
+
+def cache_in_use() -> str | None:
+    """The folder in which JAX keeps compiled programs, if any."""
+    import jax
+
+    config: Any = jax.config
+    return config.jax_compilation_cache_dir

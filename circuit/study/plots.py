@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -84,8 +85,9 @@ def moment_figure(moment: Moment, path: Path, events: Sequence[Event] = (), titl
 def modes_in_words(moment: Moment) -> str:
     """The firing modes of the first subject's LHb neurons in one line."""
     modes = moment.modes
-    shares = (f"{100 * float(share[0]):.0f} % {name}" for name, share in _shares(modes))
-    return f"LHb neurons: {', '.join(shares)}; {float(modes.rate[0]):.2g} Hz at {float(modes.potential[0]):.0f} mV"
+    shares = {"silent": modes.silent, "tonic": modes.tonic, "bursting": modes.bursting}
+    words = ", ".join(f"{100 * float(share[0]):.0f} % {name}" for name, share in shares.items())
+    return f"LHb neurons: {words}; {float(modes.rate[0]):.2g} Hz at {float(modes.potential[0]):.0f} mV"
 
 
 def spread(targets: Sequence[float], distance: float) -> np.ndarray:
@@ -120,7 +122,7 @@ def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
     start = float(np.mean([arm.mean["vta_output"][0] for arm in arms]))
     for arm in arms:
         label = labels.of(arm.name)
-        style = {"linewidth": 1.2, "linestyle": (0, (4, 2))} if label.contrast else {"linewidth": 2.2}
+        style: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))} if label.contrast else {"linewidth": 2.2}
         axes.fill_between(arm.day / 7, arm.vta_low, arm.vta_high, color=label.colour, alpha=0.18, linewidth=0)
         axes.plot(arm.day / 7, arm.mean["vta_output"], color=label.colour, **style)
     axes.set_xlim(-0.012 * end, end)  # room for what happens in the first hours
@@ -129,7 +131,9 @@ def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
     axes.set_ylim(min(low - 0.12, 0.4), max(high + 0.1, 1.12))
     for level, words in ((1.0, "healthy"), (start, "before\ntreatment")):
         axes.axhline(level, color=FAINT, linewidth=0.9, linestyle=":", zorder=0)
-        place = dict(xycoords=axes.get_yaxis_transform(), textcoords="offset points", ha="right", va="center")
+        place: dict[str, Any] = dict(
+            xycoords=axes.get_yaxis_transform(), textcoords="offset points", ha="right", va="center"
+        )
         axes.annotate(words, (0, level), (-32, 0), color=INK, **place)
     _shade_stress(axes, end, named=True)
     _name_ends(axes, arms, end)
@@ -174,13 +178,13 @@ def _doses(axes: Axes, arms: Sequence[str]) -> None:
     for row, name in enumerate(shown):
         colour = labels.of(name).colour
         for intervention in standard().get(name, ()):
+            stop = getattr(intervention, "stop", None)
             times = getattr(intervention, "day", getattr(intervention, "times", None))
             if times is not None:
                 weeks = np.asarray(times) / 7
                 axes.plot(weeks[weeks <= end], np.full((weeks <= end).sum(), row), "|", color=colour, ms=7, mew=1.6)
-            elif hasattr(intervention, "stop"):
-                last = min(float(intervention.stop) / 7, end)
-                axes.plot([float(intervention.start) / 7, last], [row, row], color=colour, linewidth=3.5, alpha=0.6)
+            elif stop is not None:
+                axes.plot([0, min(float(stop) / 7, end)], [row, row], color=colour, linewidth=3.5, alpha=0.6)
         axes.annotate(
             labels.of(name).text, (end * 1.025, row), color=colour, size=8.5, va="center", annotation_clip=False
         )
@@ -271,10 +275,6 @@ def _shade_events(axes: Axes, events: Iterable[Event], named: bool) -> None:
             axes.annotate(
                 f"{event.kind} {size:+g}", (begin, 1.03), xycoords=axes.get_xaxis_transform(), size=9, color=INK
             )
-
-
-def _shares(modes) -> list[tuple[str, object]]:
-    return [(name, getattr(modes, name)) for name in ("silent", "tonic", "bursting")]
 
 
 def _heading(axes: Axes, words: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Array
 from rich.console import Console
 from rich.text import Text
 
@@ -45,13 +46,18 @@ def room(console: Console) -> int:
 def trial(result: Trial, limit: int = PIPED) -> list[Text]:
     """The trial's one table: a line for each arm. Where lines are too short for it, it becomes two."""
     arms = [result.arms[name] for name in labels.in_order(list(result.arms))]
-    names = (Column("arm", left=True), [Cell(labels.of(arm.name).text, "bold") for arm in arms])
+    names = (Column("arm", left=True, wraps=True), [Cell(labels.of(arm.name).text, "bold") for arm in arms])
     course, outcomes = _course(arms), _outcomes(arms)
     together = _assembled([names, *course, *outcomes])
-    notes = [Text("Relative to the mean of the healthy cohort. Restored: VTA output at least 90 % of it.", "dim")]
+    notes = _folded("Relative to the mean of the healthy cohort. Restored: VTA output at least 90 % of it.", limit, "")
     if width(*together) <= limit:
         return [*lines(*together), *notes]
-    return [*lines(*_assembled([names, *course])), Text(), *lines(*_assembled([names, *outcomes])), *notes]
+    return [
+        *lines(*_assembled([names, *course]), limit),
+        Text(),
+        *lines(*_assembled([names, *outcomes]), limit),
+        *notes,
+    ]
 
 
 def print_trial(console: Console, result: Trial) -> None:
@@ -148,8 +154,7 @@ def contradictions(limit: int = PIPED) -> list[Text]:
 
 def moment(seen: Moment) -> list[Text]:
     """Firing modes and mean activity of the first subject of a moment."""
-    data = moment_data(seen)
-    modes, mean = data["modes"], data["mean"]
+    modes, mean = _first(vars(seen.modes)), _first(seen.mean)
     rows = [
         ("LHb neurons", f"{modes['silent']:.0%} silent, {modes['tonic']:.0%} tonic, {modes['bursting']:.0%} bursting"),
         ("their rate", f"{modes['rate']:.2f} Hz"),
@@ -164,13 +169,12 @@ def moment(seen: Moment) -> list[Text]:
     )
 
 
-def moment_data(seen: Moment) -> dict[str, dict[str, float] | list[float]]:
+def moment_data(seen: Moment) -> dict[str, object]:
     """The first subject's `modes`, `mean`, `t` (ms) and `record`, as plain numbers in the units of `Moment`."""
-    first = lambda tree: {name: float(value[0]) for name, value in tree.items()}
     record = {name: np.asarray(values)[0].astype(float).tolist() for name, values in seen.record.items()}
     return {
-        "modes": first(vars(seen.modes)),
-        "mean": first(seen.mean),
+        "modes": _first(vars(seen.modes)),
+        "mean": _first(seen.mean),
         "t": np.asarray(seen.t, float).tolist(),
         "record": record,
     }
@@ -185,6 +189,10 @@ def tally(simulated: Mapping[str, float | None], role: str) -> str:
 def titled(console: Console, title: str, texts: Sequence[Text]) -> None:
     """Print a table under its title, with a line between it and what stands above."""
     show(console, [Text(), Text(title, "bold underline" if console.is_terminal else ""), *texts])
+
+
+def _first(tree: Mapping[str, Array]) -> dict[str, float]:
+    return {name: float(value[0]) for name, value in tree.items()}
 
 
 def _course(arms: Sequence[ArmResult]) -> list[tuple[Column, list[Cell]]]:

@@ -1,0 +1,75 @@
+"""Figures are made, are not blank, and say what they must."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fake_trial import trial
+from matplotlib.image import imread
+
+from habenula.circuit.lateral_habenula import Modes
+from habenula.circuit.moment import Event, Moment
+from habenula.circuit.study import arms, drawing, labels, plots
+
+
+def picture(path) -> np.ndarray:
+    """Pixels, as numbers from 0 to 1."""
+    return imread(path)[..., :3]
+
+
+def test_every_arm_of_the_trial_has_a_label():
+    assert set(labels.ARMS) == set(arms.standard())
+
+
+def test_a_trial_fills_its_page(tmp_path):
+    plots.trial_figure(trial(), tmp_path / "deep" / "trial.png")
+    pixels = picture(tmp_path / "deep" / "trial.png")
+    assert pixels.shape[0] > 1000
+    ink = pixels.min(axis=2) < 0.9
+    for part in (ink[:900, :1500], ink[:900, 1600:], ink[1100:, :1200], ink[1100:, 1300:]):  # lines, names, panels
+        assert part.mean() > 0.005
+    assert not ink[:, :8].any(), "something runs off the left edge"
+    assert not ink[:, -8:].any(), "something runs off the right edge"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["trial.png"]
+
+
+def test_a_short_trial_of_one_arm_without_fits(tmp_path):
+    plots.trial_figure(trial(weeks=1, arms=["placebo"], fitted=False), tmp_path / "trial.png")
+    assert picture(tmp_path / "trial.png").min() < 0.5
+
+
+def test_a_moment(tmp_path):
+    t = jnp.arange(1.0, 2001.0)
+    record = {
+        name: jnp.sin(t / 50)[None] + 2 for name in ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
+    }
+    one = jnp.ones(1)
+    modes = Modes(0.5 * one, 0.4 * one, 0.1 * one, 1.2 * one, -48 * one, -60 * one, 6 * one)
+    seen = Moment(t, record, {name: value.mean(axis=1) for name, value in record.items()}, modes, one > 0)
+    quiet, shaded = tmp_path / "quiet.png", tmp_path / "shaded.png"
+    plots.moment_figure(seen, quiet)
+    plots.moment_figure(seen, shaded, (Event("aversive", 500.0, 300.0),), "An air puff")
+    assert np.abs(picture(quiet) - picture(shaded)).mean() > 1e-3
+    assert plots.modes_in_words(seen) == "LHb neurons: 50 % silent, 40 % tonic, 10 % bursting; 1.2 Hz at -48 mV"
+
+
+def test_the_circuit_is_drawn_the_same_every_time(tmp_path):
+    for name in ("one.svg", "two.svg"):
+        drawing.circuit_figure(tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+@pytest.mark.parametrize("targets", [[0.5], [0.5, 0.5, 0.5], [0.9, 0.1, 0.52, 0.5, 0.11]])
+def test_labels_keep_their_distance_and_their_order(targets):
+    placed = plots.spread(targets, 0.06)
+    assert np.all(np.diff(np.sort(placed)) >= 0.06 - 1e-9)
+    assert np.argsort(placed).tolist() == np.argsort(targets, kind="stable").tolist()
+    assert np.mean(placed) == pytest.approx(np.mean(targets))
+
+
+def test_a_figure_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "trial.nonsense"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="nonsense"):
+        plots.trial_figure(trial(weeks=1), path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
