@@ -36,7 +36,7 @@ circuit.calibration.downstream  circuit.calibration.pharmacology
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
 circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
-circuit.study.tables  circuit.study.plots  circuit.study.drawing
+circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
 circuit.study.trial  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
 circuit.study.cli

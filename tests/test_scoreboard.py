@@ -1,0 +1,164 @@
+"""The scoreboard has a place for every published figure, and what stands there can be had in another way."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from habenula.circuit import defaults, evidence, lateral_habenula, population
+from habenula.circuit.study import measure_courses, measure_drugs, measure_moments, measure_slices, scoreboard
+from habenula.circuit.study.laboratory import Laboratory
+
+ROWS = {row.id: row for row in evidence.rows()}
+# Rows that the model was fitted to, or could have been, and does not reach: stated, so that no other joins them unseen.
+OUTSIDE = {"lhb.modes.dep"}
+
+
+def outside(values) -> set[str]:
+    fitted = {id: value for id, value in values.items() if ROWS[id].role == "calibrate"}
+    return {id for id, value in fitted.items() if evidence.verdict(ROWS[id], value) == "outside"}
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> Laboratory:
+    return Laboratory()
+
+
+@pytest.fixture(scope="module")
+def drugs(laboratory):
+    experiments = (measure_drugs.transporters, measure_drugs.ketamine_in_plasma, measure_drugs.ketamine_at_the_channel)
+    return {id: value for each in experiments for id, value in scoreboard.measured(each, laboratory).items()}
+
+
+@pytest.fixture(scope="module")
+def slices(laboratory):
+    return scoreboard.measured(measure_slices.modes, laboratory)
+
+
+def test_every_figure_has_its_place(monkeypatch):
+    experiments = {"one": lambda lab: {"da.uptake.km": 0.18}, "two": lambda lab: {"spiral": jnp.inf, "da.rate": 4.0}}
+    monkeypatch.setattr(scoreboard, "EXPERIMENTS", experiments)
+    heard = []
+    values = scoreboard.score(report=lambda *words: heard.append(words))
+    assert list(values) == list(ROWS)
+    assert {id: value for id, value in values.items() if value is not None} == {"da.uptake.km": 0.18, "da.rate": 4.0}
+    assert heard == [("one", 0, 2), ("two", 1, 2), ("done", 2, 2)]
+
+
+def test_a_figure_without_a_row_is_refused(laboratory):
+    with pytest.raises(KeyError, match=r"no rows .*da.paws.* in evidence"):
+        scoreboard.measured(lambda lab: {"da.paws": 4.0}, laboratory)
+
+
+def test_drugs_are_where_they_were_fitted(drugs):
+    assert outside(drugs) <= OUTSIDE
+    assert {id for id in ROWS if id.startswith(("dat.", "sert.", "ket.pk", "ket.block"))} <= set(drugs)
+
+
+@pytest.mark.parametrize("mg", measure_drugs.TABLETS)
+def test_a_tablet_peaks_where_the_hill_equation_says(drugs, mg):
+    site = {name: defaults.value(f"methylphenidate.occupancy.{name}") for name in ("maximum", "half", "hill")}
+    bound = (mg / site["half"]) ** site["hill"]
+    assert drugs[f"dat.mph.{mg:.0f}"] == pytest.approx(site["maximum"] * bound / (1 + bound), rel=5e-3)
+
+
+def test_daily_drugs_settle_on_their_curve(drugs):
+    def curve(drug, mg):
+        site = defaults.section(f"{drug}.occupancy")
+        return site["maximum"] * mg / (mg + site["half"])
+
+    assert drugs["dat.bup.2002"] == drugs["dat.bup.2003"] == pytest.approx(curve("bupropion", 300), rel=1e-3)
+    assert drugs["sert.minimum"] == pytest.approx(curve("ssri", 10), rel=1e-3)
+    assert drugs["sert.plateau"] == pytest.approx(curve("ssri", 40), rel=1e-3)
+
+
+def test_uptake_is_the_table_of_constants(drugs):
+    assert drugs["da.uptake.km"] == pytest.approx(defaults.value("dopamine.uptake_half"))
+    assert drugs["da.uptake.vmax"] == pytest.approx(defaults.value("dopamine.uptake_maximum"))
+
+
+@pytest.mark.parametrize("enantiomer", ["s", "r"])
+def test_plasma_against_an_integrator(drugs, enantiomer):
+    body = defaults.section(f"ketamine.{enantiomer}")
+    umol = 0.5e3 / defaults.value("ketamine.molar_mass")  # of the enantiomer in a mg of the racemate
+    into = [umol * mg for mg in measure_drugs.KAMP]
+
+    def drift(t, content):
+        blood, tissue = content[0] / body["central_volume"], content[1] / body["peripheral_volume"]
+        exchanged = body["exchange"] * (blood - tissue)
+        return [(into[int(t)] if t < 3 else 0.0) - body["clearance"] * blood - exchanged, exchanged]
+
+    content = solve_ivp(drift, (0, 5), [0.0, 0.0], t_eval=[3.0, 5.0], rtol=1e-8, atol=1e-10, max_step=0.02).y[0]
+    found = [drugs[f"ket.pk.{enantiomer}.{name}"] for name in ("peak", "5h")]
+    assert found == pytest.approx(content / body["central_volume"], rel=1e-2)
+
+
+def test_the_channel_gives_its_constants_back(drugs):
+    assert drugs["ket.block.ic50"] == pytest.approx(defaults.value("ketamine_block.half_concentration"), rel=1e-3)
+    assert drugs["ket.block.hill"] == pytest.approx(defaults.value("ketamine_block.hill"), rel=1e-3)
+    assert drugs["ket.block.koff"] == pytest.approx(defaults.value("ketamine_block.off_rate") / 3600, rel=1e-3)
+
+
+def test_slices_are_where_they_were_fitted(slices):
+    assert outside(slices) <= OUTSIDE
+    shares = [slices[f"lhb.modes.{mode}"] for mode in ("silent", "tonic", "burst")]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)
+
+
+def test_neurons_one_by_one_are_the_population(slices):
+    """Neurons in lanes of their own give what populations of them give, within the error of eight noise paths."""
+    paths = measure_slices.PATHS
+    found = population.simulate(
+        lateral_habenula.neuron(),
+        lateral_habenula.conditions(paths),
+        neurons=measure_slices.NEURONS,
+        seconds=measure_slices.SECONDS,
+        seed=1,
+        subjects=jnp.arange(paths, dtype=jnp.uint32),
+    ).modes
+    for id, values in {
+        "lhb.rmp": found.potential,
+        "lhb.rate.control": found.rate,
+        "lhb.modes.silent": found.silent,
+        "lhb.modes.tonic": found.tonic,
+        "lhb.modes.burst": found.bursting,
+    }.items():
+        values = np.asarray(values)
+        error = values.std(ddof=1) * math.sqrt(2 / paths)  # of the difference of two means over as many paths
+        assert abs(slices[id] - values.mean()) < 6 * error, id
+
+
+def test_crossings_lie_between_records():
+    day, curve = np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 3.0, 2.0])
+    assert measure_courses._crossing(day, curve, 2.0) == pytest.approx(1.5)
+    assert measure_courses._crossing(day, curve, 0.0) == 0.0
+    assert math.isnan(measure_courses._crossing(day, curve, 4.0))
+
+
+def test_a_response_begins_at_a_tenth_of_its_size():
+    since = np.arange(-400.0, 400.0)
+    dip = -np.clip(since - 20, 0, 100)
+    assert measure_moments._onset(measure_moments.AT + since, dip) == measure_moments.AT + 30
+
+
+@pytest.mark.slow
+def test_the_whole_scoreboard():
+    values = scoreboard.score()
+    assert list(values) == list(ROWS)
+    assert all(value is None or math.isfinite(value) for value in values.values())
+    modelled = {id for id, value in values.items() if value is not None}
+    assert {id for id in ROWS if not id.startswith(("effort.", "lhb."))} - modelled == {
+        "da.pause.gaba",
+        "ket.halflife.mouse",
+        "ltp.stress.threshold",
+    }
+    assert outside(values) <= OUTSIDE
+    assert values["lesion.omission"] == pytest.approx(0, abs=1e-3)  # nothing but the habenula carries the omission
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_same_figures():
+    alone, shared = (scoreboard.measured(measure_courses.synapses, Laboratory(devices=devices)) for devices in (1, 2))
+    assert alone == pytest.approx(shared, rel=1e-6)
