@@ -23,11 +23,11 @@ FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error
 class OneLine(TyperGroup):
     """Commands whose errors are one line on standard error; with `--debug`, a traceback."""
 
-    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run, and turn what goes wrong into a line and an exit code. Without arguments, help."""
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            code = super().main(args, standalone_mode=False, **extra)
+            code = super().main(args, *rest, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
             code = _complain("stopped", STOPPED)
         except Exception as error:

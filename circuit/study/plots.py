@@ -119,12 +119,14 @@ def _figure(width: float, height: float) -> Figure:
 def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
     """VTA output over the weeks, with bands, each line named at its end."""
     end = max(arm.day[-1] for arm in arms) / 7
-    start = float(np.mean([arm.mean["vta_output"][0] for arm in arms]))
+    start = next((arm for arm in arms if arm.name == "placebo"), arms[0]).mean["vta_output"][0]
     for arm in arms:
-        label = labels.of(arm.name)
+        label, seen = labels.of(arm.name), _visits(arm)
         style: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))} if label.contrast else {"linewidth": 2.2}
-        axes.fill_between(arm.day / 7, arm.vta_low, arm.vta_high, color=label.colour, alpha=0.18, linewidth=0)
-        axes.plot(arm.day / 7, arm.mean["vta_output"], color=label.colour, **style)
+        week = arm.day[seen] / 7
+        if not label.contrast:  # its band is that of the arm beside it
+            axes.fill_between(week, arm.vta_low[seen], arm.vta_high[seen], color=label.colour, alpha=0.18, linewidth=0)
+        axes.plot(week, arm.mean["vta_output"][seen], color=label.colour, **style)
     axes.set_xlim(-0.012 * end, end)  # room for what happens in the first hours
     low = min(np.nanmin(arm.mean["vta_output"]) for arm in arms)
     high = max(np.nanmax(arm.mean["vta_output"]) for arm in arms)
@@ -138,7 +140,13 @@ def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
     _shade_stress(axes, end, named=True)
     _name_ends(axes, arms, end)
     _bare(axes, bottom=False)
-    _heading(axes, "Dopamine output of the VTA, relative to health: mean with 95 % interval")
+    _heading(axes, "Dopamine output of the VTA, relative to health, at the daily visit: mean with 95 % interval")
+
+
+def _visits(arm: ArmResult) -> np.ndarray:
+    """Records of the first day and one a day from then on, at the hour of day 0: tablets rise and fall in between."""
+    daily = np.abs(arm.day - np.round(arm.day)) < 1e-3
+    return (arm.day <= 1) | daily
 
 
 def _name_ends(axes: Axes, arms: Sequence[ArmResult], end: float) -> None:
