@@ -1,7 +1,7 @@
 """Conditions: what a cohort has lived through before its course begins.
 
 A condition is healthy constants, a shift of traits, and a history. `depressed()` is made by stress, never set by hand: more
-susceptible people, four weeks of chronic stress, two weeks after it.
+susceptible people, four weeks of chronic stress, four weeks after it.
 """
 
 import dataclasses
@@ -42,15 +42,15 @@ def healthy() -> Condition:
     return Condition("healthy")
 
 
-def depressed(stress_days: float = 28.0, after: float = 14.0, susceptibility: float = 1.5) -> Condition:
+def depressed(stress_days: float = 28.0, after: float = 28.0, susceptibility: float = 2.0) -> Condition:
     """Susceptible people (in spreads above the typical), after chronic stress, `after` days past its end."""
     shifts = (("plasticity.susceptibility", susceptibility),)
     return Condition("depressed", shifts, (Stress(days=stress_days),), round(stress_days + after))
 
 
-def resilient(stress_days: float = 28.0, after: float = 14.0) -> Condition:
+def resilient(stress_days: float = 28.0, after: float = 28.0) -> Condition:
     """People as much less susceptible, after the same stress: other parameters, the same rules."""
-    return dataclasses.replace(depressed(stress_days, after, susceptibility=-1.5), name="resilient")
+    return dataclasses.replace(depressed(stress_days, after, susceptibility=-2.0), name="resilient")
 
 
 def draw(

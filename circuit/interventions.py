@@ -152,12 +152,12 @@ class Methylphenidate(eqx.Module):
         stop: day after the last.
     """
 
-    mg: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=20.0)
+    mg: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=30.0)
     hour: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=0.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
     strength: ClassVar[str] = "mg"
-    bounds: ClassVar[Bounds] = {"mg": (0.0, 60.0), "hour": (0.0, 24.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
+    bounds: ClassVar[Bounds] = {"mg": (0.0, 120.0), "hour": (0.0, 24.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
         """Occupancy of dopamine transporters in each hour."""

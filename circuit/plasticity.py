@@ -3,7 +3,7 @@
 Every slow state relaxes, dx/dt = rate (steady - x), with a rate and a steady value that depend on everything else; the
 slow clock takes exact exponential steps of that, and `fixed_points` looks for x = steady.
 
-    potentiation = susceptibility (stress + feedback sigma((1 - output - deficit_half)/deficit_slope))
+    potentiation = susceptibility (stress_drive stress + feedback sigma((1 - output - deficit_half)/deficit_slope))
     postsynaptic gain   decays to 1, potentiated to gain_maximum, depressed to gain_floor in sessions
     presynaptic release decays to 1, potentiated by stress alone (Li 2011)
     Kir4.1 shift        decays to 0, driven to -kir_maximum by potentiation (Cui 2018)
@@ -33,6 +33,7 @@ class Plasticity(eqx.Module):
 
     Attributes:
         susceptibility: factor on everything that stress and the dopamine deficit potentiate.
+        stress_drive: potentiation by unit stress, where a full dopamine deficit gives 1.
         feedback: 1, or 0 to cut the loop from the dopamine deficit back to the synapses.
         deficit_half: shortfall of VTA output, as a share of the reference, that half-activates potentiation.
         deficit_slope: spread of that threshold.
@@ -61,6 +62,7 @@ class Plasticity(eqx.Module):
     """
 
     susceptibility: Float[Array, "*subject"]
+    stress_drive: Float[Array, "*subject"]
     feedback: Float[Array, "*subject"]
     deficit_half: Float[Array, "*subject"]
     deficit_slope: Float[Array, "*subject"]
@@ -155,7 +157,7 @@ def open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:
 def potentiation(output: Lane, stress: Lane, p: Plasticity) -> Lane:
     """Drive of potentiation by stress and by the shortfall of VTA `output` (1 = the healthy reference)."""
     deficit = jax.nn.sigmoid((1 - output - p.deficit_half) / p.deficit_slope)
-    return p.susceptibility * (stress + p.feedback * deficit)
+    return p.susceptibility * (p.stress_drive * stress + p.feedback * deficit)
 
 
 def depression(output: Lane, intensity: Lane, stress: Lane, p: Plasticity) -> Lane:

@@ -67,13 +67,13 @@ def features(given: lhb.Conditions) -> Float[Array, "6 subject"]:
 
 
 def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
-    """Evaluate the network. `bursting` may leave 0..1 by its error, about 0.01; the rest is floored by the distillation."""
+    """Evaluate the network. Floored where the distillation is; `bursting` is in error by about 0.01, and cut off at 0."""
     x = features(given)
     *hidden, last = zip(transfer.weights, transfer.biases, strict=True)
     for weight, bias in hidden:
         x = jnp.tanh(weight @ x + bias)
     y = last[0] @ x + last[1]
-    return Response(jnp.exp(y[0]), jnp.exp(y[1]), y[2], jnp.exp(y[3]))
+    return Response(jnp.exp(y[0]), jnp.exp(y[1]), jnp.maximum(y[2], 0), jnp.exp(y[3]))
 
 
 def outside(given: lhb.Conditions) -> dict[str, Float[Array, " subject"]]:

@@ -32,7 +32,7 @@ DESCRIPTION = {
     "placebo": "nothing but expectation",
     "ssri": "SSRI, 10 mg/day",
     "bupropion": "bupropion, 300 mg/day",
-    "methylphenidate": "methylphenidate, 20 mg at 08:00 and 12:00",
+    "methylphenidate": "methylphenidate, 30 mg at 08:00 and 12:00",
     "ketamine_once": "ketamine 0.5 mg/kg, one infusion",
     "ketamine_repeated": "ketamine 0.5 mg/kg, twice a week for 4 weeks",
     "recalibration": "18 live sessions, three a week",
@@ -49,7 +49,7 @@ def standard() -> dict[str, Arm]:
         "placebo": (),
         "ssri": (SSRI(10.0),),
         "bupropion": (Bupropion(300.0),),
-        "methylphenidate": (Methylphenidate([20.0, 20.0], [MORNING, NOON]),),
+        "methylphenidate": (Methylphenidate([30.0, 30.0], [MORNING, NOON]),),
         "ketamine_once": (Ketamine(0.5, 0.0),),
         "ketamine_repeated": (Ketamine([0.5] * len(INFUSIONS), INFUSIONS),),
         "recalibration": (Recalibration.weekly(start=AFTERNOON),),
@@ -59,7 +59,7 @@ def standard() -> dict[str, Arm]:
         ),
         "recalibration_at_rest": (Recalibration.weekly(start=AFTERNOON, challenge=0.0),),
         "bupropion_double": (Bupropion(600.0),),
-        "methylphenidate_double": (Methylphenidate([40.0, 40.0], [MORNING, NOON]),),
+        "methylphenidate_double": (Methylphenidate([60.0, 60.0], [MORNING, NOON]),),
     }
     return {name: (Placebo(), *arm) for name, arm in arms.items()}
 
