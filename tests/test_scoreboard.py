@@ -107,6 +107,7 @@ def test_slices_are_where_they_were_fitted(slices):
     assert sum(shares) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_neurons_one_by_one_are_the_population(slices):
     """Neurons in lanes of their own give what populations of them give, within the error of eight noise paths."""
     paths = measure_slices.PATHS

@@ -79,7 +79,8 @@ def ssri(lab: Laboratory) -> Figures:
     lived = lab.courses["ssri"]
     day, effect = _effect(lab, "ssri", "mood")
     hours = jnp.arange(DAYS * DAY)
-    occupied = np.asarray(inputs_of(treatments()["ssri"], hours, HOUR, lab.ill.parameters).sert).mean(axis=1)
+    sert = inputs_of(treatments()["ssri"], hours, HOUR, lab.ill.parameters).sert
+    occupied = np.asarray(sert, float).mean(axis=1)
     at = (np.arange(len(hours)) + 0.5) / DAY
     halfway = lambda day, curve: _crossing(day, curve, curve[day > DAYS - WEEK].mean() / 2)
     last = np.asarray(lived.day) > DAYS - WEEK

@@ -4,7 +4,7 @@ Healthy subjects live one moment again and again, with another event each time, 
 that a difference is the event's. Units: ms, Hz; currents in uA/cm2.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -121,7 +121,7 @@ def _moment(lab: Laboratory) -> Moment:
     return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
 
 
-def _by_group(value) -> Curves:
+def _by_group(value) -> dict[str, Any]:
     """Mean over the subjects of each group, by its name."""
     value = np.asarray(value)
     return dict(zip(GROUPS, value.reshape(len(GROUPS), SUBJECTS, *value.shape[1:]).mean(axis=1), strict=True))
@@ -134,10 +134,10 @@ def _bursts(seen: Moment) -> np.ndarray:
 
 def _phasic(t: np.ndarray, curve: np.ndarray) -> float:
     """Mean while an event lasts."""
-    return curve[(t > AT) & (t <= AT + PHASIC)].mean()
+    return float(curve[(t > AT) & (t <= AT + PHASIC)].mean())
 
 
 def _onset(t: np.ndarray, change: np.ndarray) -> float:
     """When a response first reaches a tenth of its largest size (ms)."""
     size = np.abs(np.where(t > AT, change, 0))
-    return t[np.argmax(size >= ONSET * size.max())]
+    return float(t[np.argmax(size >= ONSET * size.max())])

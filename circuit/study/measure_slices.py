@@ -4,9 +4,9 @@ In a slice each neuron is recorded alone, so every lane holds a single neuron of
 reversal and threshold. Units: ms, mV, Hz; currents in uA/cm2.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -88,14 +88,9 @@ def record(slices: Sequence[dict[str, float]], paths: int, lab: Laboratory) -> R
     p = lhb.neuron()
     cells = lhb.cells(p, NEURONS)
     tiled = lambda value: jnp.tile(value[:, 0], len(slices) * paths)[None]
-    none = jnp.zeros(())
-    alone = dataclasses.replace(  # the spread over neurons is the spread over lanes
-        p,
-        leak_reversal=tiled(cells.leak_reversal),
-        spike_threshold=tiled(cells.spike_threshold),
-        leak_reversal_spread=none,
-        spike_threshold_spread=none,
-    )
+    which = lambda p: (p.leak_reversal, p.spike_threshold, p.leak_reversal_spread, p.spike_threshold_spread)
+    none = jnp.zeros(())  # the spread over neurons is that over lanes
+    alone = eqx.tree_at(which, p, (tiled(cells.leak_reversal), tiled(cells.spike_threshold), none, none))
     changed = {name for changes in slices for name in changes}
     healthy = {name: float(getattr(lhb.conditions(1), name)[0]) for name in changed}
     given = {
