@@ -1,7 +1,7 @@
 """Bounds on numbers that are fitted, as bijections between an interval and the whole line.
 
-Applied at the edge of fitting only: the optimiser walks freely among `free` numbers, and what the model sees always lies
-within its bounds. A tree of numbers has a tree of intervals of the same shape beside it.
+Applied at the edge of fitting only: the optimiser walks freely among `free` numbers, and what the model sees always
+lies within its bounds. A tree of numbers has a tree of intervals of the same shape beside it.
 """
 
 import dataclasses
@@ -18,11 +18,12 @@ MARGIN = 1e-6  # share of the width by which a number at a bound is moved inside
 class Interval:
     """Numbers from `low` to `high`, either of which may be infinite. Not a tree: it is itself a leaf, and static.
 
-        both finite    x = low + (high - low) sigmoid(free)     a unit of `free` is up to a quarter of the width, for every
-                                                                leaf alike, so that one learning rate suits them all
+        both finite    x = low + (high - low) sigmoid(free)
         low alone      x = low + softplus(free)
         high alone     x = high - softplus(-free)
         none           x = free
+
+    With both, a unit of `free` is up to a quarter of the width for every leaf alike: one learning rate suits them all.
 
     Raises:
         ValueError: nothing lies between the bounds, or one is not a number.
@@ -52,7 +53,7 @@ class Interval:
         return free
 
     def unconstrain(self, x: Float[Array, "*shape"], margin: float = MARGIN) -> Float[Array, "*shape"]:
-        """The inverse; a number at a bound, or beyond it, counts as lying `margin` within (a share of a finite width)."""
+        """The inverse; a number at a bound, or beyond it, counts as `margin` within (a share of a finite width)."""
         if math.isfinite(self.width):
             share = jnp.clip((x - self.low) / self.width, margin, 1 - margin)
             return jnp.log(share) - jnp.log1p(-share)

@@ -2,13 +2,13 @@
 
     loss = (reached - 1)^2 + shortfall mean over the course of max(0, 1 - output)^2 + burden mean share of amounts
 
-`reached` is VTA output over a window of the course, relative to the target: of the cohort's mean for one shared regimen, of
-each subject for personal ones. Two set points make plateaus: what is reached at the end is flat on both sides of the saddle.
-But subjects cross it at different doses, so that a cohort's mean slopes where a subject's is a step; and the shortfall sees
-how far output rises before it falls back.
+`reached` is VTA output over a window of the course, relative to the target: of the cohort's mean for a shared regimen,
+of each subject for personal ones. Two set points make plateaus: what is reached at the end is flat on both sides of the
+saddle. But subjects cross it at different doses, so that a cohort's mean slopes where a subject's is a step; and the
+shortfall sees how far output rises before it falls back.
 
-Starts are lanes of one cohort, lane = start x subjects + subject, and run in one course. Their losses are independent, so the
-gradient of the sum holds the gradient of each; and Adam works number by number.
+Starts are lanes of one cohort, lane = start x subjects + subject, and run in one course. Their losses are independent,
+so the gradient of the sum holds the gradient of each; and Adam works number by number.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Task:
 
     Attributes:
         leaves: to be fitted.
-        neuron: structure and constants of the LHb neuron, known while compiling: the transfer function is made for them.
+        neuron: structure and constants of the LHb neuron, static, for the transfer function is made for them.
         days: length of the course.
         window: first and last day over which output is judged.
         personal: whether every subject has a regimen of its own.
@@ -75,12 +75,14 @@ class Problem(eqx.Module):
 
 
 class Search(eqx.Module):
-    """Where the starts are, and the best that each has found. A column is a subject in personal fits; shared fits have one.
+    """Where the starts are, and the best that each has found.
+
+    A column is a subject in personal fits; shared fits have one.
 
     Attributes:
         free: unconstrained values of the fitted leaves.
         moments: of Adam.
-        best, slope: unconstrained values with the least loss, those within tolerance first, and the loss's gradient there.
+        best, slope: unconstrained values of least loss, those within tolerance first, and the gradient there.
         loss, reached: of the best.
         resting: steps since the last gain of a hundredth.
         bad: subjects that were ever not finite, and are left out there.
@@ -131,7 +133,7 @@ def advance(search: Search, problem: Problem, rate: Float[Array, ""], task: Task
 
 
 def _lost(free: Free, problem: Problem, task: Task):
-    """Sum of all losses; and apart, (start, column), the losses and what is reached, and (start, subject), who is bad."""
+    """Sum of all losses; and the losses and what is reached, (start, column), and who is bad, (start, subject)."""
     values = constrain(free, tuple(leaf.interval for leaf in task.leaves))
     starts, subjects = free[0].shape[-2], len(problem.cohort)
     output = _outputs(values, problem, task, starts, subjects) / problem.target

@@ -2,8 +2,8 @@
 
     restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
 
-Several starts descend at once (`descent` holds the loss and its reasons); what comes back says where each has come to, and why
-if it is not the target.
+Several starts descend at once (`descent` holds the loss and its reasons); what comes back says where each has come to,
+and why if it is not the target.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ WELL_WITHIN = TOLERANCE / 4  # miss at which a start has nothing left to gain bu
 PATIENCE = 8  # steps without gain after which it rests
 AT_BOUND = 0.05  # share of the width
 FLAT = 1e-3  # slope, per width of the leaves and per unit of the miss, below which there is nowhere to go
+_PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def restore(
     shortfall: float = 0.02,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
-    plan: Plan = Plan(backend="scan", block=12),
+    plan: Plan = _PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restoration:
     """Find values of some leaves of `arm` that bring VTA output to `target`.
@@ -140,7 +141,7 @@ def restore(
 
 
 def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int):
-    """Unconstrained values of every leaf, (*dose, start, column): first the arm as given, the others uniform in bounds."""
+    """Unconstrained values of every leaf, (*dose, start, column): the arm as given, then uniform in bounds."""
     generator, free = np.random.default_rng(seed), []
     for leaf in leaves:
         given = np.asarray(leaf.of(arm))
@@ -228,7 +229,9 @@ def _reason(status: str, statuses, after: float, target: float, made: int, task:
         sentence = f"{statuses.count('reached')} of {len(statuses)} subjects reach the target; in the mean, {sentence}"
     if failures:
         start, subject = failures[0]
-        sentence += f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
+        sentence += (
+            f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
+        )
     return sentence + "."
 
 

@@ -1,0 +1,178 @@
+"""Restoring VTA output by gradient: small cohorts, short courses, easy targets; the full claim runs with -m slow."""
+
+import jax
+import numpy as np
+import pytest
+
+from habenula.circuit import descent
+from habenula.circuit.conditions import depressed, draw, healthy_output
+from habenula.circuit.constraints import Interval
+from habenula.circuit.fit import _status, restore
+from habenula.circuit.interventions import Ketamine, Recalibration
+from habenula.circuit.regimen import Leaf
+from habenula.circuit.simulate import course
+
+DAYS = 14.0
+SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
+
+
+def sessions(count: int = 4) -> Recalibration:
+    return Recalibration(np.arange(count) * 2.0, np.ones(count))
+
+
+@pytest.fixture(scope="module")
+def ill():
+    return draw(depressed(), 8, seed=1)
+
+
+@pytest.fixture(scope="module")
+def target(ill):
+    """What a known regimen reaches, so that the target can be reached."""
+    known = Recalibration(np.array([1.0, 3.0, 5.0, 7.0]), np.array([2.5, 2.0, 2.0, 1.5]))
+    return mean_over_window(ill, (known,))
+
+
+@pytest.fixture(scope="module")
+def shared_fit(ill, target):
+    return restore(ill, sessions(), target, burden=0.0, **SHORT)
+
+
+def mean_over_window(people, arm) -> float:
+    found = course(people, arm, DAYS, save_every=24, record=("vta_output",))
+    return float(np.asarray(found["vta_output"])[:, 10:].mean())
+
+
+def test_every_start_reaches_the_target(shared_fit, target):
+    assert shared_fit.status == "reached", shared_fit.reason
+    assert (abs(shared_fit.starts / target - 1) < 0.02).sum() >= 3
+    assert shared_fit.before < target
+    assert not shared_fit.failures
+
+
+def test_the_arm_does_what_the_fit_says(ill, shared_fit):
+    assert mean_over_window(ill, shared_fit.arm) == pytest.approx(shared_fit.after, rel=1e-3)
+    assert mean_over_window(ill, ()) == pytest.approx(shared_fit.before, rel=1e-3)
+    np.testing.assert_array_equal(shared_fit.fitted["times"], shared_fit.arm[0].times)
+
+
+def test_bounds_hold(shared_fit):
+    times, intensity = shared_fit.fitted["times"], shared_fit.fitted["intensity"]
+    assert (times >= 0).all()
+    assert (times < DAYS).all()
+    assert (intensity >= 0).all()
+    assert (intensity <= 4).all()
+
+
+def test_a_burden_lowers_the_doses(ill, target):
+    ample, options = Recalibration(np.arange(4) * 2.0, np.full(4, 3.0)), SHORT | {"starts": 1, "over": "intensity"}
+    free, sparing = (restore(ill, ample, target, burden=burden, **options) for burden in (0.0, 0.1))
+    assert free.status == sparing.status == "reached"
+    assert sparing.fitted["intensity"].sum() < 0.99 * free.fitted["intensity"].sum()
+
+
+LEAVES = (Leaf("intensity", 0, "intensity", Interval(0.0, 4.0)), Leaf("times", 0, "times", Interval(0.0, 13.0)))
+MIDDLE, HIGH, LOW = np.zeros(2), np.full(2, 5.0), np.full(2, -5.0)
+
+
+@pytest.mark.parametrize(
+    ("reached", "free", "slope", "status"),
+    [
+        (0.99, MIDDLE, np.full(2, 0.1), "reached"),
+        (np.inf, MIDDLE, MIDDLE, "failed"),
+        (0.7, MIDDLE, np.full(2, 1e-9), "plateau"),
+        (0.7, MIDDLE, np.full(2, -0.1), "steps"),
+        (0.7, HIGH, np.full(2, -1e-3), "bounds"),  # downhill is outward
+        (0.7, HIGH, np.full(2, 1e-3), "steps"),  # downhill is inward
+        (1.3, LOW, np.full(2, 1e-3), "bounds"),
+    ],
+)
+def test_statuses(reached, free, slope, status):
+    assert _status(reached, [free, MIDDLE], [slope, 0 * MIDDLE], 0.0, LEAVES) == status
+
+
+@pytest.mark.slow
+def test_bounds_that_forbid_the_target(ill):
+    options = SHORT | {"burden": 0.0, "learning_rate": 1.0}
+    tight = restore(ill, sessions(), over="intensity", bounds={"intensity": (0.0, 0.02)}, **options)
+    assert tight.status == "bounds", tight.reason
+    assert "widen" in tight.reason
+    assert (tight.fitted["intensity"] <= np.float32(0.02)).all()
+
+
+@pytest.mark.slow
+def test_what_changes_nothing_is_a_plateau(ill):
+    nothing = Recalibration(np.array([1.0]), np.array([0.0]), challenge=0.0)
+    found = restore(ill, nothing, over="times", **SHORT | {"steps": 2})
+    assert found.status == "plateau", found.reason
+
+
+def test_personal_regimens(ill, target):
+    found = restore(ill, sessions(), target, over="intensity", personal=True, **SHORT)
+    assert found.fitted["intensity"].shape == (4, 8)
+    assert found.statuses.count("reached") >= 4, found.reason
+    assert found.each.shape == (8,)
+
+
+@pytest.mark.slow
+def test_a_personal_regimen_does_not_depend_on_the_cohort(ill, target):
+    options = dict(over="intensity", personal=True) | SHORT
+    together, alone = restore(ill, sessions(), target, **options), restore(ill[2], sessions(), target, **options)
+    np.testing.assert_allclose(alone.each[0], together.each[2], rtol=1e-3)
+
+
+def test_a_second_call_does_not_compile(ill, target):
+    few = SHORT | {"steps": 1}
+    restore(ill, sessions(), target, **few)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    restore(draw(depressed(), 8, seed=2), sessions(), 0.9 * target, burden=0.02, **few)
+    assert not compiled
+
+
+def test_progress_counts_steps(ill, target):
+    seen = []
+    restore(ill, sessions(), target, progress=lambda done, most: seen.append((done, most)), **SHORT | {"steps": 2})
+    assert seen == [(1, 2), (2, 2)]
+
+
+KETAMINE = Ketamine(np.array([0.5, 0.5]), np.array([0.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("arm", "options", "message"),
+    [
+        (KETAMINE, {}, r"over='intensity' is no leaf of the arm; choose from Ketamine.mg_per_kg, Ketamine.day"),
+        ((KETAMINE, KETAMINE), {"over": "day"}, r"over='day' is ambiguous; .*Ketamine\[0\].day"),
+        (KETAMINE, {"over": ()}, r"at least one leaf"),
+        (KETAMINE, {"over": ("day", "Ketamine.day")}, r"none twice"),
+        (KETAMINE, {"over": "day", "target": -1.0}, r"target=-1.0 must be a positive number of Hz"),
+        (KETAMINE, {"over": "day", "window": (13.0, 20.0)}, r"window=\(13.0, 20.0\) must be"),
+        (KETAMINE, {"over": "mg_per_kg", "bounds": {"mg_per_kg": (0.0, 9.0)}}, r"between 0 and 2"),
+        (KETAMINE, {"over": "mg_per_kg", "bounds": {"day": (0.0, 1.0)}}, r"which are not fitted"),
+        (KETAMINE, {"over": "day", "starts": 0}, r"starts=0 must be at least 1"),
+        (KETAMINE, {"over": "day", "burden": float("nan")}, r"burden=nan must be"),
+        (Ketamine(np.array([0.5]), np.array([20.0])), {"over": "day"}, r"outside the course"),
+        (Ketamine(np.full((1, 8), 0.5)), {"over": "mg_per_kg"}, r"one value per subject: fit it with personal=True"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_compiled(ill, monkeypatch, arm, options, message):
+    monkeypatch.setattr(descent, "course", None)
+    with pytest.raises(ValueError, match=message):
+        restore(ill, arm, **{"days": DAYS} | options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arm", "over"),
+    [
+        (lambda: Recalibration.weekly(), ("intensity", "times")),
+        (lambda: Ketamine(np.full(8, 0.5), np.arange(8) * 3.5), ("mg_per_kg", "day")),
+    ],
+)
+def test_a_depressed_cohort_returns_to_health_from_nine_of_ten_starts(arm, over):
+    people = draw(depressed(), 32, seed=1)
+    found = restore(people, arm(), over=over, starts=10)
+    reached = abs(found.starts / healthy_output() - 1) < 0.02
+    assert reached.sum() >= 9 or found.status == "bounds", (found.reason, found.starts)

@@ -1,0 +1,140 @@
+"""Gradients against central differences in float64: of a course's outputs, by everything that a user may fit.
+
+Along a random direction in every leaf, to 1e-5 relative, in reverse and forwards. Times of doses stand on the hour
+too, where a careless window has a kink.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from habenula.circuit.cohort import Cohort, get, with_traits
+from habenula.circuit.descent import Problem, Task, _lost
+from habenula.circuit.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
+from habenula.circuit.parameters import typical
+from habenula.circuit.regimen import find_leaves
+from habenula.circuit.simulate import course
+from habenula.circuit.slow_clock import healthy_state
+from habenula.kernels import Plan
+
+DAYS = 2.0
+SUBJECTS = 4
+SCAN = Plan(backend="scan")
+
+ARMS = {  # some times on the hour, some not
+    "ketamine": lambda: (Ketamine(np.array([0.5, 0.3]), np.array([0.25, 1.018]), 40.0),),
+    "recalibration": lambda: (Recalibration(np.array([0.5, 1.0154]), np.array([1.0, 2.0])),),
+    "tablets": lambda: (
+        Methylphenidate(np.array([20.0, 10.0]), np.array([0.0, 4.3]), 0.0, 2.0),
+        Bupropion(300.0, 0.0, 1.5),
+    ),
+    "stress under an SSRI": lambda: (Stress(1.0, 0.25, 1.1), SSRI(10.0, 0.0, 1.9)),
+}
+RECORD = ("vta_output", "block", "gain", "mood")
+TRAITS = ("plasticity.susceptibility", "synapses.strength", "synapses.inhibition", "block.turnover", "clearance")
+
+
+def cohort() -> Cohort:
+    """Four subjects with a strained habenula, so that no part idles; made in the precision of the test."""
+    subject = jnp.arange(SUBJECTS, dtype=jnp.uint32)
+    p = with_traits(typical(), subject, jnp.uint32(3), {})
+    state = healthy_state(SUBJECTS, p)
+    strained = eqx.tree_at(lambda s: (s.gain, s.kir_shift), state, (state.gain * 1.5, state.kir_shift - 3.0))
+    return Cohort(subject, p, strained, jnp.uint32(3))
+
+
+def summary(people: Cohort, arm, plan: Plan = SCAN):
+    """One number that depends on every subject and record, with weights of both signs, so that little cancels."""
+    found = course(people, arm, DAYS, save_every=2, record=RECORD, plan=plan)
+    weights = np.random.default_rng(1).normal(size=(len(RECORD), *found[RECORD[0]].shape))
+    return sum((jnp.asarray(weight) * found[name]).mean() for weight, name in zip(weights, RECORD, strict=True))
+
+
+def check(function, x, modes=("reverse", "forward"), h: float = 1e-5) -> None:
+    """Compare derivatives of `function`, leaf by leaf along a random direction, with central differences.
+
+    On the hour a window's second derivative jumps, so that differences err by h as well as h^2: both are extrapolated
+    away.
+    """
+    generator = np.random.default_rng(0)
+    compiled, slope = jax.jit(function), jax.jit(jax.grad(function))(x) if "reverse" in modes else None
+    pushed = jax.jit(lambda x, d: jax.jvp(function, (x,), (d,))[1])
+    leaves, structure = jax.tree.flatten(x)
+    for i, leaf in enumerate(leaves):
+        scale = np.maximum(np.abs(np.asarray(leaf)), 0.1)
+        along = jnp.asarray(generator.normal(size=leaf.shape) * scale)
+        alone = lambda new, old, i=i: jax.tree.unflatten(structure, [new if j == i else o for j, o in enumerate(old)])
+        at = lambda by, leaf=leaf, along=along, alone=alone: compiled(alone(leaf + by * along, leaves))
+        near = {k: (at(k * h) - at(-k * h)) / (2 * k * h) for k in (1, 2, 4)}
+        expected = (8 * near[1] - 6 * near[2] + near[4]) / 3
+        assert expected != 0
+        if "reverse" in modes:
+            np.testing.assert_allclose((jax.tree.leaves(slope)[i] * along).sum(), expected, rtol=1e-5)
+        if "forward" in modes:
+            zeros = [jnp.zeros_like(other) for other in leaves]
+            np.testing.assert_allclose(pushed(x, alone(along, zeros)), expected, rtol=1e-5)
+
+
+def leaves_of(arm, names):
+    """Fields of the arm's interventions as a dictionary, and the function that puts others in their place."""
+    places = {name: i for name in names for i, each in enumerate(arm) if hasattr(each, name)}
+    where = lambda arm: [getattr(arm[i], name) for name, i in places.items()]
+    put = lambda new: eqx.tree_at(where, arm, [new[name] for name in places])
+    return dict(zip(places, where(arm), strict=True)), put
+
+
+@pytest.mark.parametrize(
+    ("arm", "names"),
+    [
+        ("ketamine", ("mg_per_kg", "day")),
+        ("recalibration", ("intensity", "times", "challenge", "hours")),
+        pytest.param("tablets", ("mg", "hour", "mg_per_day"), marks=pytest.mark.slow),
+        pytest.param("stress under an SSRI", ("severity", "days", "mg_per_day"), marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.usefixtures("float64")
+def test_doses_and_times(arm, names):
+    people, arm = cohort(), ARMS[arm]()
+    values, put = leaves_of(arm, names)
+    check(lambda values: summary(people, put(values)), values)
+
+
+@pytest.mark.usefixtures("float64")
+def test_traits_and_the_initial_state():
+    people, arm = cohort(), ARMS["ketamine"]()
+
+    def function(given):
+        (gain, kir_shift), traits = given
+        p = people.parameters
+        for path, value in traits.items():
+            p = eqx.tree_at(lambda p, path=path: get(p, path), p, value)
+        where = lambda c: (c.state.gain, c.state.kir_shift, c.parameters)
+        return summary(eqx.tree_at(where, people, (gain, kir_shift, p)), arm)
+
+    traits = {path: get(people.parameters, path) for path in TRAITS}
+    check(function, ((people.state.gain, people.state.kir_shift), traits))
+
+
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("scan", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("float64")
+def test_one_value_per_subject_under_both_loops(backend):
+    people, plan = cohort(), Plan(backend=backend, tile=16)
+    mg = jnp.linspace(0.2, 0.8, 2 * SUBJECTS).reshape(2, SUBJECTS)
+    day = jnp.linspace(0.0, 1.5, 2 * SUBJECTS).reshape(2, SUBJECTS)
+    check(lambda leaves: summary(people, (Ketamine(*leaves, jnp.array([40.0])),), plan), (mg, day))
+
+
+@pytest.mark.parametrize("personal", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("float64")
+def test_the_loss_of_a_fit(personal):
+    people, arm = cohort(), ARMS["recalibration"]()
+    constants, structure = jax.tree.flatten(people.parameters.neuron)
+    leaves = find_leaves(arm, ("intensity", "times"), {}, DAYS)
+    task = Task(leaves, (structure, tuple(map(float, constants))), DAYS, (0.0, DAYS), personal, SCAN)
+    bare = eqx.tree_at(lambda c: c.parameters.neuron, people, None)
+    problem = Problem(bare, arm, jnp.asarray(5.0), jnp.asarray(0.02), jnp.asarray(0.01))
+    shape = (2, 3, SUBJECTS if personal else 1)  # doses, starts, columns
+    free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i in range(2))
+    check(lambda free: _lost(free, problem, task)[0], free, modes=("reverse",))
