@@ -19,6 +19,8 @@ from .conditions import draw as draw
 from .conditions import healthy as healthy
 from .conditions import healthy_output as healthy_output
 from .conditions import resilient as resilient
+from .fit import Restoration as Restoration
+from .fit import restore as restore
 from .interventions import SSRI as SSRI
 from .interventions import Bupropion as Bupropion
 from .interventions import Ketamine as Ketamine

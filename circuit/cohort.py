@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, UInt
 
 from ..kernels import channel_keys, normals
 from .parameters import Parameters, take
@@ -93,7 +93,7 @@ def with_traits(
     return p
 
 
-def get(tree, path: str) -> Float[Array, "..."]:
+def get(tree, path: str):
     """The leaf at a dotted path."""
     return functools.reduce(getattr, path.split("."), tree)
 

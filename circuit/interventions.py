@@ -8,12 +8,12 @@ what they do to an hour is a smooth function of when they begin.
 is 0 where nothing is given.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from . import pharmacology
 from .parameters import Parameters
@@ -25,11 +25,11 @@ PER_DOSE = frozenset({"mg_per_kg", "day", "minutes", "times", "intensity", "mg",
 RAMP = 0.25  # h, over which a session, or stress, begins and ends
 
 
-def _number(value: ArrayLike) -> Array:
+def _number(value: Any) -> Array:  # Any: lists are numbers too, where a field takes one per dose
     return jnp.asarray(value, jnp.result_type(float))
 
 
-def _numbers(value: ArrayLike) -> Array:
+def _numbers(value: Any) -> Array:
     return jnp.atleast_1d(_number(value))
 
 
@@ -157,7 +157,12 @@ class Methylphenidate(eqx.Module):
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
     stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
     strength: ClassVar[str] = "mg"
-    bounds: ClassVar[Bounds] = {"mg": (0.0, 120.0), "hour": (0.0, 24.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
+    bounds: ClassVar[Bounds] = {
+        "mg": (0.0, 120.0),
+        "hour": (0.0, 24.0),
+        "start": (0.0, jnp.inf),
+        "stop": (0.0, jnp.inf),
+    }
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
         """Occupancy of dopamine transporters in each hour."""
@@ -275,7 +280,5 @@ def _together(*leaves: Array) -> list[Array]:
 
 def _daily(drug, times: Array, dt: float, kinetics: pharmacology.DailyDrug, p: Parameters) -> Array:
     mg, start, stop = _together(drug.mg_per_day[None], 24 * drug.start[None], 24 * drug.stop[None])
-    concentration = pharmacology.daily_concentration(
-        times, dt, mg, start, stop, kinetics, clearance_factor=p.clearance
-    )
+    concentration = pharmacology.daily_concentration(times, dt, mg, start, stop, kinetics, clearance_factor=p.clearance)
     return pharmacology.occupancy(concentration, kinetics.occupancy)

@@ -1,6 +1,7 @@
 """A moment: a cohort on the fast clock, from milliseconds to minutes."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,11 +35,11 @@ class Event(eqx.Module):
     """
 
     kind: str = eqx.field(static=True)
-    at: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
-    lasts: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
-    size: Float[Array, "*subject"] = eqx.field(converter=jnp.asarray)
+    at: Float[Array, "*subject"]
+    lasts: Float[Array, "*subject"]
+    size: Float[Array, "*subject"]
 
-    def __init__(self, kind: str, at: ArrayLike, lasts: ArrayLike, size: ArrayLike = 1.0):
+    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0):
         """Raises ValueError for an unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
@@ -108,10 +109,23 @@ def moment(
         raise ValueError(f"{seconds=} must lie above 0 and up to {LONGEST:g}, {settle=} above 0.")
     steps = round(seconds * 1000 / DT)
     if save_every < 1 or steps % save_every:
-        raise ValueError(f"{seconds=} is {steps} steps of {DT} ms, which do not divide into records every {save_every=}.")
+        raise ValueError(
+            f"{seconds=} is {steps} steps of {DT} ms, which do not divide into records every {save_every=}."
+        )
     plan = plan_for(neurons) if plan is None else plan
     quiet = round(settle * 1000 / DT / 32) * 32
-    found = _moment(cohort, tuple(events), load_transfer(cohort.parameters), steps, quiet, neurons, save_every, inputs, plan, progress)
+    found = _moment(
+        cohort,
+        tuple(events),
+        load_transfer(cohort.parameters),
+        steps,
+        quiet,
+        neurons,
+        save_every,
+        inputs,
+        plan,
+        progress,
+    )
     seen = found.statistics
     modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
     return Moment(
@@ -156,7 +170,9 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
         plan=plan,
         **options,
     )
-    lead = run(False, _rest(cohort, transfer, cells), steps=quiet, statistics={"rmtg": (Mean(), lambda _, out: out[0].rmtg)})
+    lead = run(
+        False, _rest(cohort, transfer, cells), steps=quiet, statistics={"rmtg": (Mean(), lambda _, out: out[0].rmtg)}
+    )
     begin = eqx.tree_at(lambda s: s.dopamine.rmtg_average, lead.state, lead.statistics["rmtg"])
     quantities = {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in QUANTITIES}
     cellwise = {

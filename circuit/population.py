@@ -1,7 +1,6 @@
 """LHb populations under constant conditions: what the calibration, the transfer function and its verification measure."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt
 
@@ -55,7 +54,9 @@ def simulate(
         raise ValueError(f"{neurons=}, {seconds=} and {settle=} must be at least 1, above 0 and at least 0.")
     lanes = given.excitation.shape[-1]
     subjects = jnp.zeros(lanes, jnp.uint32) if subjects is None else subjects
-    return _simulate(p, given, subjects, neurons, _steps(settle), _steps(seconds), jnp.uint32(seed), plan or plan_for(neurons))
+    return _simulate(
+        p, given, subjects, neurons, _steps(settle), _steps(seconds), jnp.uint32(seed), plan or plan_for(neurons)
+    )
 
 
 def plan_for(neurons: int, devices: int = 1) -> Plan:
@@ -71,7 +72,9 @@ def _steps(seconds: float) -> int:
 def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
     per_lane, common = eqx.partition(p, lambda leaf: leaf.ndim > 0)
     cells = lhb.cells(p, neurons)
-    own_cells, common_cells = eqx.partition(cells, lambda leaf: leaf.shape[-1] == subjects.shape[-1] and leaf.shape[-1] > 1)
+    own_cells, common_cells = eqx.partition(
+        cells, lambda leaf: leaf.shape[-1] == subjects.shape[-1] and leaf.shape[-1] > 1
+    )
     own, shared = (given, per_lane, own_cells), (common, common_cells)
 
     def step(state, shared, own, inputs, z, j):

@@ -84,7 +84,15 @@ def _drift(x: Float[Array, "5 lane"], p: Parameters, transfer: Transfer, stress:
 def _newton(p, transfer, stress):
     """Points (5, starts) and how far each still moves, per characteristic time of about 20 days."""
     along = jnp.linspace(0.0, 1.0, STARTS)
-    scale = jnp.stack([jnp.ones(()), p.plasticity.gain_maximum.reshape(()) - 1, jnp.ones(()), p.plasticity.kir_maximum.reshape(()), jnp.ones(())])
+    scale = jnp.stack(
+        [
+            jnp.ones(()),
+            p.plasticity.gain_maximum.reshape(()) - 1,
+            jnp.ones(()),
+            p.plasticity.kir_maximum.reshape(()),
+            jnp.ones(()),
+        ]
+    )
     begin = _vector(healthy_state(1, p))[:, 0]
     direction = jnp.asarray([0.0, 1.0, 0.0, -1.0, -0.7])
     x = begin[:, None] + (scale * direction)[:, None] * along[None]

@@ -124,7 +124,9 @@ def course(
     failures = () if isinstance(found.bad, jax.core.Tracer) else _failures(cohort, arm, found.bad, first, plan)
     result = Course(day, {name: samples[name] for name in record}, after, failures)
     if verify:
-        result = eqx.tree_at(lambda c: c.discrepancy, result, _verify(cohort, samples, verify), is_leaf=lambda x: x is None)
+        result = eqx.tree_at(
+            lambda c: c.discrepancy, result, _verify(cohort, samples, verify), is_leaf=lambda x: x is None
+        )
     return result
 
 
@@ -177,8 +179,9 @@ def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int,
     """Find the hour and the quantity at which each bad subject failed, by living its life again hour by hour."""
     found = []
     for index in np.flatnonzero(np.asarray(bad) >= 0):
-        alone, its_arm = cohort[int(index)], jax.tree.map(
-            lambda leaf, own, i=int(index): leaf[..., i : i + 1] if own else leaf, arm, personal(arm)
+        alone, its_arm = (
+            cohort[int(index)],
+            jax.tree.map(lambda leaf, own, i=int(index): leaf[..., i : i + 1] if own else leaf, arm, personal(arm)),
         )
         for hour in range(first, int(bad[index])):
             transfer = load_transfer(alone.parameters)

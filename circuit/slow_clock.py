@@ -188,9 +188,7 @@ def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, tran
     """
     if inputs.ketamine is None:
         return exponential_step(state.block, *pharmacology.block_rates(0.0, seen.open_share, p.block), dt)
-    bind = lambda share: exponential_step(
-        state.block, *pharmacology.block_rates(inputs.ketamine, share, p.block), dt
-    )
+    bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(inputs.ketamine, share, p.block), dt)
     guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
     shut = activity(guess, inputs, 0.0, p, transfer).open_share
     return bind((seen.open_share + shut) / 2)

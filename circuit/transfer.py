@@ -86,7 +86,16 @@ def outside(given: lhb.Conditions) -> dict[str, Float[Array, " subject"]]:
 
 
 def fingerprint(p: lhb.Neuron) -> str:
-    """Hash of the neuron's constants, to six digits."""
+    """Hash of the neuron's constants, to six digits.
+
+    Raises:
+        TypeError: the constants are traced, so that there is nothing to compare.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(p)):
+        raise TypeError(
+            "the constants of the LHb neuron are traced, but the transfer function holds for fixed ones: close over the cohort "
+            "and pass in only what you transform, or take the gradient by other leaves than parameters.neuron."
+        )
     text = ",".join(f"{name}={float(value):.6g}" for name, value in sorted(vars(p).items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

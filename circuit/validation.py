@@ -27,7 +27,9 @@ def check_course(cohort: Cohort, arm: Arm, days: float, start: float, save_every
     if save_every < 1 or hours % save_every:
         raise ValueError(f"{days=} is {hours} h, which does not divide into records every {save_every=} h.")
     if isinstance(arm, Intervention) or not isinstance(arm, (tuple, list)):
-        raise TypeError(f"an arm is a tuple of interventions, not {type(arm).__name__}: write ({type(arm).__name__}(...),).")
+        raise TypeError(
+            f"an arm is a tuple of interventions, not {type(arm).__name__}: write ({type(arm).__name__}(...),)."
+        )
     for intervention in arm:
         if not isinstance(intervention, Intervention):
             raise TypeError(f"{intervention!r} is not an intervention; see habenula.circuit.interventions.")
@@ -78,7 +80,9 @@ def _check_shapes(intervention: Intervention, subjects: int) -> None:
         if per_dose:
             doses[name] = value.shape[0]
     if len({count for count in doses.values() if count != 1}) > 1 or 0 in doses.values():
-        raise ValueError(f"{kind} has unequal numbers of doses: {doses}; give one value, or as many as there are doses.")
+        raise ValueError(
+            f"{kind} has unequal numbers of doses: {doses}; give one value, or as many as there are doses."
+        )
 
 
 def _check_finite(what: str, tree) -> None:
@@ -86,7 +90,9 @@ def _check_finite(what: str, tree) -> None:
         if isinstance(leaf, jax.core.Tracer):
             continue
         if (wrong := ~np.isfinite(np.asarray(leaf))).any():
-            subjects = f" of {np.count_nonzero(wrong)} subjects, first at index {np.argmax(wrong)}," if leaf.ndim else ""
+            subjects = (
+                f" of {np.count_nonzero(wrong)} subjects, first at index {np.argmax(wrong)}," if leaf.ndim else ""
+            )
             raise ValueError(f"{what} {jax.tree_util.keystr(path)[1:]}{subjects} is not finite; draw or set it anew.")
 
 

@@ -98,7 +98,9 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
 def _block(loop: Loop, step: Callable, noise: Noise, carry: Carry, begin: Int[Array, ""], inputs: PyTree) -> Carry:
     """Advance by one block of steps from step `begin`, with the normals of the whole block made at once."""
     first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
-    pairs = normal_pairs(noise.keys, noise.subjects, first + jnp.arange(loop.block // 2 + 1), noise.dtype)
+    pairs = normal_pairs(
+        noise.keys, noise.subjects, first + jnp.arange(loop.block // 2 + 1, dtype=jnp.int32), noise.dtype
+    )
 
     def normals(j):
         pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False)
@@ -167,7 +169,8 @@ def _check(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: I
     for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             name = jax.tree_util.keystr(path) or "state"
-            raise ValueError(f"A step got {name} as {old.dtype}{old.shape} but returned {new.dtype}{new.shape}.")
+            was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
+            raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
     return output
 
 

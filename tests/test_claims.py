@@ -77,9 +77,7 @@ def test_recalibration_needs_the_synapse_to_be_active(ill):
 def test_a_silent_habenula_cannot_be_recalibrated(ill):
     """Sessions a few hours after ketamine depress the synapse far less than the same sessions without it."""
     sessions = Recalibration([0.2, 1.2, 2.2], 1.0)
-    depth = lambda arm: float(
-        np.mean(np.asarray(course(ill, arm, 3.0, record=("gain",))["gain"])[:, -1])
-    )
+    depth = lambda arm: float(np.mean(np.asarray(course(ill, arm, 3.0, record=("gain",))["gain"])[:, -1]))
     untreated = depth(())
     assert untreated - depth((sessions, Ketamine(0.5, 0.0))) < 0.5 * (untreated - depth((sessions,)))
 
@@ -92,7 +90,9 @@ def test_reuptake_blockers_are_capped_by_autoreceptors(ill):
     assert second < 0.5 * first
     assert gain(ill, arm(20.0), 7.0, "dopamine", 7.0) > 0
     uncapped = without(ill, dopamine__autoreceptor=0.0)
-    relative = lambda people: gain(people, arm(20.0), 7.0, "dopamine", 7.0) / mean(course(people, (), 7.0), "dopamine", 7)
+    relative = lambda people: (
+        gain(people, arm(20.0), 7.0, "dopamine", 7.0) / mean(course(people, (), 7.0), "dopamine", 7)
+    )
     assert relative(uncapped) > 1.3 * relative(ill)
 
 

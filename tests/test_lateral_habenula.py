@@ -41,7 +41,11 @@ def test_steps_follow_the_differential_equation(float64):
         tau = p.t_recovery_fast + p.t_recovery_slow * jax.nn.sigmoid(-(v + 60) / 3)
         available = jax.nn.sigmoid((p.t_availability_half - v) / p.t_availability_slope)
         r = lhb.rate(v, p, cells)
-        return leak + calcium + ampa + nmda + other, (available - h) / tau, (r / 100 - a) / p.afterhyperpolarisation_time
+        return (
+            leak + calcium + ampa + nmda + other,
+            (available - h) / tau,
+            (r / 100 - a) / p.afterhyperpolarisation_time,
+        )
 
     y0 = (begin.potential, begin.availability, begin.afterhyperpolarisation)
     solved = diffrax.diffeqsolve(

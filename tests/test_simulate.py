@@ -137,7 +137,9 @@ def test_numbers_that_go_bad_in_flight_are_reported(ill):
     assert [(failure.subject, failure.quantity) for failure in seen.failures] == [(4, "kir_shift")]
     assert 0 < seen.failures[0].day <= 3.0
     others = np.array([0, 1, 2, 3, 5])
-    np.testing.assert_allclose(seen["gain"] if "gain" in seen.record else seen["mood"][others], course(few, (), 3.0)["mood"][others], rtol=1e-5)
+    np.testing.assert_allclose(
+        seen["gain"] if "gain" in seen.record else seen["mood"][others], course(few, (), 3.0)["mood"][others], rtol=1e-5
+    )
 
 
 def test_verify_puts_an_error_bar_on_the_transfer_function(ill):

@@ -24,7 +24,13 @@ def test_fresh_operating_points_are_predicted():
     given = operating_points(1024, seed=77)
     given = type(given)(**{name: leaf[:n] for name, leaf in vars(given).items()})
     seen = population.simulate(
-        p, given, neurons=128, seconds=4.0, seed=5, subjects=jnp.arange(n, dtype=jnp.uint32), plan=population.plan_for(128, 2)
+        p,
+        given,
+        neurons=128,
+        seconds=4.0,
+        seed=5,
+        subjects=jnp.arange(n, dtype=jnp.uint32),
+        plan=population.plan_for(128, 2),
     )
     measured = transform(np.stack([seen.output, seen.modes.rate, seen.modes.bursting, seen.coincidence]))
     found = transfer.respond(transfer.load(p), given)

@@ -19,7 +19,7 @@ from ..cohort import Cohort
 from ..moment import Event, Moment, moment
 from ..parameters import Parameters, typical
 from ..set_points import fixed_points, seen_at
-from ..slow_clock import SlowState, healthy_state
+from ..slow_clock import SlowState
 
 SCRIPT = "habenula.circuit.calibration.downstream"
 PAUSE = 85.0  # ms, Ji & Shepard 2007

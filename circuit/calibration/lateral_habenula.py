@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan
-from .. import defaults
+from .. import defaults, population
 from .. import lateral_habenula as lhb
-from .. import population
 
 SCRIPT = "habenula.circuit.calibration.lateral_habenula"
 SECTION = "lateral_habenula"

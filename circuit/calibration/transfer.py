@@ -62,7 +62,9 @@ def transform(found: np.ndarray) -> np.ndarray:
     return np.stack([row if i == 2 else np.log(row + FLOOR[i]) for i, row in enumerate(found)])
 
 
-def train(x: np.ndarray, y: np.ndarray, *, epochs: int = 20000, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def train(
+    x: np.ndarray, y: np.ndarray, *, epochs: int = 20000, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Weights and biases of the network that predicts standardised labels from scaled inputs, by full-batch Adam."""
     keys = jax.random.split(jax.random.key(seed), 3)
     widths = (x.shape[0], HIDDEN, HIDDEN, y.shape[0])
@@ -95,7 +97,9 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     """The network's arrays, with all scaling folded in, and its scores on the held-out eighth."""
     x = np.asarray(features(given), np.float64)
     held = np.random.default_rng(0).permutation(x.shape[1]) % 8 == 0  # every eighth Sobol point would be one corner
-    low, high = (np.array([np.log(v[i]) if name == "excitation" else v[i] for name, v in RANGE.items()]) for i in (0, 1))
+    low, high = (
+        np.array([np.log(v[i]) if name == "excitation" else v[i] for name, v in RANGE.items()]) for i in (0, 1)
+    )
     middle, half = (low + high)[:, None] / 2, (high - low)[:, None] / 2
     mean, spread = y.mean(axis=1, keepdims=True), y.std(axis=1, keepdims=True)
     standard = lambda value, mean, spread: jnp.asarray((value - mean) / spread, jnp.float32)

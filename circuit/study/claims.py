@@ -99,11 +99,15 @@ def _ketamine(arms: Arms) -> Iterator[Claim]:
 def _recalibration(arms: Arms) -> Iterator[Claim]:
     live, placebo = arms["recalibration"], arms["placebo"]
     week9 = _gain(live, placebo, 63)
-    yield from _claim("recalibration.gain", "recalibration: gain in VTA output at week 9", week9, "over 0.2", week9 > 0.2)
+    yield from _claim(
+        "recalibration.gain", "recalibration: gain in VTA output at week 9", week9, "over 0.2", week9 > 0.2
+    )
     gain = live.mean["vta_output"] - placebo.mean["vta_output"]
     days = live.day[gain >= 0.9 * gain[live.day <= 63].max()]
     slow = days[0] if week9 == week9 else np.nan
-    yield from _claim("recalibration.slow", "recalibration: day on which 90 % of its gain is there", slow, "over 14", slow > 14)
+    yield from _claim(
+        "recalibration.slow", "recalibration: day on which 90 % of its gain is there", slow, "over 14", slow > 14
+    )
     rest = _gain(arms["recalibration_at_rest"], placebo, 63) / week9
     yield from _claim(
         "recalibration.gate", "the same sessions at rest: share of the gain", rest, "under 0.33", rest < 1 / 3

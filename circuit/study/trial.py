@@ -14,9 +14,9 @@ import numpy as np
 from ...kernels import Plan
 from ..cohort import Cohort
 from ..conditions import depressed, draw, healthy
-from ..interventions import Arm, Ketamine, Recalibration
 from ..fit import Restoration, restore
-from ..simulate import RECORD, Course, course
+from ..interventions import Arm, Ketamine, Recalibration
+from ..simulate import Course, course
 from .arms import STRESS, align, standard, within
 from .claims import claims
 from .results import RELATIVE, ArmResult, Restored, Trial
@@ -26,6 +26,7 @@ Report = Callable[[str, int, int], None]
 QUIET_DAYS = 14  # of the healthy cohort, whose mean over the last week is the reference
 RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
 FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 48, 4, 40, 63
+RECORDED = (*RELATIVE, "burst", "block")
 TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
 
 
@@ -55,17 +56,17 @@ def run(
     report = report or (lambda stage, done, total: None)
     report("cohort", 0, 2)
     well = draw(healthy(), subjects, seed, plan=plan)
-    reference = _reference(course(well, (), QUIET_DAYS, save_every=4, plan=plan))
+    reference = _reference(course(well, (), QUIET_DAYS, save_every=4, record=RECORDED, plan=plan))
     report("cohort", 1, 2)
     ill = draw(depressed(), subjects, seed, plan=plan)
     report("cohort", 2, 2)
-    results = {}
+    begin, results = course(ill, (), 1 / 24, save_every=1, record=RECORDED, plan=plan), {}
     for i, (name, arm) in enumerate(chosen.items()):
         report("arms", i, len(chosen))
-        lived = course(ill, arm, 7 * weeks, save_every=4, plan=plan)
-        results[name] = _result(name, lived, reference)
+        lived = course(ill, arm, 7 * weeks, save_every=4, record=RECORDED, plan=plan)
+        results[name] = _result(name, begin, lived, reference)
     report("arms", len(chosen), len(chosen))
-    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7 * weeks), plan, report)
+    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7 * weeks), report)
     provenance = _provenance(subjects, weeks, seed, devices) | {"seconds": round(time.time() - began, 1)}
     return Trial(results, claims(results), fitted, provenance)
 
@@ -92,12 +93,14 @@ def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Ar
 def _reference(quiet: Course) -> dict[str, np.ndarray]:
     """Mean of each quantity over the healthy cohort and its last week."""
     last = np.asarray(quiet.day) > QUIET_DAYS - 7
-    return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORD}
+    return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORDED}
 
 
-def _result(name: str, lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
+def _result(name: str, begin: Course, lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
+    """Means of an arm, with the untreated first hour as day 0."""
     scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
-    values = {quantity: np.asarray(lived[quantity]) / scale(quantity) for quantity in (*RELATIVE, "burst", "block")}
+    whole = lambda quantity: np.concatenate([begin[quantity], lived[quantity]], axis=1)
+    values = {quantity: whole(quantity) / scale(quantity) for quantity in RECORDED}
     output = values["vta_output"]
     half = (
         1.96 * output.std(axis=0, ddof=1) / len(output) ** 0.5 if len(output) > 1 else np.full(output.shape[1], np.nan)
@@ -105,29 +108,29 @@ def _result(name: str, lived: Course, reference: dict[str, np.ndarray]) -> ArmRe
     mean = {quantity: value.mean(axis=0) for quantity, value in values.items()}
     middle = mean["vta_output"]
     restored = (output >= RESTORED).mean(axis=0)
-    return ArmResult(name, np.asarray(lived.day), mean, middle - half, middle + half, restored)
+    day = np.concatenate([[0.0], lived.day])
+    return ArmResult(name, day, mean, middle - half, middle + half, restored)
 
 
 def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tuple[float, float]]]]:
     """What is fitted: by name, the regimen to begin with, its leaves to fit, and bounds narrower than the drug's own."""
-    sessions, infusions = min(18, 3 * int(days // 7)), min(8, 2 * int(days // 7))
-    weeks = days / 7
-    spread = lambda count: [(i + 0.5) * 7 * min(weeks, 6) / count for i in range(count)]
+    sessions, infusions = min(18, 3 * int(days // 7)), min(8, 2 * int(days // 7))  # as in the trial's own arms
+    spread = lambda count: [(i + 0.5) * 0.7 * days / count for i in range(count)]
     return {
         "recalibration": (
             (Recalibration(spread(sessions), [1.0] * sessions),),
             ("intensity", "times"),
-            {"times": (0.0, days - 14), "intensity": (0.0, 3.0)},
+            {"times": (0.0, 0.75 * days), "intensity": (0.0, 3.0)},
         ),
         "ketamine": (
             (Ketamine([0.5] * infusions, spread(infusions)),),
             ("mg_per_kg", "day"),
-            {"day": (0.0, days - 7), "mg_per_kg": (0.0, 1.0)},
+            {"day": (0.0, 0.9 * days), "mg_per_kg": (0.0, 1.0)},
         ),
     }
 
 
-def _fit(ill: Cohort, target: float, days: float, plan: Plan, report: Report) -> dict[str, Restored]:
+def _fit(ill: Cohort, target: float, days: float, report: Report) -> dict[str, Restored]:
     """Fit each regimen on some of the subjects, by gradient."""
     some = ill[: min(FIT_SUBJECTS, len(ill))]
     found = {}
@@ -142,7 +145,6 @@ def _fit(ill: Cohort, target: float, days: float, plan: Plan, report: Report) ->
             days=days,
             starts=FIT_STARTS,
             steps=FIT_STEPS,
-            plan=plan,
             progress=lambda done, total, stage=stage: report(stage, done, total),
         )
         found[name] = _restored(name, fit, target)
