@@ -93,20 +93,22 @@ def ssri(lab: Laboratory) -> Figures:
 def stimulant(lab: Laboratory) -> Figures:
     """Rows `stim.partial`: gain in VTA output over all hours of the last week, on tablets that peak at occupancy 0.6.
 
-    Spread and correlation are over people; the occupancy that is correlated is each person's mean over the week.
+    Spread and correlation are over people; the occupancy that is correlated is each person's mean over the week. Where
+    output falls on average there is no gain that could saturate or spread, and those two rows have no figure.
     """
     day = np.asarray(lab.courses["untreated"].day)
     output = {
         name: np.asarray(lived["vta_output"])[:, day > DAYS - WEEK].mean(axis=1) for name, lived in lab.courses.items()
     }
     gain = output["stimulant"] - output["untreated"]
+    gained = gain.mean() if gain.mean() > 0 else np.nan
     doubled = output["stimulant_double"] - output["untreated"]
     hours = jnp.arange((DAYS - WEEK) * DAY, DAYS * DAY)
     occupied = np.asarray(inputs_of(treatments()["stimulant"], hours, HOUR, lab.ill.parameters).dat).mean(axis=0)
     return {
         "stim.partial.share": gain.mean() / (output["healthy"] - output["untreated"]).mean(),
-        "stim.partial.saturation": doubled.mean() / gain.mean() - 1,
-        "stim.partial.spread": gain.std(ddof=1) / abs(gain.mean()),
+        "stim.partial.saturation": doubled.mean() / gained - 1,
+        "stim.partial.spread": gain.std(ddof=1) / gained,
         "stim.partial.correlation": np.corrcoef(occupied, gain)[0, 1],
     }
 
