@@ -150,7 +150,7 @@ def test_the_whole_scoreboard():
     assert list(values) == list(ROWS)
     assert all(value is None or math.isfinite(value) for value in values.values())
     modelled = {id for id, value in values.items() if value is not None}
-    no_gain = {"stim.partial.saturation", "stim.partial.spread"} if values["stim.partial.share"] <= 0 else set()
+    no_gain = {"stim.partial.saturation", "stim.partial.spread"} if (values["stim.partial.share"] or 0) <= 0 else set()
     assert {id for id in ROWS if not id.startswith(("effort.", "lhb."))} - modelled == no_gain | {
         "da.pause.gaba",
         "ket.halflife.mouse",
