@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Int, PyTree, UInt32
 from .noise import normal_pairs
 from .statistics import Measured
 
-_FLAT = 32  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
+_FLAT = 128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
 
 
 class Loop(NamedTuple):

@@ -17,7 +17,7 @@ class Plan:
             JAX has. "auto" takes "tiled" on CPU.
         tile: lanes in a tile. Best where a tile's state fills a few tens of KiB; with K numbers a lane, about 512 / K.
         block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse
-            pass computes again as a whole.
+            pass computes again as a whole: best where its intermediate values, of one tile, fit the second-level cache.
         devices: over how many devices lanes are divided.
         hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not
             happen: with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of
@@ -26,7 +26,7 @@ class Plan:
 
     backend: str = "auto"
     tile: int = 256
-    block: int = 32
+    block: int = 16
     devices: int = 1
     hoist: bool = True
 
