@@ -29,7 +29,6 @@ MARGIN = 1e-3  # share of the width by which starts keep away from their bounds
 WELL_WITHIN = TOLERANCE / 4  # miss at which a start has nothing left to gain but a smaller burden
 PATIENCE = 8  # steps without gain after which it rests
 AT_BOUND = 0.05  # share of the width
-FLAT = 1e-3  # slope, per width of the leaves and per unit of the miss, below which there is nowhere to go
 _PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
 
 
@@ -46,8 +45,8 @@ class Restoration:
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
         status: "reached" (within 2 %), "bounds" (the leaves press against bounds that keep the target out of reach),
-            "plateau" (no slope, away from the target), "steps" (there was more to gain) or "failed" (not finite). In
-            personal fits the commonest among subjects who did not reach it, if any.
+            "plateau" (hardly any slope, away from the target), "steps" (there was more to gain) or "failed" (not finite).
+            In personal fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
         failures: (start, subject's number) whose numbers stopped being finite; they are left out.
         steps: gradient steps made.
@@ -82,7 +81,7 @@ def restore(
     starts: int = 10,
     steps: int = 60,
     learning_rate: float = 0.25,
-    burden: float = 0.01,
+    burden: float = 0.001,
     shortfall: float = 0.02,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
@@ -94,7 +93,7 @@ def restore(
     Args:
         cohort: subjects as they are on day 0. A few dozen determine a shared regimen: `cohort[:48]`.
         arm: an intervention, or several; leaves that are not fitted stay as given.
-        target: Hz; the typical healthy subject's by default.
+        target: Hz; the typical healthy subject's by default. The mean of a healthy cohort lies a little below.
         over: leaves to fit, by field ("mg_per_kg") or, where interventions share it, by class too ("Ketamine.day").
         days: length of the course, whole days.
         window: first and last day over which output is judged; the last week by default.
@@ -208,10 +207,11 @@ def _status(reached: float, free: list, slope: list, burden: float, leaves: tupl
         shares.append(share)
         pulls.append(pull - burden / (amounts * share.size) if leaf.is_amount else pull)  # without that of the burden
     share, pull = np.concatenate(shares), np.concatenate(pulls)
-    if np.linalg.norm(pull) < FLAT * abs(reached - 1):
-        return "plateau"
-    outward = ((share < AT_BOUND) & (pull > 0)) | ((share > 1 - AT_BOUND) & (pull < 0))
-    return "bounds" if np.square(pull[outward]).sum() > np.square(pull).sum() / 2 else "steps"
+    room = np.where(pull > 0, share, 1 - share)  # downhill, to the bound
+    if (abs(pull) * room).sum() > (reached - 1) ** 2 - TOLERANCE**2:
+        return "steps"  # to first order there is enough to gain within the bounds
+    outward = np.square(pull[room < AT_BOUND]).sum()
+    return "bounds" if outward > np.square(pull).sum() / 2 else "plateau"
 
 
 def _reason(status: str, statuses, after: float, target: float, made: int, task: Task, failures) -> str:
@@ -221,7 +221,7 @@ def _reason(status: str, statuses, after: float, target: float, made: int, task:
     sentence = {
         "reached": f"{where}, within {TOLERANCE:.0%}, after {made} steps",
         "bounds": f"{where}, and {names} press against their bounds: widen them, or add an intervention",
-        "plateau": f"{where}, and does not change with {names}: start elsewhere, or fit other leaves",
+        "plateau": f"{where}, and hardly changes with {names}: start elsewhere, fit other leaves, or ask for less",
         "steps": f"{where} after {made} steps, and could come nearer: allow more steps, or less burden",
         "failed": f"no start over {names} stayed finite: narrow the bounds",
     }[status]

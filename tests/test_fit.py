@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from habenula.circuit import descent
-from habenula.circuit.conditions import depressed, draw, healthy_output
+from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.constraints import Interval
 from habenula.circuit.fit import _status, restore
 from habenula.circuit.interventions import Ketamine, Recalibration
@@ -172,7 +172,8 @@ def test_bad_input_is_refused_before_anything_is_compiled(ill, monkeypatch, arm,
     ],
 )
 def test_a_depressed_cohort_returns_to_health_from_nine_of_ten_starts(arm, over):
-    people = draw(depressed(), 32, seed=1)
-    found = restore(people, arm(), over=over, starts=10)
-    reached = abs(found.starts / healthy_output() - 1) < 0.02
+    options = dict(save_every=24, record=("vta_output",))
+    target = float(course(draw(healthy(), 16, seed=1), (), 63.0, **options)["vta_output"][:, -7:].mean())
+    found = restore(draw(depressed(), 16, seed=1), arm(), target, over=over, starts=10)
+    reached = abs(found.starts / target - 1) < 0.02
     assert reached.sum() >= 9 or found.status == "bounds", (found.reason, found.starts)
