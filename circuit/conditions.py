@@ -38,8 +38,8 @@ class Condition:
 
 
 def healthy() -> Condition:
-    """Typical people after four quiet weeks."""
-    return Condition("healthy")
+    """Typical people after eight weeks without stress: a history of the shape of the others', so that they share a program."""
+    return Condition("healthy", (), (Stress(severity=0.0),), 56)
 
 
 def depressed(stress_days: float = 28.0, after: float = 28.0, susceptibility: float = 2.0) -> Condition:
@@ -84,7 +84,7 @@ def draw(
     seed = jnp.asarray(seed, jnp.uint32)
     p = with_traits(centre, number, seed, dict(condition.shifts))
     begin = Cohort(number, p, healthy_state(subjects, p), seed ^ jnp.uint32(HISTORY))
-    lived = course(begin, condition.history, condition.days, save_every=24, record=(), plan=plan)
+    lived = course(begin, condition.history, float(condition.days), save_every=24, record=(), plan=plan)
     return eqx.tree_at(lambda c: c.seed, lived.cohort, seed)
 
 

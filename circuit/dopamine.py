@@ -80,17 +80,17 @@ def dopamine() -> Dopamine:
     return Dopamine(**{name: jnp.asarray(value) for name, value in defaults.section("dopamine").items()})
 
 
-def rmtg_rate(output: Float[Array, "*s"], aversive: Float[Array, "*s"], p: Dopamine) -> Float[Array, "*s"]:
+def rmtg_rate(output: Float[Array, "*#s"], aversive: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
     """RMTg rate (Hz) for habenular output S (Hz) and a direct aversive input (a pure number, 1 = a strong air puff)."""
     return p.rmtg_baseline + p.rmtg_gain * output + p.rmtg_aversive * aversive
 
 
-def number_active(rmtg_average: Float[Array, "*s"], p: Dopamine) -> Float[Array, "*s"]:
+def number_active(rmtg_average: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
     """Share of DA neurons that fire, given the slow average of the RMTg rate (Hz)."""
     return jax.nn.sigmoid((p.number_half - rmtg_average) / p.number_slope)
 
 
-def firing_rate(concentration: Float[Array, "*s"], departure: Float[Array, "*s"], p: Dopamine) -> Float[Array, "*s"]:
+def firing_rate(concentration: Float[Array, "*#s"], departure: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
     """Rate (Hz) of the active DA neurons under DA `concentration` (uM) and RMTg `departure` (Hz) from its average.
 
     The corner at zero is rounded over 0.1 Hz so that gradients exist; at 4 Hz this adds under 0.1 %.
@@ -100,14 +100,14 @@ def firing_rate(concentration: Float[Array, "*s"], departure: Float[Array, "*s"]
     return 0.5 * (linear + jnp.sqrt(linear**2 + SOFTNESS**2))
 
 
-def uptake(concentration: Float[Array, "*s"], occupancy: Float[Array, "*s"], p: Dopamine) -> Float[Array, "*s"]:
+def uptake(concentration: Float[Array, "*#s"], occupancy: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
     """Reuptake (uM/s) with a share `occupancy` of the transporters taken by a competitive blocker."""
     return p.uptake_maximum * concentration / (p.uptake_half / (1 - occupancy) + concentration)
 
 
 def steady(
-    number: Float[Array, "*s"], occupancy: Float[Array, "*s"], p: Dopamine
-) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+    number: Float[Array, "*#s"], occupancy: Float[Array, "*#s"], p: Dopamine
+) -> tuple[Float[Array, "*#s"], Float[Array, "*#s"]]:
     """DA (uM) and rate (Hz) at which release and reuptake balance with the RMTg at its average.
 
     With c = release * number * rate_maximum, g = autoreceptor and h = autoreceptor_half, the balance

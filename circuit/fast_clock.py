@@ -18,7 +18,7 @@ from .parameters import Parameters
 from .slow_clock import SlowState, given
 
 Lane = Float[Array, " subject"]
-Input = Float[Array, "*subject"]
+Input = Float[Array, "*#subject"]
 
 DT = 0.25  # ms, the fast clock's step
 KINDS = ("current", "reward", "aversive")

@@ -45,7 +45,7 @@ class Restoration:
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
         status: "reached" (within 2 %), "bounds" (the leaves press against bounds that keep the target out of reach),
-            "plateau" (hardly any slope, away from the target), "steps" (there was more to gain) or "failed" (not finite).
+            "plateau" (hardly any slope, off the target), "steps" (more was to be gained) or "failed" (not finite).
             In personal fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
         failures: (start, subject's number) whose numbers stopped being finite; they are left out.

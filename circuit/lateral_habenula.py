@@ -20,6 +20,7 @@ Units: ms, mV, mS/cm2, uA/cm2, Hz. Lanes (subjects) are the last axis. The const
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..kernels import exponential_step, ornstein_uhlenbeck
@@ -142,14 +143,14 @@ def conditions(subjects: int, **changes: ArrayLike) -> Conditions:
 
 def cells(p: Neuron, neurons: int) -> Cells:
     """The population's quadrature: normal quantiles of a Hammersley set, so that shares of neurons are smooth in `p`."""
-    index = jnp.arange(neurons)
+    index = np.arange(neurons)
     bits = max(neurons - 1, 1).bit_length()
-    digits = (index[:, None] >> jnp.arange(bits)) & 1  # radical inverse in base 2 (van der Corput)
-    radical = jnp.sum(digits / 2.0 ** (1 + jnp.arange(bits)), axis=1)
-    quantile = lambda u: jax.scipy.special.ndtri(u.astype(p.leak_reversal.dtype))[:, None]
+    digits = (index[:, None] >> np.arange(bits)) & 1  # radical inverse in base 2 (van der Corput)
+    radical = np.sum(digits / 2.0 ** (1 + np.arange(bits)), axis=1) + 0.5 / 2**bits
+    quantile = lambda u: jax.scipy.special.ndtri(jnp.asarray(u, p.leak_reversal.dtype))[:, None]
     return Cells(
         p.leak_reversal + p.leak_reversal_spread * quantile((index + 0.5) / neurons),
-        p.spike_threshold + p.spike_threshold_spread * quantile(radical + 0.5 / 2**bits),
+        p.spike_threshold + p.spike_threshold_spread * quantile(radical),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..kernels import Maximum, Mean, Plan, entry_point, integrate
@@ -129,7 +130,7 @@ def moment(
     seen = found.statistics
     modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
     return Moment(
-        t=DT * save_every * jnp.arange(1, steps // save_every + 1),
+        t=jnp.asarray(DT * save_every * np.arange(1, steps // save_every + 1), jnp.result_type(float)),
         record={name: jnp.moveaxis(value, 0, -1) for name, value in vars(found.samples).items()},
         mean={name: seen[name] for name in QUANTITIES},
         modes=modes,

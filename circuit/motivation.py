@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from . import defaults
 
-Lane = Float[Array, " subject"]
+Lane = Float[Array, "*#subject"]
 
 
 class Motivation(eqx.Module):

@@ -126,7 +126,7 @@ def synapses() -> Synapses:
     return Synapses(**{name: jnp.asarray(value) for name, value in defaults.section("synapses").items()})
 
 
-Lane = Float[Array, " subject"]
+Lane = Float[Array, "*#subject"]
 
 
 class Relaxation(eqx.Module):

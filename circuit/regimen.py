@@ -34,8 +34,8 @@ class Leaf:
         """Whether more of it is a burden: doses and intensities, not times."""
         return self.field not in TIMES
 
-    def of(self, arm: Arm) -> Array:
-        """Its value in an arm."""
+    def of(self, arm):
+        """What stands in its place in an arm, or in a tree of an arm's shape."""
         return getattr(arm[self.position], self.field)
 
 

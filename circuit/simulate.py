@@ -14,7 +14,7 @@ from . import lateral_habenula, motivation, parameters, population, validation
 from .cohort import Cohort
 from .interventions import Arm, inputs_of, personal
 from .parameters import Parameters
-from .slow_clock import HOUR, Activity, SlowState, step
+from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, step
 from .transfer import Transfer, load
 
 Recorded = Float[Array, "subject saved"]
@@ -118,7 +118,7 @@ def course(
     needed = tuple(dict.fromkeys((*record, *(_VERIFIED if verify else ()))))
     steps, first = round(days * 24), round(start * 24)
     found = _course(cohort, arm, load_transfer(p), jnp.int32(first), steps, save_every, needed, plan, progress)
-    day = (first + save_every * jnp.arange(1, steps // save_every + 1)) / 24.0
+    day = jnp.asarray((first + save_every * np.arange(1, steps // save_every + 1)) / 24, jnp.result_type(float))
     after = eqx.tree_at(lambda c: c.state, cohort, found.state)
     samples = {name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()}
     failures = () if isinstance(found.bad, jax.core.Tracer) else _failures(cohort, arm, found.bad, first, plan)
@@ -128,6 +128,13 @@ def course(
             lambda c: c.discrepancy, result, _verify(cohort, samples, verify), is_leaf=lambda x: x is None
         )
     return result
+
+
+def observe(cohort: Cohort, record: Sequence[str] = RECORD) -> dict[str, Float[Array, " subject"]]:
+    """What a cohort shows in its present state, before anything more is done to it; names as in `course`."""
+    p, inputs = cohort.parameters, Inputs()
+    seen = activity(cohort.state, inputs, jnp.asarray(0.0), p, load_transfer(p))
+    return {name: QUANTITIES[name](cohort.state, seen, jnp.zeros(len(cohort)), p) for name in record}
 
 
 def load_transfer(p: Parameters) -> Transfer:
@@ -141,14 +148,14 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
     p = cohort.parameters
     arm_own, arm_shared = eqx.partition(arm, personal(arm))
     own = (parameters.own(p), arm_own)
-    shared = (parameters.shared(p), arm_shared, transfer)
+    shared = (parameters.shared(p), arm_shared, transfer, first)
 
     def both(shared, own):
         return eqx.combine(shared[0], own[0]), eqx.combine(shared[1], own[1])
 
     def prepare(shared, own):
         p, arm = both(shared, own)
-        times = (first + jnp.arange(steps)).astype(jnp.result_type(float))
+        times = (shared[3] + jnp.arange(steps)).astype(jnp.result_type(float))
         return inputs_of(arm, times * HOUR, HOUR, p)
 
     def advance(state, shared, own, inputs, z, j):

@@ -20,7 +20,7 @@ from .plasticity import Relaxation
 from .transfer import Transfer, respond
 
 Lane = Float[Array, " subject"]
-Input = Float[Array, "*subject"]
+Input = Float[Array, "*#subject"]
 
 HOUR = 1.0  # h, the slow clock's step
 
@@ -165,7 +165,7 @@ def step(
     state: SlowState, inputs: Inputs, z: Lane, p: Parameters, transfer: Transfer, dt: float = HOUR
 ) -> tuple[SlowState, Activity]:
     """Advance by `dt` (h) under the hour's mean inputs, with a standard normal `z` for everyday life."""
-    rest = activity(state, inputs, 0.0, p, transfer)
+    rest = activity(state, inputs, _or_zero(None), p, transfer)
     challenged, seen = rest, rest
     if inputs.session is not None:
         challenged = activity(state, inputs, inputs.challenge, p, transfer)
@@ -187,10 +187,10 @@ def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, tran
     after a first guess of the step (Heun's corrector on an exponential step).
     """
     if inputs.ketamine is None:
-        return exponential_step(state.block, *pharmacology.block_rates(0.0, seen.open_share, p.block), dt)
+        return exponential_step(state.block, *pharmacology.block_rates(_or_zero(None), seen.open_share, p.block), dt)
     bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(inputs.ketamine, share, p.block), dt)
     guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
-    shut = activity(guess, inputs, 0.0, p, transfer).open_share
+    shut = activity(guess, inputs, _or_zero(None), p, transfer).open_share
     return bind((seen.open_share + shut) / 2)
 
 

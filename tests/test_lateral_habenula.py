@@ -113,4 +113,4 @@ def test_unknown_conditions_are_named():
     with pytest.raises(ValueError, match="excitatoin"):
         lhb.conditions(1, excitatoin=2.0)
     with pytest.raises(ValueError, match="seconds=0"):
-        population.simulate(lhb.neuron(), lhb.conditions(1), seconds=0)
+        population.simulate(lhb.neuron(), lhb.conditions(1), seconds=0.0)

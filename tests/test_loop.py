@@ -160,7 +160,7 @@ def test_two_parts_equal_the_whole():
 
 
 def test_the_loop_is_compiled_whole():
-    compiled = lambda run: jax.jit(run).lower(*problem()).compile().as_text()
+    compiled = lambda run: str(jax.jit(run).lower(*problem()).compile().as_text())
     assert hoist_taken(compiled(runner(PLANS["tiles of 16"])))
     assert not hoist_taken(compiled(runner(PLANS["not hoisted"])))
     gradient = compiled(jax.grad(loss(PLANS["tiles of 16"]), (1, 2)))
@@ -184,7 +184,7 @@ def test_a_matrix_product_is_run_in_pieces():
     )
     state, tiled = jnp.ones((8, 32)), jax.jit(run(Plan("tiled", tile=16)))
     np.testing.assert_allclose(tiled(state).state, jax.jit(run(Plan("scan")))(state).state, rtol=1e-5, atol=1e-5)
-    assert not hoist_taken(tiled.lower(state).compile().as_text())
+    assert not hoist_taken(str(tiled.lower(state).compile().as_text()))
 
 
 def loss(plan):
@@ -246,15 +246,27 @@ def test_only_what_is_asked_is_differentiated():
     np.testing.assert_allclose(jax.jvp(run, (jnp.float32(3.0),), (jnp.float32(1.0),))[1], slope, rtol=1e-5)
 
 
-def test_scan_can_be_batched_and_differentiated_twice():
-    run = lambda gain: integrate(
+def decay(gain, plan):
+    return integrate(
         lambda state, shared, own, inputs, z, j: (state - 0.1 * shared * state**3, None),
         jnp.ones(3),
         steps=10,
         subjects=jnp.arange(3),
         shared=gain,
-        plan=Plan("scan"),
-    ).state.sum()
+        plan=plan,
+    ).state
+
+
+def test_many_directions_are_mapped_over():
+    tiled = lambda direction: jax.jvp(lambda gain: decay(gain, Plan("tiled")), (gain,), (direction,))[1]
+    gain = jnp.array([0.5, 0.7, 1.0])
+    columns = jax.jit(lambda directions: lax.map(tiled, directions))(jnp.eye(3))
+    expected = jax.jit(jax.jacfwd(lambda gain: decay(gain, Plan("scan"))))(gain)
+    np.testing.assert_allclose(columns.T, expected, rtol=1e-6)
+
+
+def test_scan_can_be_batched_and_differentiated_twice():
+    run = lambda gain: decay(gain, Plan("scan")).sum()
     gains, size = jnp.array([0.5, 1.0]), 0.01
     slope = jax.jit(jax.grad(run))
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(run)))(gains), [slope(gain) for gain in gains], rtol=1e-6)
@@ -273,7 +285,9 @@ def test_memory_of_the_gradient_grows_slower_than_steps():
             channels=1,
             plan=Plan("tiled", block=16),
         ).state.sum()
-        return jax.jit(jax.grad(run)).lower(0.1).compile().memory_analysis().temp_size_in_bytes
+        analysis = jax.jit(jax.grad(run)).lower(0.1).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
 
     few, many = 16 * 32, 16 * 32 * 64
     assert temporary(many) < 64**0.5 * temporary(few)
@@ -340,7 +354,9 @@ def test_against_diffrax(float64):
         saveat=diffrax.SaveAt(ts=jnp.arange(1.0, 6.0)),
         stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-10),
     )
-    np.testing.assert_allclose(found.samples, solution.ys, atol=5 * dt**2)  # Heun's error, at most t dt^2 |x'''|
+    np.testing.assert_allclose(
+        found.samples, np.asarray(solution.ys), atol=5 * dt**2
+    )  # Heun's error, at most t dt^2 |x'''|
     assert abs(found.samples - solution.ys).max() > 1e-3 * dt**2  # and the two are different methods
 
 
@@ -356,6 +372,7 @@ def drift_away(state, shared, own, inputs, z, j):
         ({"state": {"v": jnp.zeros((2, 36))}}, r"state\['v'\] has shape \(2, 36\).* the 37 lanes"),
         ({"own": jnp.zeros(())}, r"own has shape \(\)"),
         ({"prepare": lambda shared, own: jnp.zeros(95)}, r"inputs has shape \(95,\).* the 96 steps"),
+        ({"sample": lambda state, out: state["v"].mean()}, r"shape \(4,\), but its last axis must be the 48 lanes"),
         ({"step": drift_away}, r"\['v'\] as float32\(2, 48\), .* but returned float16\(2, 48\)"),
         ({"step": lambda state, *_: ([state], None)}, "got a state .* but returned"),
     ],

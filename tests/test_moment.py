@@ -92,7 +92,7 @@ def test_errors_at_the_door(well):
     with pytest.raises(ValueError, match="'currant' is none of"):
         Event("currant", 0.0, 1.0)
     with pytest.raises(ValueError, match="seconds=0"):
-        moment(well, 0)
+        moment(well, 0.0)
     with pytest.raises(ValueError, match="do not divide"):
         moment(well, 0.5, save_every=7)
     with pytest.raises(ValueError, match="0 neurons"):

@@ -1,10 +1,13 @@
 """Fit the LHb neuron to the slice recordings (rows lhb.* of the evidence that are marked calibrate).
 
-    python -m habenula.circuit.calibration.lateral_habenula [--generations 60] [--devices 2]
+    python -m habenula.circuit.calibration.lateral_habenula [--generations 60] [--devices 2] [--depression]
 
 Differential evolution (Storn & Price 1997) over the membrane constants of the neuron and over what depression does to it
 (Kir4.1 shift and synaptic strength, the two published routes: Cui 2018, Li 2011). Every candidate lives as four lanes with
 one noise: healthy, depressed, depressed without NMDA current, depressed without T-current. Rows marked check are not used.
+
+What depression does is then settled on a grid, over several noise paths, by the ratios to health that the rows state; the
+neuron, and so the transfer function, stays as it is. `--depression` does this alone.
 """
 
 import argparse
@@ -100,12 +103,10 @@ def loss(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
-    """The best constants found; begins from those in the table, where it has any."""
+    """The best constants found; begins from those in the table."""
     from scipy.optimize import differential_evolution
 
-    known = {constant.name: constant.value for constant in defaults.table()}
-    begin = [known.get(f"{SECTION}.{name}", known.get(f"depression.{name}")) for name in NAMES]
-    began = time.time()
+    begin, began = _known(), time.time()
 
     def report(intermediate_result):
         best = intermediate_result
@@ -114,7 +115,7 @@ def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, 
     return differential_evolution(
         lambda candidates: loss(measure(candidates, neurons, seconds, plan)),
         [(low, high) for low, high, _ in (BOUNDS | DEPRESSION).values()],
-        x0=None if None in begin else np.asarray(begin),
+        x0=begin,
         vectorized=True,
         updating="deferred",
         popsize=3,
@@ -128,13 +129,41 @@ def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, 
     ).x
 
 
+def _known() -> np.ndarray:
+    """The constants in the table."""
+    known = {constant.name: constant.value for constant in defaults.table()}
+    return np.array([known[f"{SECTION if name in BOUNDS else 'depression'}.{name}"] for name in NAMES])
+
+
+# Depressed over healthy, and the interval that is asked for.
+RATIOS = (("bursting", 2.2, 2.9, 0.2), ("rate", 2.1, 4.8, 0.2))
+PATHS = 6  # noise paths, whose mean settles the grid
+
+
+def fit_depression(best: np.ndarray, plan: Plan) -> np.ndarray:
+    """`best` with the Kir4.1 shift and the strength that meet the targets and the ratios, on a grid within their bounds."""
+    shifts, strengths = (np.linspace(low, high, 9) for low, high, _ in DEPRESSION.values())
+    grid = np.array([(shift, strength) for shift in shifts for strength in strengths]).T
+    candidates = np.concatenate([np.repeat(best[: len(BOUNDS), None], grid.shape[1], axis=1), grid])
+    paths = [measure(candidates, 256, 3.0, plan, seed) for seed in range(PATHS)]
+    found = {name: np.mean([path[name] for path in paths], axis=0) for name in paths[0]}
+    total = loss(found)
+    for quantity, low, high, tolerance in RATIOS:
+        value = found[quantity][DEPRESSED] / found[quantity][HEALTHY]
+        total = total + (np.maximum(0, np.maximum(low - value, value - high)) / tolerance) ** 2
+    return candidates[:, np.argmin(total)]
+
+
 def main() -> None:
     """Fit, print what the constants give on a longer run with other noise, and write them to the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generations", type=int, default=60)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--depression", action="store_true", help="keep the neuron, fit what depression does to it")
     arguments = parser.parse_args()
-    best = fit(arguments.generations, Plan(tile=32, devices=arguments.devices))
+    plan = Plan(tile=32, devices=arguments.devices)
+    best = _known() if arguments.depression else fit(arguments.generations, plan)
+    best = fit_depression(best, plan)
     best = np.array([float(f"{value:.5g}") for value in best])  # what the table will say
     found = measure(best[:, None], neurons=512, seconds=10.0, plan=Plan(tile=16), seed=1)
     for name, values in found.items():

@@ -5,7 +5,8 @@ Every subject lives every arm, with the same noise (twin arms), so differences b
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 
 import jax
@@ -16,16 +17,16 @@ from ..cohort import Cohort
 from ..conditions import depressed, draw, healthy
 from ..fit import Restoration, restore
 from ..interventions import Arm, Ketamine, Recalibration
-from ..simulate import Course, course
+from ..simulate import Course, course, observe
 from .arms import STRESS, align, standard, within
 from .claims import claims
 from .results import RELATIVE, ArmResult, Restored, Trial
 
 Report = Callable[[str, int, int], None]
 
-QUIET_DAYS = 14  # of the healthy cohort, whose mean over the last week is the reference
+HEALTHY = "healthy"  # lives through the trial untreated and unstressed; its mean over the last week is the reference
 RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
-FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 48, 4, 40, 63
+FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 32, 3, 30, 63.0
 RECORDED = (*RELATIVE, "burst", "block")
 TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
 
@@ -56,23 +57,25 @@ def run(
     report = report or (lambda stage, done, total: None)
     report("cohort", 0, 2)
     well = draw(healthy(), subjects, seed, plan=plan)
-    reference = _reference(course(well, (), QUIET_DAYS, save_every=4, record=RECORDED, plan=plan))
     report("cohort", 1, 2)
     ill = draw(depressed(), subjects, seed, plan=plan)
     report("cohort", 2, 2)
-    begin, results = course(ill, (), 1 / 24, save_every=1, record=RECORDED, plan=plan), {}
+    total, results = len(chosen) + 1, {}
+    report("arms", 0, total)
+    live = partial(course, days=7.0 * weeks, save_every=4, record=RECORDED, plan=plan)
+    reference = _reference(live(well, chosen.pop(HEALTHY)))
+    begin = observe(ill, RECORDED)
     for i, (name, arm) in enumerate(chosen.items()):
-        report("arms", i, len(chosen))
-        lived = course(ill, arm, 7 * weeks, save_every=4, record=RECORDED, plan=plan)
-        results[name] = _result(name, begin, lived, reference)
-    report("arms", len(chosen), len(chosen))
-    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7 * weeks), report)
+        report("arms", i + 1, total)
+        results[name] = _result(name, begin, live(ill, arm), reference)
+    report("arms", total, total)
+    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7.0 * weeks), report)
     provenance = _provenance(subjects, weeks, seed, devices) | {"seconds": round(time.time() - began, 1)}
     return Trial(results, claims(results), fitted, provenance)
 
 
 def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
-    """The arms that were asked for, in one shape, with the stress of week 10 if the trial lasts so long.
+    """The arms that were asked for and the healthy cohort's empty one, in one shape, with the stress of week 10 if the trial lasts so long.
 
     Raises:
         ValueError: no subjects, no weeks, an unknown arm.
@@ -87,19 +90,20 @@ def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Ar
     names = list(known) if arms is None else list(dict.fromkeys(("placebo", *arms)))
     days = 7.0 * weeks
     again = (STRESS,) if days > float(STRESS.start) else ()
-    return align({name: within(known[name], days) + again for name in names})
+    given = {name: within(known[name], days) + again for name in names}
+    return align({HEALTHY: (), **given})
 
 
 def _reference(quiet: Course) -> dict[str, np.ndarray]:
-    """Mean of each quantity over the healthy cohort and its last week."""
-    last = np.asarray(quiet.day) > QUIET_DAYS - 7
+    """Mean of each quantity over the healthy cohort and its last week, untreated and unstressed."""
+    last = np.asarray(quiet.day) > float(quiet.day[-1]) - 7
     return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORDED}
 
 
-def _result(name: str, begin: Course, lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
-    """Means of an arm, with the untreated first hour as day 0."""
+def _result(name: str, begin: Mapping[str, np.ndarray], lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
+    """Means of an arm, with what was seen before treatment as day 0."""
     scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
-    whole = lambda quantity: np.concatenate([begin[quantity], lived[quantity]], axis=1)
+    whole = lambda quantity: np.concatenate([begin[quantity][:, None], lived[quantity]], axis=1)
     values = {quantity: whole(quantity) / scale(quantity) for quantity in RECORDED}
     output = values["vta_output"]
     half = (
