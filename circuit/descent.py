@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from ..kernels import Plan, entry_point
 from . import interventions, regimen
@@ -119,7 +119,9 @@ def advance(search: Search, problem: Problem, rate: Float[Array, ""], task: Task
 
     squares = sum(jnp.square(g).reshape(-1, *loss.shape).sum(axis=0) for g in slope)
     shorten = 1 / jnp.maximum(1, jnp.sqrt(squares) / CLIP)
-    downhill, moments = ADAM.update(jax.tree.map(lambda g: g * _over_doses(shorten, g), slope), search.moments)
+    clipped = jax.tree.map(lambda g: g * _over_doses(shorten, g), slope)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
+        downhill, moments = ADAM.update(clipped, search.moments)
     return Search(
         free=jax.tree.map(lambda u, move: u - rate * move, search.free, downhill),
         moments=moments,
@@ -191,7 +193,7 @@ def _mean_over_subjects(value: Array, good: Array) -> Float[Array, "start 1"]:
     return jnp.where(good, value, 0).sum(axis=-1, keepdims=True) / count
 
 
-def _over_doses(value: Float[Array, "start column"], like: Array) -> Array:
+def _over_doses(value: Shaped[Array, "start column"], like: Array) -> Array:
     """`value` with leading axes for the doses of a leaf."""
     return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
 

@@ -170,7 +170,9 @@ def _result(search: Search, cohort: Cohort, problem: Problem, task: Task, before
     free, slope = ([choose(value) for value in of] for of in (search.best, search.slope))
     found = reached[best, columns]
     statuses = tuple(
-        _status(found[i], [u[..., i] for u in free], [g[..., i] for g in slope], float(problem.burden), task.leaves)
+        _status(
+            float(found[i]), [u[..., i] for u in free], [g[..., i] for g in slope], float(problem.burden), task.leaves
+        )
         for i in columns
     )
     fitted = values if task.personal else [value[..., 0] for value in values]
