@@ -58,7 +58,11 @@ def integrate(
         state, output = step(state, shared, own, inputs, z, j)
 
     Differentiable, forwards and in reverse, in the floating leaves of `state`, `shared` and `own`. The functions must
-    be pure and must not hold values that are differentiated: hand those in as `shared` or `own`.
+    be pure and must not hold values that are differentiated: hand those in as `shared` or `own`. Call it under
+    `jax.jit`; outside, every call compiles anew.
+
+    Under the backend "tiled", a derivative in several directions is `jax.lax.map` over them; `jax.vmap` over
+    derivatives, `jax.jacfwd` and second derivatives need the backend "scan".
 
     Args:
         step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the
@@ -74,7 +78,8 @@ def integrate(
         seed: names the noise of the whole run; see `channel_keys`.
         channels: normals per lane and step.
         start: number of the first step. A run in two halves, the second started where the first ended, is equal to one.
-        save_every: steps between two records; `steps` if not given.
+        save_every: steps between two records; `steps` if not given. Blocks divide it: even numbers with divisors near
+            16 are fast, primes are slow.
         sample: `(state, output) -> tree` with lanes last, recorded after the last of every `save_every` steps.
         statistics: by name, a statistic and what it measures at every step, `(state, output) -> array`, lanes last.
         plan: how to use the hardware.
@@ -108,7 +113,9 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
 
     def compute(common, laned):
         (shared, keys, start), ((state, own, subjects), inputs) = common, laned
-        return run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
+        out = run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
+        _check_axis(out[1:], "(samples, statistics, bad)", -1, subjects.size, "lanes of a tile")
+        return out
 
     inner = differentiable(compute, hoisted) if plan.backend == "tiled" and plan.hoist else compute
 

@@ -6,6 +6,7 @@ This file is the only loop there is. `integrate` runs it whole, or tile by tile 
 or differentiated; each of them computes the same numbers.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -143,11 +144,11 @@ def largest_divisor(number: int, most: int) -> int:
     return max((i for i in range(1, most + 1) if number % i == 0), default=1)
 
 
-def finite(state: PyTree) -> Bool[Array, " lanes"]:
-    """Whether every floating leaf is finite, lane by lane."""
+def finite(state: PyTree) -> Bool[Array, "*lanes"]:
+    """Whether every floating leaf is finite, lane by lane; plainly true where there is none."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     lanes = [jnp.isfinite(leaf).all(axis=tuple(range(leaf.ndim - 1))) for leaf in leaves]
-    return jnp.stack(lanes).all(axis=0)
+    return functools.reduce(jnp.logical_and, lanes, jnp.array(True))
 
 
 def _no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:

@@ -248,11 +248,11 @@ def test_only_what_is_asked_is_differentiated():
 
 def decay(gain, plan):
     return integrate(
-        lambda state, shared, own, inputs, z, j: (state - 0.1 * shared * state**3, None),
+        lambda state, shared, own, inputs, z, j: (state - 0.1 * own * state**3, None),
         jnp.ones(3),
         steps=10,
         subjects=jnp.arange(3),
-        shared=gain,
+        own=jnp.broadcast_to(gain, 3),
         plan=plan,
     ).state
 
