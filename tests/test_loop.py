@@ -291,7 +291,8 @@ def test_memory_of_the_gradient_grows_slower_than_steps():
 
     few, many = 16 * 32, 16 * 32 * 64
     assert temporary(many) < 64**0.5 * temporary(few)
-    assert temporary(many) < 0.05 * many * 16 * 4, "less than one number of each step"
+    assert temporary(few) < 0.6 * few * 16 * 4, "less than one number of each step: blocks are computed again"
+    assert temporary(many) < 0.05 * many * 16 * 4, "and far less where there are many: groups of blocks too"
 
 
 def test_a_second_call_does_not_trace():
