@@ -161,7 +161,7 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
     def advance(state, shared, own, inputs, z, j):
         p, _ = both(shared, own)
         after, seen = step(state, inputs, z[0], p, shared[2])
-        serotonin = motivation.serotonin(0.0 if inputs.sert is None else inputs.sert, after.adaptation)
+        serotonin = motivation.serotonin(jnp.asarray(0.0) if inputs.sert is None else inputs.sert, after.adaptation)
         return after, {name: QUANTITIES[name](after, seen, serotonin, p) for name in record}
 
     return integrate(

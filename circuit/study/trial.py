@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ Report = Callable[[str, int, int], None]
 
 HEALTHY = "healthy"  # lives through the trial untreated and unstressed; its mean over the last week is the reference
 RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
-FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 32, 3, 30, 63.0
+FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 24, 3, 24, 63.0
 RECORDED = (*RELATIVE, "burst", "block")
 TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
 
@@ -169,6 +169,13 @@ def _restored(name: str, fit: Restoration, target: float) -> Restored:
 
 
 def _provenance(subjects: int, weeks: int, seed: int, devices: int) -> dict[str, object]:
-    versions = {name: version(name) for name in ("habenula", "jax", "jaxlib", "numpy", "optax", "equinox")}
+    versions = {name: _version(name) for name in ("habenula", "jax", "jaxlib", "numpy", "optax", "equinox")}
     machine = {"python": platform.python_version(), "device": jax.devices()[0].device_kind, "devices": devices}
     return {"subjects": subjects, "weeks": weeks, "seed": seed} | machine | versions
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
