@@ -5,7 +5,6 @@ susceptible people, four weeks of chronic stress, four weeks after it.
 """
 
 import dataclasses
-import functools
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from ..kernels import Plan
 from .cohort import Cohort, with_traits
 from .interventions import Arm, Stress
 from .parameters import Parameters, typical
-from .simulate import course
+from .simulate import PLAN, course
 from .slow_clock import healthy_state
 
 HISTORY = 0x68697374  # tells the noise of the history from that of the course
@@ -59,8 +58,8 @@ def draw(
     seed: int = 0,
     *,
     first: int = 0,
-    typical: Parameters | None = None,
-    plan: Plan = Plan(),
+    around: Parameters | None = None,
+    plan: Plan = PLAN,
 ) -> Cohort:
     """`subjects` of a condition, each with correlated traits, at the end of its history.
 
@@ -71,7 +70,7 @@ def draw(
         subjects: how many.
         seed: names traits and noise.
         first: number of the first subject.
-        typical: the subject around whom the others are drawn; the package's by default.
+        around: the subject around whom the others are drawn; the package's by default.
         plan: how to use the hardware.
 
     Raises:
@@ -79,7 +78,7 @@ def draw(
     """
     if subjects < 1:
         raise ValueError(f"{subjects=} must be at least 1.")
-    centre = _typical() if typical is None else typical
+    centre = typical() if around is None else around
     number = jnp.arange(first, first + subjects, dtype=jnp.uint32)
     seed = jnp.asarray(seed, jnp.uint32)
     p = with_traits(centre, number, seed, dict(condition.shifts))
@@ -88,11 +87,6 @@ def draw(
     return eqx.tree_at(lambda c: c.seed, lived.cohort, seed)
 
 
-@functools.cache
-def _typical() -> Parameters:
-    return typical()
-
-
 def healthy_output(p: Parameters | None = None) -> float:
     """VTA output (Hz) of the typical healthy subject: the reference that is 1 in every relative figure."""
-    return float((_typical() if p is None else p).motivation.reference_output)
+    return float((typical() if p is None else p).motivation.reference_output)

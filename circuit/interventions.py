@@ -170,7 +170,7 @@ class Methylphenidate(eqx.Module):
         concentration = pharmacology.tablet_concentration(
             times, dt, mg, hour, start, stop, p.methylphenidate, clearance_factor=p.clearance
         )
-        return {"dat": pharmacology.occupancy(concentration, p.methylphenidate.occupancy)}
+        return {"dat": pharmacology.occupancy(concentration, _row(p.methylphenidate.occupancy))}
 
 
 class Recalibration(eqx.Module):
@@ -217,6 +217,7 @@ class Recalibration(eqx.Module):
         begins, intensity = _together(24 * self.times, self.intensity)
         share = sum_over_doses(lambda t, begin: window(t, dt, begin, self.hours), times, begins)
         weighted = sum_over_doses(lambda t, begin, by: by * window(t, dt, begin, self.hours), times, begins, intensity)
+        share = jnp.minimum(share, 1.0)  # of sessions that overlap
         return {"session": share, "intensity": weighted, "challenge": jnp.broadcast_to(self.challenge, share.shape)}
 
 
@@ -281,4 +282,9 @@ def _together(*leaves: Array) -> list[Array]:
 def _daily(drug, times: Array, dt: float, kinetics: pharmacology.DailyDrug, p: Parameters) -> Array:
     mg, start, stop = _together(drug.mg_per_day[None], 24 * drug.start[None], 24 * drug.stop[None])
     concentration = pharmacology.daily_concentration(times, dt, mg, start, stop, kinetics, clearance_factor=p.clearance)
-    return pharmacology.occupancy(concentration, kinetics.occupancy)
+    return pharmacology.occupancy(concentration, _row(kinetics.occupancy))
+
+
+def _row(site: pharmacology.Occupancy) -> pharmacology.Occupancy:
+    """Constants per subject as a row, beside (step, subject)."""
+    return jax.tree.map(lambda leaf: leaf[None] if leaf.ndim else leaf, site)

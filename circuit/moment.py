@@ -152,7 +152,11 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
     def advance(live):
         def advance(state, shared, own, _, z, j):
             p, slow = eqx.combine(shared[0], own[0]), own[1]
-            now = _inputs(eqx.combine(shared[2], own[2]), inputs, (j - quiet) * DT) if live else _nothing()
+            now = (
+                _inputs(eqx.combine(shared[2], own[2]), inputs, (j - quiet).astype(jnp.result_type(float)) * DT)
+                if live
+                else _nothing()
+            )
             after, seen, rates = step(state, slow, now, z, p, shared[1], reward)
             before = lhb.rate(state.neurons.potential, p.neuron, shared[1])
             onset = (rates > lhb.BURST_ONSET) & (before <= lhb.BURST_ONSET)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from ..kernels import Plan, entry_point, integrate
 from . import lateral_habenula, motivation, parameters, population, validation
 from .cohort import Cohort
-from .interventions import Arm, inputs_of, personal
+from .interventions import Arm, Intervention, inputs_of, personal
 from .parameters import Parameters
 from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, step
 from .transfer import Transfer, load
@@ -42,6 +42,8 @@ QUANTITIES: dict[str, Callable[[SlowState, Activity, Array, Parameters], Array]]
     "block": lambda state, seen, serotonin, p: state.block,
 }
 RECORD = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood", "burst", "habenula", "block")
+
+PLAN = Plan()
 
 
 class Failure(eqx.Module):
@@ -81,14 +83,14 @@ class Course(eqx.Module):
 
 def course(
     cohort: Cohort,
-    arm: Arm | Sequence = (),
+    arm: Arm | Intervention | Sequence = (),
     days: float = 84.0,
     *,
     start: float = 0.0,
     save_every: int = 4,
     record: Sequence[str] = RECORD,
     verify: int = 0,
-    plan: Plan = Plan(),
+    plan: Plan = PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Course:
     """Let `cohort` live through `days` under the interventions of `arm`, by steps of one hour.
@@ -98,7 +100,7 @@ def course(
 
     Args:
         cohort: from `draw`, or the `cohort` of another course.
-        arm: interventions; their times are in days of the course's clock.
+        arm: an intervention, or several; their times are in days of the course's clock.
         days: how long.
         start: day on the course's clock at which this part begins.
         save_every: h between records.
@@ -110,7 +112,7 @@ def course(
     Raises:
         TypeError, ValueError: see `validation.check_course`; unknown names in `record`.
     """
-    arm = tuple(arm) if isinstance(arm, list) else arm
+    arm = (arm,) if isinstance(arm, Intervention) else tuple(arm)
     if unknown := set(record) - set(QUANTITIES):
         raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
     validation.check_course(cohort, arm, days, start, save_every)
@@ -155,7 +157,7 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
 
     def prepare(shared, own):
         p, arm = both(shared, own)
-        times = (shared[3] + jnp.arange(steps)).astype(jnp.result_type(float))
+        times = (shared[3] + jnp.arange(steps, dtype=jnp.int32)).astype(jnp.result_type(float))
         return inputs_of(arm, times * HOUR, HOUR, p)
 
     def advance(state, shared, own, inputs, z, j):

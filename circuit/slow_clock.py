@@ -65,14 +65,14 @@ class Inputs(eqx.Module):
         challenge: afferent drive that the session adds to the habenula, 0 at rest.
     """
 
-    stress: Input | None = None
-    expectation: Input | None = None
-    ketamine: Input | None = None
-    dat: Input | None = None
-    sert: Input | None = None
-    session: Input | None = None
-    intensity: Input | None = None
-    challenge: Input | None = None
+    stress: Float[Array, "..."] | None = None
+    expectation: Float[Array, "..."] | None = None
+    ketamine: Float[Array, "..."] | None = None
+    dat: Float[Array, "..."] | None = None
+    sert: Float[Array, "..."] | None = None
+    session: Float[Array, "..."] | None = None
+    intensity: Float[Array, "..."] | None = None
+    challenge: Float[Array, "..."] | None = None
 
 
 class Activity(eqx.Module):

@@ -112,7 +112,9 @@ def load(p: lhb.Neuron, path: Path = FILE) -> Transfer:
             f"{path.name} was distilled from neuron {distilled}, but the constants given are neuron {fingerprint(p)}. "
             "Run python -m habenula.circuit.calibration.transfer after changing constants of the LHb neuron."
         )
-    weights, biases = ([jnp.asarray(arrays[f"{kind}{i}"]) for i in range(3)] for kind in ("weight", "bias"))
+    weights, biases = (
+        [jnp.asarray(arrays[f"{kind}{i}"], jnp.result_type(float)) for i in range(3)] for kind in ("weight", "bias")
+    )
     return Transfer(tuple(weights), tuple(biases))
 
 

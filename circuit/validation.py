@@ -13,7 +13,7 @@ def check_course(cohort: Cohort, arm: Arm, days: float, start: float, save_every
     """Refuse a course that cannot mean anything.
 
     Raises:
-        TypeError: the arm is not a tuple or list of interventions.
+        TypeError: the arm holds what is no intervention.
         ValueError: no subjects, an impossible length, a number that is not finite or out of its bounds, a dose outside the
             course, or a leaf whose shape fits neither one value nor one per subject.
     """
@@ -26,10 +26,6 @@ def check_course(cohort: Cohort, arm: Arm, days: float, start: float, save_every
     hours = round(days * 24)
     if save_every < 1 or hours % save_every:
         raise ValueError(f"{days=} is {hours} h, which does not divide into records every {save_every=} h.")
-    if isinstance(arm, Intervention) or not isinstance(arm, (tuple, list)):
-        raise TypeError(
-            f"an arm is a tuple of interventions, not {type(arm).__name__}: write ({type(arm).__name__}(...),)."
-        )
     for intervention in arm:
         if not isinstance(intervention, Intervention):
             raise TypeError(f"{intervention!r} is not an intervention; see habenula.circuit.interventions.")
@@ -60,10 +56,10 @@ def check_intervention(intervention: Intervention, end: float, subjects: int) ->
                 f"{kind}.{name} = {_quote(value, wrong)} lies outside the course, which ends on day {end:g}; "
                 "move it or lengthen the course."
             )
-    begin, stop = getattr(intervention, "start", None), getattr(intervention, "stop", None)
-    if stop is not None and not isinstance(begin, jax.core.Tracer) and not isinstance(stop, jax.core.Tracer):
-        if (np.asarray(stop) < np.asarray(begin)).any():
-            raise ValueError(f"{kind} stops on day {np.asarray(stop)} before it starts on day {np.asarray(begin)}.")
+    begin, stop = (getattr(intervention, name, None) for name in ("start", "stop"))
+    known = stop is not None and not any(isinstance(each, jax.core.Tracer) for each in (begin, stop))
+    if known and (np.asarray(stop) < np.asarray(begin)).any():
+        raise ValueError(f"{kind} stops on day {np.asarray(stop)} before it starts on day {np.asarray(begin)}.")
 
 
 def _check_shapes(intervention: Intervention, subjects: int) -> None:

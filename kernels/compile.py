@@ -1,4 +1,4 @@
-"""Compilation at the entry points: wide vectors where the caller is plain Python, a plain nested call where it is a trace."""
+"""Compilation at the entry points: wide vectors where the caller is plain Python, a nested call where it is a trace."""
 
 import functools
 from collections.abc import Callable
@@ -13,8 +13,8 @@ WIDE = {"xla_cpu_prefer_vector_width": 512}
 def entry_point(function: Callable) -> Callable:
     """Compile `function` once per shape and static argument, with the options that only an outermost `jit` may set.
 
-    Called under another transformation (`jit`, `grad`, `vmap`), it is an ordinary nested `jit`. Arrays are traced, everything
-    else is static, as in `equinox.filter_jit`.
+    Called under another transformation (`jit`, `grad`, `vmap`), it is an ordinary nested `jit`. Arrays are traced,
+    everything else is static, as in `equinox.filter_jit`.
     """
     outermost, nested = eqx.filter_jit(function, compiler_options=WIDE), eqx.filter_jit(function)
 

@@ -1,5 +1,7 @@
 """The claims emerge: each effect is there, and goes when the mechanism that carries it is taken out."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,8 @@ def test_the_state_outlives_the_stress_by_the_loop(ill, well):
 
 
 def test_brief_stress_decays_and_chronic_stress_stays():
-    people = draw(healthy(), N, seed=4)
+    susceptible = dataclasses.replace(healthy(), shifts=depressed().shifts)
+    people = draw(susceptible, N, seed=4)
     after = lambda days: mean(course(people, (Stress(days=days),), days + 60.0, save_every=24), "vta_output", days + 60)
     quiet = mean(course(people, (), 7.0), "vta_output", 7)
     assert after(5.0) > 0.95 * quiet

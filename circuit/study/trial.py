@@ -75,7 +75,9 @@ def run(
 
 
 def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
-    """The arms that were asked for and the healthy cohort's empty one, in one shape, with the stress of week 10 if the trial lasts so long.
+    """The arms that were asked for and the healthy cohort's empty one, in one shape.
+
+    The stress of week 10 is part of all but the empty one, if the trial lasts so long.
 
     Raises:
         ValueError: no subjects, no weeks, an unknown arm.
