@@ -80,11 +80,11 @@ def draw(
         raise ValueError(f"{subjects=} must be at least 1.")
     centre = typical() if around is None else around
     number = jnp.arange(first, first + subjects, dtype=jnp.uint32)
-    seed = jnp.asarray(seed, jnp.uint32)
-    p = with_traits(centre, number, seed, dict(condition.shifts))
-    begin = Cohort(number, p, healthy_state(subjects, p), seed ^ jnp.uint32(HISTORY))
+    named = jnp.asarray(seed, jnp.uint32)
+    p = with_traits(centre, number, named, dict(condition.shifts))
+    begin = Cohort(number, p, healthy_state(subjects, p), named ^ jnp.uint32(HISTORY))
     lived = course(begin, condition.history, float(condition.days), save_every=24, record=(), plan=plan)
-    return eqx.tree_at(lambda c: c.seed, lived.cohort, seed)
+    return eqx.tree_at(lambda c: c.seed, lived.cohort, named)
 
 
 def healthy_output(p: Parameters | None = None) -> float:

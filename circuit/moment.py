@@ -212,7 +212,7 @@ def _nothing() -> FastInputs:
 
 
 def _inputs(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
-    now = dict.fromkeys(KINDS, jnp.zeros_like(t))
+    now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in KINDS}
     for event in events:
         now[event.kind] = now[event.kind] + event.now(t)
     if inputs is not None:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..kernels import Plan, entry_point, integrate
@@ -123,7 +124,7 @@ def course(
     day = jnp.asarray((first + save_every * np.arange(1, steps // save_every + 1)) / 24, jnp.result_type(float))
     after = eqx.tree_at(lambda c: c.state, cohort, found.state)
     samples = {name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()}
-    failures = () if isinstance(found.bad, jax.core.Tracer) else _failures(cohort, arm, found.bad, first, plan)
+    failures = () if isinstance(found.bad, Tracer) else _failures(cohort, arm, found.bad, first, plan)
     result = Course(day, {name: samples[name] for name in record}, after, failures)
     if verify:
         result = eqx.tree_at(

@@ -168,7 +168,7 @@ def step(
     rest = activity(state, inputs, _or_zero(None), p, transfer)
     challenged, seen = rest, rest
     if inputs.session is not None:
-        challenged = activity(state, inputs, inputs.challenge, p, transfer)
+        challenged = activity(state, inputs, _or_zero(inputs.challenge), p, transfer)
         seen = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
     after = {
         name: exponential_step(getattr(state, name), tendency.steady, tendency.rate, dt)
@@ -188,7 +188,8 @@ def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, tran
     """
     if inputs.ketamine is None:
         return exponential_step(state.block, *pharmacology.block_rates(_or_zero(None), seen.open_share, p.block), dt)
-    bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(inputs.ketamine, share, p.block), dt)
+    concentration = inputs.ketamine
+    bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(concentration, share, p.block), dt)
     guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
     shut = activity(guess, inputs, _or_zero(None), p, transfer).open_share
     return bind((seen.open_share + shut) / 2)

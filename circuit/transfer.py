@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from . import lateral_habenula as lhb
@@ -91,7 +92,7 @@ def fingerprint(p: lhb.Neuron) -> str:
     Raises:
         TypeError: the constants are traced, so that there is nothing to compare.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(p)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(p)):
         raise TypeError(
             "the constants of the LHb neuron are traced, but the transfer function holds for fixed ones: close over the cohort "
             "and pass in only what you transform, or take the gradient by other leaves than parameters.neuron."
@@ -115,7 +116,7 @@ def load(p: lhb.Neuron, path: Path = FILE) -> Transfer:
     weights, biases = (
         [jnp.asarray(arrays[f"{kind}{i}"], jnp.result_type(float)) for i in range(3)] for kind in ("weight", "bias")
     )
-    return Transfer(tuple(weights), tuple(biases))
+    return Transfer((weights[0], weights[1], weights[2]), (biases[0], biases[1], biases[2]))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from .cohort import Cohort
 from .interventions import PER_DOSE, Arm, Intervention
@@ -44,7 +45,7 @@ def check_intervention(intervention: Intervention, end: float, subjects: int) ->
     _check_shapes(intervention, subjects)
     for name, (low, high) in type(intervention).bounds.items():
         value = getattr(intervention, name)
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             continue
         value = np.asarray(value)
         if not np.isfinite(value).all():
@@ -57,7 +58,7 @@ def check_intervention(intervention: Intervention, end: float, subjects: int) ->
                 "move it or lengthen the course."
             )
     begin, stop = (getattr(intervention, name, None) for name in ("start", "stop"))
-    known = stop is not None and not any(isinstance(each, jax.core.Tracer) for each in (begin, stop))
+    known = stop is not None and not any(isinstance(each, Tracer) for each in (begin, stop))
     if known and (np.asarray(stop) < np.asarray(begin)).any():
         raise ValueError(f"{kind} stops on day {np.asarray(stop)} before it starts on day {np.asarray(begin)}.")
 
@@ -83,7 +84,7 @@ def _check_shapes(intervention: Intervention, subjects: int) -> None:
 
 def _check_finite(what: str, tree) -> None:
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             continue
         if (wrong := ~np.isfinite(np.asarray(leaf))).any():
             subjects = (

@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 # Lets XLA use 512-bit vectors where the processor has them; harmless elsewhere. Only an outermost jit may carry it.
 WIDE = {"xla_cpu_prefer_vector_width": 512}
@@ -16,11 +18,12 @@ def entry_point(function: Callable) -> Callable:
     Called under another transformation (`jit`, `grad`, `vmap`), it is an ordinary nested `jit`. Arrays are traced,
     everything else is static, as in `equinox.filter_jit`.
     """
-    outermost, nested = eqx.filter_jit(function, compiler_options=WIDE), eqx.filter_jit(function)
+    options: Any = {"compiler_options": WIDE}  # handed on to jax.jit
+    outermost, nested = eqx.filter_jit(function, **options), eqx.filter_jit(function)
 
     @functools.wraps(function)
     def call(*args, **keywords):
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, keywords)))
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, keywords)))
         return (nested if traced else outermost)(*args, **keywords)
 
     return call

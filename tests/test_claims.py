@@ -86,11 +86,11 @@ def test_a_silent_habenula_cannot_be_recalibrated(ill):
 
 def test_reuptake_blockers_are_capped_by_autoreceptors(ill):
     arm = lambda mg: (Methylphenidate([mg, mg], [22.0, 2.0]),)
-    first = gain(ill, arm(20.0), 7.0, "drive", 7.0)
-    second = gain(ill, arm(40.0), 7.0, "drive", 7.0) - first
+    first = gain(ill, arm(30.0), 7.0, "drive", 7.0)
+    second = gain(ill, arm(60.0), 7.0, "drive", 7.0) - first
     assert first > 0.02
     assert second < 0.5 * first
-    assert gain(ill, arm(20.0), 7.0, "dopamine", 7.0) > 0
+    assert gain(ill, arm(30.0), 7.0, "dopamine", 7.0) > 0
     uncapped = without(ill, dopamine__autoreceptor=0.0)
     relative = lambda people: (
         gain(people, arm(20.0), 7.0, "dopamine", 7.0) / mean(course(people, (), 7.0), "dopamine", 7)
@@ -106,7 +106,7 @@ def test_the_state_outlives_the_stress_by_the_loop(ill, well):
 
 
 def test_brief_stress_decays_and_chronic_stress_stays():
-    susceptible = dataclasses.replace(healthy(), shifts=depressed().shifts)
+    susceptible = dataclasses.replace(healthy(), shifts=(("plasticity.susceptibility", 1.0),))
     people = draw(susceptible, N, seed=4)
     after = lambda days: mean(course(people, (Stress(days=days),), days + 60.0, save_every=24), "vta_output", days + 60)
     quiet = mean(course(people, (), 7.0), "vta_output", 7)

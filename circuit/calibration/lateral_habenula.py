@@ -93,7 +93,7 @@ def measure(candidates: np.ndarray, neurons: int, seconds: float, plan: Plan, se
 
 def loss(found: dict[str, np.ndarray]) -> np.ndarray:
     """Squared distance from each interval in units of its tolerance, with a slight pull to its middle."""
-    total = 0.0
+    total = np.zeros(found["rate"].shape[1])
     for quantity, lane, low, high, tolerance in TARGETS:
         middle = (low + high) / 2
         value = np.nan_to_num(found[quantity][lane], nan=middle + 10 * tolerance)  # no cell bursts
@@ -156,7 +156,7 @@ def fit_depression(best: np.ndarray, plan: Plan) -> np.ndarray:
 
 def main() -> None:
     """Fit, print what the constants give on a longer run with other noise, and write them to the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Fit the LHb neuron to slice recordings.")
     parser.add_argument("--generations", type=int, default=60)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--depression", action="store_true", help="keep the neuron, fit what depression does to it")

@@ -62,9 +62,7 @@ def transform(found: np.ndarray) -> np.ndarray:
     return np.stack([row if i == 2 else np.log(row + FLOOR[i]) for i, row in enumerate(found)])
 
 
-def train(
-    x: np.ndarray, y: np.ndarray, *, epochs: int = 20000, seed: int = 0
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Weights and biases of the network that predicts standardised labels from scaled inputs, by full-batch Adam."""
     keys = jax.random.split(jax.random.key(seed), 3)
     widths = (x.shape[0], HIDDEN, HIDDEN, y.shape[0])
@@ -134,7 +132,7 @@ def _kept(p: lhb.Neuron, given: lhb.Conditions, devices: int, path: Path | None)
 
 def main() -> None:
     """Simulate, distil, print the scores and write the file that the package loads."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Distil the transfer function from the neuron.")
     parser.add_argument("--points", type=int, default=2048)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--samples", type=Path)

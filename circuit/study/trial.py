@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import jax
 import numpy as np
@@ -102,7 +103,7 @@ def _reference(quiet: Course) -> dict[str, np.ndarray]:
     return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORDED}
 
 
-def _result(name: str, begin: Mapping[str, np.ndarray], lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
+def _result(name: str, begin: Mapping[str, Any], lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
     """Means of an arm, with what was seen before treatment as day 0."""
     scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
     whole = lambda quantity: np.concatenate([begin[quantity][:, None], lived[quantity]], axis=1)
@@ -173,7 +174,7 @@ def _restored(name: str, fit: Restoration, target: float) -> Restored:
 def _provenance(subjects: int, weeks: int, seed: int, devices: int) -> dict[str, object]:
     versions = {name: _version(name) for name in ("habenula", "jax", "jaxlib", "numpy", "optax", "equinox")}
     machine = {"python": platform.python_version(), "device": jax.devices()[0].device_kind, "devices": devices}
-    return {"subjects": subjects, "weeks": weeks, "seed": seed} | machine | versions
+    return {"subjects": subjects, "weeks": weeks, "seed": seed, **machine, **versions}
 
 
 def _version(name: str) -> str:
