@@ -185,7 +185,8 @@ def _burden(values: Free, leaves: tuple[Leaf, ...]) -> Float[Array, "start colum
         for value, leaf in zip(values, leaves, strict=True)
         if leaf.is_amount
     ]
-    return sum(shares) / len(shares) if shares else jnp.zeros(values[0].shape[-2:], values[0].dtype)
+    nothing = jnp.zeros(values[0].shape[-2:], values[0].dtype)
+    return sum(shares, nothing) / max(len(shares), 1)
 
 
 def _mean_over_subjects(value: Array, good: Array) -> Float[Array, "start 1"]:

@@ -10,11 +10,13 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array
 
 from .. import lateral_habenula as lhb
 from .. import population
@@ -68,7 +70,7 @@ def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[li
     widths = (x.shape[0], HIDDEN, HIDDEN, y.shape[0])
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     weights = [jax.random.normal(key, shape) / shape[1] ** 0.5 for key, shape in zip(keys, shapes, strict=True)]
-    network = [weights, [jnp.zeros((shape[0], 1)) for shape in shapes]]
+    network = (weights, [jnp.zeros((shape[0], 1)) for shape in shapes])
     optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, epochs))
 
     def loss(network):
@@ -113,8 +115,8 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     }
     weights[0], biases[0] = weights[0] / half.T, biases[0] - (weights[0] / half.T) @ middle
     weights[2], biases[2] = weights[2] * spread, biases[2] * spread + mean
-    arrays = {f"weight{i}": np.float32(weight) for i, weight in enumerate(weights)}
-    return arrays | {f"bias{i}": np.float32(bias) for i, bias in enumerate(biases)}, scores
+    arrays = {f"weight{i}": np.asarray(weight, np.float32) for i, weight in enumerate(weights)}
+    return arrays | {f"bias{i}": np.asarray(bias, np.float32) for i, bias in enumerate(biases)}, scores
 
 
 def _kept(p: lhb.Neuron, given: lhb.Conditions, devices: int, path: Path | None) -> np.ndarray:
@@ -143,7 +145,8 @@ def main() -> None:
     for name, score in scores.items():
         print(f"{name:26s} {score:.4f}")
     complete = FILE.with_name(f".{FILE.stem}.{os.getpid()}.npz")
-    np.savez(complete, fingerprint=fingerprint(p), **arrays)
+    content: dict[str, Any] = {"fingerprint": fingerprint(p), **arrays}
+    np.savez(complete, **content)
     os.replace(complete, FILE)
 
 
