@@ -74,7 +74,8 @@ def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[li
     optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, epochs))
 
     def loss(network):
-        return jnp.mean((_forward(*network, x) - y) ** 2)
+        weights, biases = network
+        return jnp.mean((_forward(weights, biases, x) - y) ** 2)
 
     def update(carry, _):
         network, state = carry
