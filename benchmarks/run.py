@@ -105,14 +105,16 @@ CASES = {"slow": slow_clock, "fast": fast_clock}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the two clocks and of their gradient.")
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=list(CASES))
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(CASES)}; all by default")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"unknown cases {sorted(unknown)}; choose from {', '.join(CASES)}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     device = f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}, jax {jax.__version__}"
     told = {"commit": commit, "date": datetime.date.today().isoformat(), "device": f"{device}, {os.cpu_count()} cores"}
-    rows = [each | told for case in arguments.cases for each in CASES[case](arguments.quick)]
+    rows = [each | told for case in arguments.cases or CASES for each in CASES[case](arguments.quick)]
     for each in rows:
         print(
             f"{each['case']:22s} {each['rate']:10.2f} {each['unit']:18s} ({each['low']}-{each['high']})  ratio {each['ratio']}"
