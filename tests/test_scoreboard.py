@@ -13,7 +13,7 @@ from habenula.circuit.study.laboratory import Laboratory
 
 ROWS = {row.id: row for row in evidence.rows()}
 # Rows that the model was fitted to, or could have been, and does not reach: stated, so that no other joins them unseen.
-OUTSIDE = {"lhb.modes.dep"}
+OUTSIDE: set[str] = set()
 
 
 def outside(values) -> set[str]:

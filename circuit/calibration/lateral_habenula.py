@@ -136,7 +136,7 @@ def _known() -> np.ndarray:
 
 
 # Depressed over healthy, and the interval that is asked for.
-RATIOS = (("bursting", 2.2, 2.9, 0.2), ("rate", 2.1, 4.8, 0.2))
+RATIOS = (("bursting", 2.2, 2.7, 0.1), ("rate", 2.1, 4.8, 0.1))
 PATHS = 6  # noise paths, whose mean settles the grid
 
 
