@@ -20,7 +20,9 @@ def test_cells_are_the_normal_quantiles_they_stand_for():
         assert values.shape == (256, 1)
         np.testing.assert_allclose(values.mean(), mean, atol=0.02 * float(spread))
         np.testing.assert_allclose(values.std(), spread, rtol=0.03)
-    assert abs(np.corrcoef(cells.leak_reversal[:, 0], cells.spike_threshold[:, 0])[0, 1]) < 0.02
+    # A Hammersley set's correlation falls as log2(n)/n, times 3 for the variances of its uniform coordinates.
+    correlation = abs(np.corrcoef(cells.leak_reversal[:, 0], cells.spike_threshold[:, 0])[0, 1])
+    assert correlation < 1.2 * 3 * np.log2(256) / 256
 
 
 def test_steps_follow_the_differential_equation(float64):
