@@ -5,12 +5,12 @@ import numpy as np
 from jax.core import Tracer
 
 from .cohort import Cohort
-from .interventions import PER_DOSE, Arm, Intervention
+from .interventions import PER_DOSE, Intervention
 
 LONGEST = 3660.0  # days
 
 
-def check_course(cohort: Cohort, arm: Arm, days: float, start: float, save_every: int) -> None:
+def check_course(cohort: Cohort, arm: tuple, days: float, start: float, save_every: int) -> None:
     """Refuse a course that cannot mean anything.
 
     Raises:
