@@ -68,14 +68,14 @@ def test_twin_arms_share_their_noise(ill):
 
 
 def test_halving_the_step_changes_little(ill):
-    """The same life by quarter-hours: a few per cent, most of it from the hour in which ketamine shuts channels."""
+    """The same life by quarter-hours. Without ketamine, whose loading within an hour is coarser (see the README)."""
     from habenula.circuit import slow_clock
     from habenula.circuit.interventions import inputs_of
     from habenula.circuit.simulate import load_transfer
 
     people = draw(depressed(), 4, seed=5)
     p = eqx.tree_at(lambda p: p.synapses.everyday_spread, people.parameters, jnp.asarray(0.0))
-    transfer, arm = load_transfer(p), (Ketamine(0.5, 0.5), Recalibration([2.2], 1.0))
+    transfer, arm = load_transfer(p), (SSRI(10.0), Recalibration([2.2], 1.0))
 
     def live(dt):
         times = jnp.asarray(np.arange(round(5 * 24 / dt)) * dt, jnp.float32)
@@ -86,9 +86,9 @@ def test_halving_the_step_changes_little(ill):
         return jax.jit(lambda state: jax.lax.scan(advance, state, inputs))(people.state)
 
     (hourly, seen), (finer, seen_finer) = live(1.0), live(0.25)
-    np.testing.assert_allclose(hourly.gain, finer.gain, rtol=4e-2)
-    np.testing.assert_allclose(hourly.kir_shift, finer.kir_shift, rtol=0.1)
-    np.testing.assert_allclose(seen.output[-1], seen_finer.output[-1], rtol=0.15)
+    np.testing.assert_allclose(hourly.gain, finer.gain, rtol=5e-3)
+    np.testing.assert_allclose(hourly.kir_shift, finer.kir_shift, rtol=2e-2)
+    np.testing.assert_allclose(seen.output[-1], seen_finer.output[-1], rtol=0.03)
 
 
 def test_a_second_call_does_not_compile(ill):
