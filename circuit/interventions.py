@@ -276,7 +276,7 @@ def _column(times: Array, start: Array) -> Array:
 def _together(*leaves: Array) -> list[Array]:
     """Leaves per dose in one shape: shared leaves get the axis of subjects where another has it."""
     rank = max(leaf.ndim for leaf in leaves)
-    return jnp.broadcast_arrays(*(leaf.reshape(leaf.shape + (1,) * (rank - leaf.ndim)) for leaf in leaves))
+    return list(jnp.broadcast_arrays(*(leaf.reshape(leaf.shape + (1,) * (rank - leaf.ndim)) for leaf in leaves)))
 
 
 def _daily(drug, times: Array, dt: float, kinetics: pharmacology.DailyDrug, p: Parameters) -> Array:
