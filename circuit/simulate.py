@@ -15,7 +15,7 @@ from . import lateral_habenula, motivation, parameters, population, validation
 from .cohort import Cohort
 from .interventions import Arm, Intervention, inputs_of, personal
 from .parameters import Parameters
-from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, step
+from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, or_zero, step
 from .transfer import Transfer, load
 
 Recorded = Float[Array, "subject saved"]
@@ -164,7 +164,7 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
     def advance(state, shared, own, inputs, z, j):
         p, _ = both(shared, own)
         after, seen = step(state, inputs, z[0], p, shared[2])
-        serotonin = motivation.serotonin(jnp.asarray(0.0) if inputs.sert is None else inputs.sert, after.adaptation)
+        serotonin = motivation.serotonin(or_zero(inputs.sert), after.adaptation)
         return after, {name: QUANTITIES[name](after, seen, serotonin, p) for name in record}
 
     return integrate(

@@ -120,13 +120,13 @@ def given(state: SlowState, excitation: Lane, p: Parameters) -> lhb.Conditions:
 
 def activity(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters, transfer: Transfer) -> Activity:
     """The circuit from synapses to accumbens, with an extra afferent drive `challenge`."""
-    aversive = p.synapses.everyday + state.aversion + _or_zero(inputs.stress)
+    aversive = p.synapses.everyday + state.aversion + or_zero(inputs.stress)
     afferents = plasticity.drive(aversive, state.control, p.synapses) + challenge
     excitation = p.synapses.strength * state.release * state.gain * afferents
     found = respond(transfer, given(state, excitation, p))
     rmtg = da.rmtg_rate(found.output, jnp.zeros_like(found.output), p.dopamine)
     number = da.number_active(rmtg, p.dopamine)
-    concentration, rate = da.steady(number, _or_zero(inputs.dat), p.dopamine)
+    concentration, rate = da.steady(number, or_zero(inputs.dat), p.dopamine)
     return Activity(
         excitation=excitation,
         habenula=found.output,
@@ -143,13 +143,13 @@ def relax(
     state: SlowState, inputs: Inputs, seen: Activity, challenged: Activity, p: Parameters
 ) -> dict[str, Relaxation]:
     """Where each slow state but aversion and block tends, by name, given the hour's activity."""
-    stress, output = _or_zero(inputs.stress), seen.output / p.motivation.reference_output
-    intensity = _or_zero(inputs.intensity)
+    stress, output = or_zero(inputs.stress), seen.output / p.motivation.reference_output
+    intensity = or_zero(inputs.intensity)
     potentiation = plasticity.potentiation(output, stress, p.plasticity)
     depression = plasticity.depression(challenged.habenula, intensity, stress, p.plasticity)
-    occupied = _or_zero(inputs.sert)
+    occupied = or_zero(inputs.sert)
     serotonin = motivation.serotonin(occupied, state.adaptation)
-    mood = motivation.mood_target(output, serotonin, stress, _or_zero(inputs.expectation), p.motivation)
+    mood = motivation.mood_target(output, serotonin, stress, or_zero(inputs.expectation), p.motivation)
     return {
         "release": plasticity.release(stress, p.plasticity),
         "gain": plasticity.gain(potentiation, depression, p.plasticity),
@@ -165,10 +165,10 @@ def step(
     state: SlowState, inputs: Inputs, z: Lane, p: Parameters, transfer: Transfer, dt: float = HOUR
 ) -> tuple[SlowState, Activity]:
     """Advance by `dt` (h) under the hour's mean inputs, with a standard normal `z` for everyday life."""
-    rest = activity(state, inputs, _or_zero(None), p, transfer)
+    rest = activity(state, inputs, or_zero(None), p, transfer)
     challenged, seen = rest, rest
     if inputs.session is not None:
-        challenged = activity(state, inputs, _or_zero(inputs.challenge), p, transfer)
+        challenged = activity(state, inputs, or_zero(inputs.challenge), p, transfer)
         seen = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
     after = {
         name: exponential_step(getattr(state, name), tendency.steady, tendency.rate, dt)
@@ -187,13 +187,14 @@ def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, tran
     after a first guess of the step (Heun's corrector on an exponential step).
     """
     if inputs.ketamine is None:
-        return exponential_step(state.block, *pharmacology.block_rates(_or_zero(None), seen.open_share, p.block), dt)
+        return exponential_step(state.block, *pharmacology.block_rates(or_zero(None), seen.open_share, p.block), dt)
     concentration = inputs.ketamine
     bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(concentration, share, p.block), dt)
     guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
-    shut = activity(guess, inputs, _or_zero(None), p, transfer).open_share
+    shut = activity(guess, inputs, or_zero(None), p, transfer).open_share
     return bind((seen.open_share + shut) / 2)
 
 
-def _or_zero(value: Input | None) -> Input:
+def or_zero(value: Input | None) -> Input:
+    """What an arm never does counts as 0."""
     return jnp.asarray(0.0) if value is None else value
