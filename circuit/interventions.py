@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import pharmacology
+from .channel_block import READINGS
 from .parameters import Parameters
 from .pharmacokinetics import sum_over_doses
 from .slow_clock import Inputs
@@ -94,12 +95,14 @@ class Ketamine(eqx.Module):
     bounds: ClassVar[Bounds] = {"mg_per_kg": (0.0, 2.0), "day": (0.0, jnp.inf), "minutes": (2.0, 240.0)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
-        """Plasma concentration (uM) in each hour."""
+        """Plasma concentration (uM) in each part of each hour."""
         doses, starts, durations = _together(self.mg_per_kg, 24 * self.day, self.minutes / 60)
+        part = dt / READINGS
+        finer = (times[:, None] + part * jnp.arange(READINGS, dtype=times.dtype)[None]).ravel()
         concentration = pharmacology.ketamine_concentration(
-            times, dt, doses, starts, durations, p.ketamine, clearance_factor=p.clearance
+            finer, part, doses, starts, durations, p.ketamine, clearance_factor=p.clearance
         )
-        return {"ketamine": concentration}
+        return {"ketamine": concentration.reshape(len(times), READINGS, *concentration.shape[1:])}
 
 
 class SSRI(eqx.Module):

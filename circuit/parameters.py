@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from . import dopamine, lateral_habenula, motivation, pharmacology, plasticity
+from . import channel_block, dopamine, lateral_habenula, motivation, pharmacology, plasticity
 
 
 class Parameters(eqx.Module):
@@ -33,7 +33,7 @@ class Parameters(eqx.Module):
     plasticity: plasticity.Plasticity
     motivation: motivation.Motivation
     ketamine: pharmacology.KetamineKinetics
-    block: pharmacology.ChannelBlock
+    block: channel_block.ChannelBlock
     methylphenidate: pharmacology.Tablet
     bupropion: pharmacology.DailyDrug
     ssri: pharmacology.DailyDrug
@@ -49,7 +49,7 @@ def typical() -> Parameters:
         plasticity=plasticity.plasticity(),
         motivation=motivation.motivation(),
         ketamine=pharmacology.ketamine(),
-        block=pharmacology.ketamine_block(),
+        block=channel_block.ketamine_block(),
         methylphenidate=pharmacology.methylphenidate(),
         bupropion=pharmacology.bupropion(),
         ssri=pharmacology.ssri(),

@@ -36,24 +36,6 @@ class KetamineKinetics(eqx.Module):
     molar_mass: Float[Array, ""]
 
 
-class ChannelBlock(eqx.Module):
-    """Block of open NMDA receptor channels by ketamine.
-
-    Attributes:
-        off_rate: 1/h. koff, from a channel that stays open.
-        half_concentration: uM. Concentration that blocks half of the open channels (IC50).
-        hill: Hill coefficient.
-        trapping: share of blocked channels that close around the drug and hold it until they open again, 0 to 1.
-        turnover: 1/h. Replacement of blocked receptors by new ones, which bounds how long a drug can stay trapped.
-    """
-
-    off_rate: Float[Array, "..."]
-    half_concentration: Float[Array, "..."]
-    hill: Float[Array, "..."]
-    trapping: Float[Array, "..."]
-    turnover: Float[Array, "..."]
-
-
 class Occupancy(eqx.Module):
     """Share of a transporter that a drug occupies, as a function of its concentration.
 
@@ -100,11 +82,6 @@ def ketamine() -> KetamineKinetics:
     """Ketamine in people, from the package's table of constants."""
     molar_mass = jnp.asarray(defaults.value("ketamine.molar_mass"))
     return KetamineKinetics(Disposition(**_section("ketamine.s")), Disposition(**_section("ketamine.r")), molar_mass)
-
-
-def ketamine_block() -> ChannelBlock:
-    """Ketamine at human NMDA receptors, from the package's table of constants."""
-    return ChannelBlock(**_section("ketamine_block"))
 
 
 def methylphenidate() -> Tablet:
@@ -227,32 +204,9 @@ def daily_concentration(
     return sum_over_doses(concentration, times, doses, starts, stops)
 
 
-def block_rates(
-    concentration: Lanes, open_share: Lanes, block: ChannelBlock
-) -> tuple[Float[Array, "*#lane"], Float[Array, "*#lane"]]:
-    """Steady share b of blocked channels and the rate (1/h) at which it is approached, for an exact exponential step.
-
-        db/dt = f kon (1 - b) - ((trapping f + 1 - trapping) koff + turnover) b,   kon = koff (C/IC50)^hill
-
-    The drug enters open channels only. A trapped drug leaves through an open channel, or with its receptor; so at
-    trapping 1 falling activity stretches the block (Gilling 2009: ketamine is fully trapped), and without turnover the
-    steady block would not depend on the open share f. Gilling's on rate is kon at 1 uM.
-
-    Args:
-        concentration: uM.
-        open_share: f, share of time that the channel is open, 0 to 1.
-        block: constants, from `ketamine_block()`.
-    """
-    on_rate = block.off_rate * _power(concentration / block.half_concentration, block.hill)
-    rate = jnp.asarray(open_share * on_rate + _leaving(open_share, block))
-    # A drug that cannot leave (trapped, no activity, no turnover) stays: the rate is 0, the steady block that of any f.
-    f = jnp.where(rate > 0, open_share, 1.0)
-    return f * on_rate / (f * on_rate + _leaving(f, block)), rate
-
-
 def occupancy(concentration: Lanes, site: Occupancy) -> Float[Array, "*#lane"]:
     """Occupied share: maximum x^hill/(1 + x^hill), with x = concentration/half (Hill 1910)."""
-    bound = _power(concentration / site.half, site.hill)
+    bound = power(concentration / site.half, site.hill)
     return site.maximum * bound / (1.0 + bound)
 
 
@@ -267,11 +221,7 @@ def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
     return jnp.asarray((a + b - 2.0 * a * b) / (1.0 - a * b))
 
 
-def _leaving(open_share, block: ChannelBlock):
-    return block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover
-
-
-def _power(x, exponent):
+def power(x: Lanes, exponent: Lanes) -> Float[Array, "*#lane"]:
     """x^exponent for x >= 0, made straight below `LEAST_RATIO`, where the slope would be infinite or undefined."""
     return x * (jnp.square(x) + LEAST_RATIO**2) ** (0.5 * (exponent - 1.0))
 

@@ -101,7 +101,7 @@ class Synapses(eqx.Module):
         everyday_time: h. Time constant of that fluctuation.
         aversive_gain: excitatory drive per unit of aversive input.
         control: share of the aversive drive that intact prefrontal control keeps from the habenula.
-        glutamate_half: Hz. Habenular output at which the glutamate pooled from the population opens NMDA channels fully.
+        glutamate_half: Hz. Habenular output at which the glutamate pooled from the population opens half of what it can.
         glutamate_power: steepness of that.
     """
 
@@ -148,10 +148,11 @@ def drive(aversive: Lane, control: Lane, p: Synapses) -> Lane:
 def open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:
     """Share f of the time that an NMDA channel is open: glutamate pooled from the population, and its cell depolarised.
 
-    f = coincidence (S/glutamate_half)^power. The pooled factor is a closure: trapping happens cell by cell, and the cells
-    that have stopped bursting keep their ketamine while those that burst on lose it; one mean block cannot hold this.
+    f = coincidence S^power/(S^power + glutamate_half^power), never above the share of time that the cell alone would allow.
+    The pooled factor is a closure: trapping happens cell by cell, and the cells that have stopped bursting keep their
+    ketamine while those that burst on lose it; one mean block cannot hold this.
     """
-    return coincidence * (output / p.glutamate_half) ** p.glutamate_power
+    return coincidence * jax.nn.sigmoid(p.glutamate_power * (jnp.log(output) - jnp.log(p.glutamate_half)))
 
 
 def potentiation(output: Lane, stress: Lane, p: Plasticity) -> Lane:
@@ -195,8 +196,11 @@ def inhibition(stress: Lane, intensity: Lane, serotonin: Lane, p: Plasticity) ->
     return Relaxation((1 + p.inhibition_serotonin * serotonin) / p.inhibition_time / rate, rate)
 
 
-def control(dopamine: Lane, stress: Lane, p: Plasticity) -> Relaxation:
-    """Prefrontal control, 0 to 1, under accumbens `dopamine` (uM), taken to stand for prefrontal tone as well."""
-    tone = dopamine / (dopamine + p.control_dopamine)
-    steady = tone / (1 + p.control_stress * stress)
+def control(dopamine: Lane, reference: Lane, stress: Lane, p: Plasticity) -> Relaxation:
+    """Prefrontal control, 1 in health, under accumbens `dopamine` (uM; `reference` in health), which stands for that there.
+
+    Catecholamines open and shut prefrontal networks within minutes to hours (Arnsten 2009).
+    """
+    tone = lambda level: level / (level + p.control_dopamine)
+    steady = tone(dopamine) / tone(reference) / (1 + p.control_stress * stress)
     return Relaxation(steady, jnp.broadcast_to(1 / p.control_time, steady.shape))

@@ -67,6 +67,15 @@ def seen_at(p: Parameters, state: SlowState, stress: float = 0.0) -> Activity:
     return activity(state, Inputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer(p))
 
 
+def with_references(p: Parameters) -> Parameters:
+    """`p` with the VTA output and dopamine of its own healthy set point as reference levels, which enter the slow clock."""
+    for _ in range(3):  # the set point is read from the slow clock that they enter
+        point = fixed_points(p)[0]
+        levels = jnp.asarray(point.output), seen_at(p, point.state).dopamine[0]
+        p = eqx.tree_at(lambda p: (p.motivation.reference_output, p.motivation.reference_dopamine), p, levels)
+    return p
+
+
 def _state(x: Float[Array, "5 lane"], p: Parameters) -> SlowState:
     begin = healthy_state(x.shape[1], p)
     return eqx.tree_at(lambda s: [getattr(s, name) for name in VARYING], begin, list(x))

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from ..kernels import exponential_step, ornstein_uhlenbeck
 from . import dopamine as da
 from . import lateral_habenula as lhb
-from . import motivation, pharmacology, plasticity
+from . import motivation, plasticity
+from .channel_block import Shutting, block_rates, blocked, shutting
 from .parameters import Parameters
 from .plasticity import Relaxation
 from .transfer import Transfer, respond
@@ -33,7 +34,7 @@ class SlowState(eqx.Module):
         gain: postsynaptic excitatory gain, 1 in health.
         inhibition: inhibitory strength, 1 in health.
         kir_shift: mV. Hyperpolarisation of LHb neurons by Kir4.1, 0 in health.
-        control: prefrontal control, 0 to 1.
+        control: prefrontal control, 1 in health.
         aversion: fluctuation of everyday aversive input around its mean.
         block: share of NMDA channels that hold ketamine.
         adaptation: desensitisation of serotonin autoreceptors, 0 to 1.
@@ -57,7 +58,7 @@ class Inputs(eqx.Module):
     Attributes:
         stress: severity, 1 the full chronic-stress protocol.
         expectation: what a placebo promises, in units of mood.
-        ketamine: uM. Plasma concentration.
+        ketamine: uM. Plasma concentration, means over equal parts of the hour along an axis of their own.
         dat: occupancy of dopamine transporters.
         sert: occupancy of serotonin transporters.
         session: share of the hour spent in a recalibration session.
@@ -102,8 +103,7 @@ class Activity(eqx.Module):
 def healthy_state(subjects: int, p: Parameters) -> SlowState:
     """The state before any stress: synapses at 1, nothing blocked. `settle` by a few quiet weeks for the exact rest."""
     one, zero = jnp.ones(subjects), jnp.zeros(subjects)
-    tone = p.motivation.reference_dopamine / (p.motivation.reference_dopamine + p.plasticity.control_dopamine)
-    return SlowState(one, one, one, zero, tone * one, zero, zero, zero, one)
+    return SlowState(one, one, one, zero, one, zero, zero, zero, one)
 
 
 def given(state: SlowState, excitation: Lane, p: Parameters) -> lhb.Conditions:
@@ -155,7 +155,7 @@ def relax(
         "gain": plasticity.gain(potentiation, depression, p.plasticity),
         "inhibition": plasticity.inhibition(stress, intensity, serotonin, p.plasticity),
         "kir_shift": plasticity.kir_shift(potentiation, p.plasticity),
-        "control": plasticity.control(seen.dopamine, stress, p.plasticity),
+        "control": plasticity.control(seen.dopamine, p.motivation.reference_dopamine, stress, p.plasticity),
         "adaptation": Relaxation(occupied, 1 / p.motivation.adaptation_time),
         "mood": Relaxation(mood, motivation.mood_rate(p.motivation)),
     }
@@ -164,35 +164,71 @@ def relax(
 def step(
     state: SlowState, inputs: Inputs, z: Lane, p: Parameters, transfer: Transfer, dt: float = HOUR
 ) -> tuple[SlowState, Activity]:
-    """Advance by `dt` (h) under the hour's mean inputs, with a standard normal `z` for everyday life."""
-    rest = activity(state, inputs, or_zero(None), p, transfer)
-    challenged, seen = rest, rest
-    if inputs.session is not None:
-        challenged = activity(state, inputs, or_zero(inputs.challenge), p, transfer)
-        seen = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
-    after = {
-        name: exponential_step(getattr(state, name), tendency.steady, tendency.rate, dt)
-        for name, tendency in relax(state, inputs, seen, challenged, p).items()
-    }
-    everyday = p.synapses
-    after["aversion"] = ornstein_uhlenbeck(state.aversion, z, everyday.everyday_time, everyday.everyday_spread, dt)
-    after["block"] = _block(state, inputs, seen, p, transfer, dt)
-    return SlowState(**after), seen
+    """Advance by `dt` (h) under the hour's mean inputs, with a standard normal `z` for everyday life.
 
-
-def _block(state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, transfer: Transfer, dt: float) -> Lane:
-    """Trapped ketamine after the step.
-
-    Channels shut as the block grows, within the hour of an infusion; so the open share is the mean of those before and
-    after a first guess of the step (Heun's corrector on an exponential step).
+    Second order in dt (Heun's method on exponential steps): prefrontal control answers dopamine within hours, so what the
+    circuit does at the end of the hour counts as much as what it did at the beginning. Returns the mean activity.
     """
+    everyday = p.synapses
+    aversion = ornstein_uhlenbeck(state.aversion, z, everyday.everyday_time, everyday.everyday_spread, dt)
+    begin, challenged = felt(state, inputs, p, transfer)
+    before = relax(state, inputs, begin, challenged, p)
+    share = _shutting(state, inputs, begin, p, transfer, dt)
+    block = _block(state, inputs, share, p, dt)
+    ahead = SlowState(**_relaxed(state, before, dt), aversion=aversion, block=block)
+    end, challenged = felt(ahead, inputs, p, transfer)
+    after = relax(ahead, inputs, end, challenged, p)
+    mean = {name: _between(before[name], after[name]) for name in before}
+    drift = jnp.log(end.open_share) - share.at(block - state.block, jnp.asarray(0.0))
+    block = _block(state, inputs, eqx.tree_at(lambda s: s.drift, share, drift), p, dt)
+    seen = jax.tree.map(lambda first, last: (first + last) / 2, begin, end)
+    return SlowState(**_relaxed(state, mean, dt), aversion=aversion, block=block), seen
+
+
+def felt(state: SlowState, inputs: Inputs, p: Parameters, transfer: Transfer) -> tuple[Activity, Activity]:
+    """The activity of an hour, with what part of it is a session, and that within the session."""
+    rest = activity(state, inputs, or_zero(None), p, transfer)
+    if inputs.session is None:
+        return rest, rest
+    challenged = activity(state, inputs, or_zero(inputs.challenge), p, transfer)
+    return jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged), challenged
+
+
+def _relaxed(state: SlowState, tendencies: dict[str, Relaxation], dt: float) -> dict[str, Lane]:
+    """Each state that relaxes, after `dt` of its tendency."""
+    return {
+        name: exponential_step(getattr(state, name), tendency.steady, tendency.rate, dt)
+        for name, tendency in tendencies.items()
+    }
+
+
+def _between(first: Relaxation, last: Relaxation) -> Relaxation:
+    """The relaxation whose gain and loss are the means of two."""
+    rate = (first.rate + last.rate) / 2
+    return Relaxation((first.rate * first.steady + last.rate * last.steady) / (2 * rate), rate)
+
+
+def _shutting(
+    state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, transfer: Transfer, dt: float
+) -> Shutting:
+    """How channels shut as ketamine enters them, looked up at rest; without the drug, that they stay as they are."""
+    level = jnp.log(seen.open_share)
     if inputs.ketamine is None:
-        return exponential_step(state.block, *pharmacology.block_rates(or_zero(None), seen.open_share, p.block), dt)
-    concentration = inputs.ketamine
-    bind = lambda share: exponential_step(state.block, *pharmacology.block_rates(concentration, share, p.block), dt)
-    guess = eqx.tree_at(lambda s: s.block, state, bind(seen.open_share))
-    shut = activity(guess, inputs, or_zero(None), p, transfer).open_share
-    return bind((seen.open_share + shut) / 2)
+        return Shutting(level, jnp.zeros_like(level), jnp.zeros_like(level), jnp.zeros_like(level))
+
+    def look(block: Lane) -> Lane:
+        there = eqx.tree_at(lambda s: s.block, state, block)
+        return jnp.log(activity(there, inputs, or_zero(None), p, transfer).open_share)
+
+    return shutting(look, level, state.block, inputs.ketamine, dt, p.block)
+
+
+def _block(state: SlowState, inputs: Inputs, share: Shutting, p: Parameters, dt: float) -> Lane:
+    """Trapped ketamine after the step; see `channel_block`."""
+    if inputs.ketamine is None:
+        open_share = jnp.exp(share.level + share.drift / 2)
+        return exponential_step(state.block, *block_rates(or_zero(None), open_share, p.block), dt)
+    return blocked(state.block, inputs.ketamine, share, dt, p.block)
 
 
 def or_zero(value: Input | None) -> Input:

@@ -38,6 +38,23 @@ def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt
     return x - (steady - x) * jnp.expm1(-rate * dt)
 
 
+def exponential_rosenbrock(x: Float[Array, "*shape"], drift: Number, slope: Number, dt: Number) -> Float[Array, "*shape"]:
+    """X + dt phi(slope dt) drift, phi(z) = (exp(z) - 1)/z: exact where the drift is a straight line in x.
+
+    Second order, and stable however steeply the drift falls. Reference: Pope, An exponential method of integration of
+    ordinary differential equations, 1963.
+
+    Args:
+        x: where it is.
+        drift: dx/dt there.
+        slope: of the drift in x there.
+        dt: length of the step.
+    """
+    z = jnp.asarray(slope * dt)
+    small = jnp.abs(z) < 1e-3
+    return x + dt * drift * jnp.where(small, 1.0 + z / 2, jnp.expm1(z) / jnp.where(small, 1.0, z))
+
+
 def ornstein_uhlenbeck(
     x: Float[Array, "*shape"],
     z: Float[Array, "*shape"],

@@ -1,5 +1,6 @@
 """The strictest JAX: two CPU devices, no silent promotion of ranks or dtypes; warnings are errors (pyproject.toml)."""
 
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding over devices is tested everywhere
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Compiled programs are kept between runs, in a folder that git ignores; one per machine, as they hold machine code.
-jax.config.update("jax_compilation_cache_dir", str(ROOT / "build" / "jax-cache" / platform.node()))
+# Compiled programs are kept between runs, in a folder that git ignores; one per machine, as they hold machine code, and
+# one per process, as they are not written in one piece.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / "build" / "jax-cache" / platform.node() / WORKER))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -19,7 +19,8 @@ kernels
 circuit.defaults  circuit.evidence  circuit.anatomy
 circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
-circuit.population  circuit.transfer  circuit.parameters
+circuit.channel_block  circuit.population  circuit.transfer
+circuit.parameters
 circuit.constraints
 circuit.slow_clock
 circuit.interventions  circuit.cohort  circuit.fast_clock
@@ -32,7 +33,7 @@ circuit
 
 circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
-circuit.calibration.downstream  circuit.calibration.pharmacology
+circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
 circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor

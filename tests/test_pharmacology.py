@@ -2,7 +2,6 @@
 
 import itertools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
 
-from habenula.circuit import defaults, evidence, pharmacokinetics, pharmacology
+from habenula.circuit import channel_block, defaults, evidence, pharmacokinetics, pharmacology
 
 EVIDENCE = {row.id: row for row in evidence.rows()}
 infusion = jax.jit(pharmacokinetics.infusion, static_argnames="dt")
@@ -273,62 +272,13 @@ class TestDailyDrugs:
         assert pharmacology.combine_occupancy(a, 0.0) == pytest.approx(a)
 
 
-def changed(**shares):
-    """Ketamine's block with some constants replaced."""
-    block = pharmacology.ketamine_block()
-    return eqx.tree_at(
-        lambda b: [getattr(b, name) for name in shares], block, [jnp.asarray(x) for x in shares.values()]
-    )
-
-
-class TestBlock:
-    def test_the_published_rates(self):
-        block = pharmacology.ketamine_block()
-        steady, rate = pharmacology.block_rates(1.0, 1.0, block)
-        inside("ket.block.kon", steady * rate / 3600)
-        inside("ket.block.koff", block.off_rate / 3600)
-        inside("ket.block.ic50", block.half_concentration)
-        inside("ket.block.hill", block.hill)
-        half, _ = pharmacology.block_rates(block.half_concentration, 1.0, block)
-        assert float(half) == pytest.approx(0.5, rel=1e-4)
-
-    @pytest.mark.parametrize("trapping", [0.0, 0.6, 1.0])
-    @pytest.mark.parametrize("open_share", [0.0, 0.001, 0.2, 1.0])
-    @pytest.mark.parametrize("turnover", [0.0, 0.02])
-    def test_the_steady_block_is_where_the_flow_stops(self, float64, trapping, open_share, turnover):
-        block = changed(trapping=trapping, turnover=turnover)
-        steady, rate = (float(each) for each in pharmacology.block_rates(0.8, open_share, block))
-        on = float(block.off_rate * (0.8 / block.half_concentration) ** block.hill)
-        leaving = float((trapping * open_share + 1 - trapping) * block.off_rate) + turnover
-        assert open_share * on * (1 - steady) == pytest.approx(leaving * steady, rel=1e-5)
-        assert rate == pytest.approx(open_share * on + leaving, rel=1e-5)
-
-    def test_a_closed_channel_keeps_a_trapped_drug_and_loses_a_free_one(self):
-        steady, rate = pharmacology.block_rates(0.5, 0.0, changed(trapping=1.0, turnover=0.0))
-        assert rate == 0.0
-        assert 0 < steady < 1, "the steady block of any activity, however small"
-        free = changed(trapping=0.0, turnover=0.0)
-        assert pharmacology.block_rates(0.5, 0.0, free)[1] == free.off_rate
-
-    @pytest.mark.parametrize("open_share", [0.0, 0.3])
-    @pytest.mark.parametrize("concentration", [0.0, 1e-8, 0.7])
-    @pytest.mark.parametrize("turnover", [0.0, 0.02])
-    def test_gradients_are_finite_without_drug_and_without_activity(self, concentration, open_share, turnover):
-        def blocked(c, f, block):
-            steady, rate = pharmacology.block_rates(c, f, block)
-            return 0.3 * jnp.exp(-rate) - steady * jnp.expm1(-rate)
-
-        gradients = jax.grad(blocked, (0, 1, 2))(concentration, open_share, changed(turnover=turnover))
-        assert all(jnp.isfinite(leaf) for leaf in jax.tree.leaves(gradients))
-
-
 def course(p, dose, start, factor):
     """Everything at once: one number that depends on every constant and every dose."""
     one = lambda value: jnp.asarray([value])
     ketamine, block, tablet, bupropion, ssri = p
     times = jnp.arange(0.0, 96.0)
     plasma = ketamine_concentration(times, 1.0, one(dose), one(start), one(0.65), ketamine, clearance_factor=factor)
-    steady, rate = pharmacology.block_rates(plasma, 0.01, block)
+    steady, rate = channel_block.block_rates(plasma, 0.01, block)
     mph = tablet_concentration(times, 1.0, one(40 * dose), one(8.0), one(start), one(80.5), tablet)
     bup = daily_concentration(times, 1.0, one(600 * dose), one(start), one(80.5), bupropion)
     escitalopram = daily_concentration(times, 1.0, one(20 * dose), one(start), one(80.5), ssri)
@@ -344,7 +294,7 @@ def test_gradients_of_everything(float64):
     """Forward and reverse against central differences, along random directions through all constants and doses."""
     p = (
         pharmacology.ketamine(),
-        pharmacology.ketamine_block(),
+        channel_block.ketamine_block(),
         pharmacology.methylphenidate(),
         pharmacology.bupropion(),
         pharmacology.ssri(),
@@ -363,5 +313,5 @@ def test_gradients_of_everything(float64):
 
 
 def test_every_drug_reads_the_table():
-    assert float(pharmacology.ketamine_block().hill) == pytest.approx(defaults.value("ketamine_block.hill"))
+    assert float(channel_block.ketamine_block().hill) == pytest.approx(defaults.value("ketamine_block.hill"))
     assert float(pharmacology.ssri().occupancy.maximum) == pytest.approx(defaults.value("ssri.occupancy.maximum"))

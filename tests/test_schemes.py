@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from habenula.kernels import channel_keys, euler_maruyama, exponential_step, heun, normals, ornstein_uhlenbeck
+from habenula.kernels import (
+    channel_keys,
+    euler_maruyama,
+    exponential_rosenbrock,
+    exponential_step,
+    heun,
+    normals,
+    ornstein_uhlenbeck,
+)
 
 ROTATION = np.array([[0.0, -1.0], [1.0, 0.0]])
 
@@ -42,6 +50,26 @@ def test_error_and_order(float64, scheme, problem):
     assert fine < 256.0**-order  # the derivatives of all problems are at most about 1
     # The ratio of errors is 2^order (1 + c dt), with c of order one: the measured order is off by about c dt.
     assert abs(np.log2(coarse / fine) - order) < 4 / 128
+
+
+def test_rosenbrock_error_and_order(float64):
+    """Of one variable, as its slope is a number: the logistic equation, from either side."""
+
+    def error(steps):
+        advance = lambda _, x: exponential_rosenbrock(x, x * (1 - x), 1 - 2 * x, 1 / steps)
+        return jnp.abs(lax.fori_loop(0, steps, advance, jnp.asarray(PROBLEMS["logistic"][1])) - exact).max()
+
+    exact = jnp.asarray(PROBLEMS["logistic"][2])
+    coarse, fine = float(error(128)), float(error(256))
+    assert fine < 256.0**-2
+    assert abs(np.log2(coarse / fine) - 2) < 4 / 128
+
+
+@pytest.mark.parametrize("dt", [1e-5, 1.0, 1e3])
+def test_rosenbrock_is_exact_for_a_straight_drift(float64, dt):
+    x, steady, rate = jnp.array([3.0, -1.0, 0.5]), jnp.array([1.0, 2.0, 0.5]), jnp.array([0.2, 5.0, 1.0])
+    after = exponential_rosenbrock(x, rate * (steady - x), -rate, dt)
+    np.testing.assert_allclose(after, exponential_step(x, steady, rate, dt), rtol=1e-9)
 
 
 @pytest.mark.parametrize("dt", [1e-3, 1.0, 1e3])

@@ -18,7 +18,7 @@ from .. import defaults
 from ..cohort import Cohort
 from ..moment import Event, Moment, moment
 from ..parameters import Parameters, typical
-from ..set_points import FixedPoint, fixed_points, seen_at
+from ..set_points import fixed_points, with_references
 from ..slow_clock import SlowState
 
 SCRIPT = "habenula.circuit.calibration.downstream"
@@ -65,21 +65,11 @@ def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
     return float(gains[4 * best]), float(times[4 * best]), float(length[best])
 
 
-def _settled(p: Parameters) -> tuple[FixedPoint, tuple[float, float]]:
-    """The healthy set point, and VTA output (Hz) and dopamine (uM) there."""
-    point = fixed_points(p)[0]
-    return point, (point.output, float(seen_at(p, point.state).dopamine[0]))
-
-
 def main() -> None:
     """Fit, print and write to the table."""
-    p = typical()
-    healthy, seen = _settled(p)
-    for _ in range(2):  # the references enter the slow clock that they are read from
-        at = lambda p: (p.motivation.reference_output, p.motivation.reference_dopamine)
-        p = eqx.tree_at(at, p, tuple(jnp.asarray(value) for value in seen))
-        healthy, seen = _settled(p)
-    gain, time, length = fit_pause(p, healthy.state)
+    p = with_references(typical())
+    seen = float(p.motivation.reference_output), float(p.motivation.reference_dopamine)
+    gain, time, length = fit_pause(p, fixed_points(p)[0].state)
     print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")
     print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {PAUSE:.0f})")
     constant = defaults.Constant

@@ -19,9 +19,10 @@ import numpy as np
 from scipy.optimize import least_squares, root_scalar
 
 from .. import defaults, evidence
+from ..channel_block import ChannelBlock, block_rates
 from ..defaults import Constant
 from ..pharmacokinetics import Disposition, exponents, two_compartments
-from ..pharmacology import ChannelBlock, Occupancy, block_rates, occupancy
+from ..pharmacology import Occupancy, occupancy
 
 SCRIPT = "habenula.circuit.calibration.pharmacology"
 MOLAR_MASS = 237.7  # mg/mmol, ketamine base

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from .. import channel_block
 from .. import dopamine as da
 from .. import pharmacology as drugs
 from .laboratory import Figures, Laboratory
@@ -69,9 +70,9 @@ def ketamine_at_the_channel(lab: Laboratory) -> Figures:
     On rate at 1 uM and off rate from the approach to the steady block; half-concentration and Hill coefficient from the
     line through the log odds of the steady block at 0.3 and 3 uM.
     """
-    block = drugs.ketamine_block()
+    block = channel_block.ketamine_block()
     concentration = jnp.asarray([0.0, 1.0, *BRACKET])
-    steady, rate = (np.asarray(value) for value in drugs.block_rates(concentration, jnp.full(4, OPEN), block))
+    steady, rate = (np.asarray(value) for value in channel_block.block_rates(concentration, jnp.full(4, OPEN), block))
     odds = np.log(steady[2:] / (1 - steady[2:]))
     hill = (odds[1] - odds[0]) / np.log(BRACKET[1] / BRACKET[0])
     return {
