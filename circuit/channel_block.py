@@ -8,14 +8,14 @@ Units: h, uM. Functions are elementwise over lanes. Constants: `circuit/defaults
 `habenula.circuit.calibration.pharmacology`.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kernels import exponential_rosenbrock, exponential_step
+from ..kernels import exponential_rosenbrock
 from . import defaults
 from .pharmacokinetics import Lanes
 from .pharmacology import power
@@ -24,8 +24,9 @@ Lane = Float[Array, "*#lane"]
 
 READINGS = 4  # of the concentration in each step of the slow clock
 SUBSTEPS = 8  # of the block in each of them
-NEAR = 0.15  # how far from the block before a step the open share is first looked up, at most
-STILL = 1e-3  # blocks as near as this have one open share
+LOOKS = 4  # blocks at which the open share is looked up
+AHEAD, CLOSEST = 0.12, 0.01  # between the blocks at which the open share is looked up, at most and at least
+LEAST = 1e-3  # 1/h, beside rates on and off that are both 0
 FASTEST = 3.0  # e-folds by which the block's own rate may grow in a substep
 
 
@@ -76,51 +77,51 @@ def block_rates(
 
 
 class Shutting(eqx.Module):
-    """The share f of open channels within a step: ln f = level + slope x + curvature x^2 + drift t, with x the change of block.
+    """The share f of open channels within a step: a cubic in the block for ln f, and a drift with all that changes besides.
+
+    ln f = level + first u + second u(u-1)/2 + third u(u-1)(u-2)/6 + drift t, with u = x/apart and x the change of block.
 
     Attributes:
         level: ln f at the beginning.
-        slope: per unit of block.
-        curvature: per its square.
-        drift: over the step (t from 0 to 1), by all that changes besides the block.
+        first, second, third: differences of ln f between blocks that lie `apart`.
+        apart: between those blocks.
+        drift: over the step (t from 0 to 1).
     """
 
     level: Lane
-    slope: Lane
-    curvature: Lane
+    first: Lane
+    second: Lane
+    third: Lane
+    apart: Lane
     drift: Lane
 
-    def at(self, x: Lane, t: Lane) -> Lane:
-        """Ln f."""
-        return self.level + x * (self.slope + self.curvature * x) + self.drift * t
+    def at(self, x: Lane, t: Lane) -> tuple[Lane, Lane]:
+        """Ln f, and its slope in the block."""
+        u = x / self.apart
+        value = self.level + u * (self.first + (u - 1) / 2 * (self.second + (u - 2) / 3 * self.third)) + self.drift * t
+        slope = self.first + (2 * u - 1) / 2 * self.second + (u * (3 * u - 6) + 2) / 6 * self.third
+        return value, slope / self.apart
 
 
-def shutting(
-    look: Callable[[Lane], Lane],
-    level: Lane,
-    block: Lane,
-    concentration: Float[Array, "reading *#lane"],
-    dt: float,
-    p: ChannelBlock,
-) -> Shutting:
-    """How channels shut as the block moves in a step: a parabola through the block before it and two that lie ahead.
+def spacing(block: Lane, concentration: Float[Array, "reading *#lane"], p: ChannelBlock) -> Float[Array, "*lane"]:
+    """How far apart the four blocks lie at which the open share is looked up, towards where the block will go."""
+    steady, _ = block_rates(jnp.mean(concentration, axis=0), jnp.ones_like(block), p)
+    return jnp.where(steady > block, AHEAD, -jnp.clip(block / (LOOKS - 1), CLOSEST, AHEAD))
+
+
+def shutting(level: Lane, before: Lane, looked: Float[Array, "4 *#lane"], apart: Lane) -> Shutting:
+    """How channels shut as the block moves in a step.
 
     Args:
-        look: ln f at any block, in the circuit as it is at the beginning of the step.
-        level: ln f at the beginning.
-        block: share of channels that hold ketamine at the beginning.
-        concentration: uM. Means over equal parts of the step, in order.
-        dt: h.
-        p: constants, from `ketamine_block()`.
+        level: ln f at the beginning, over all that the step holds.
+        before: the same at rest.
+        looked: ln f at rest in the circuit as it will be, but with the block at the beginning, and one, two and three times
+            `apart` from it.
+        apart: the distance between those blocks, from `spacing`.
     """
-    none = jnp.zeros_like(level)
-    begin = look(block)
-    far = exponential_step(block, *block_rates(jnp.mean(concentration, axis=0), jnp.exp(level), p), dt)
-    first = jnp.clip(far, block - NEAR, block + NEAR)
-    slope = _ratio(look(first) - begin, first - block)
-    second = blocked(block, concentration, Shutting(level, slope, none, none), dt, p)
-    curvature = _ratio(_ratio(look(second) - begin, second - block) - slope, second - first)
-    return Shutting(level, slope - curvature * (first - block), curvature, none)
+    first = jnp.diff(looked, axis=0)
+    second = jnp.diff(first, axis=0)
+    return Shutting(level, first[0], second[0], second[1] - second[0], apart, looked[0] - before)
 
 
 def blocked(
@@ -138,30 +139,51 @@ def blocked(
         dt: h.
         p: constants, from `ketamine_block()`.
     """
-    count = concentration.shape[0] * SUBSTEPS
-    h = dt / count
     lost = p.off_rate * (1.0 - p.trapping) + p.turnover  # 1/h, whatever the channels do
+    on = p.off_rate * power(concentration / p.half_concentration, p.hill)
+    lanes = jnp.broadcast_shapes(block.shape, on.shape[1:], share.level.shape, jnp.shape(lost))
+    rates = [jnp.broadcast_to(rate, lanes) for rate in (*on, p.off_rate * p.trapping, lost)]
+    return _within(SUBSTEPS, dt, block, *(jnp.broadcast_to(leaf, lanes) for leaf in vars(share).values()), *rates)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _within(substeps, dt, block, level, first, second, third, apart, drift, *rates):
+    """`blocked` in rates (1/h): on in each reading, off, lost. All of one shape, each lane for itself."""
+    *on, off, lost = rates
+    count = len(on) * substeps
+    h = dt / count
+    kept = jnp.exp(-lost * h)
+    share = Shutting(level, first, second, third, apart, drift)
 
     def substep(b, now):
-        c, t = now
-        x = b - block
-        f = jnp.exp(jnp.minimum(share.at(x, t), 0.0))  # a share
-        on, off = p.off_rate * power(c / p.half_concentration, p.hill), p.off_rate * p.trapping
+        on, t = now
+        value, slope = share.at(b - block, t)
+        f = jnp.exp(jnp.minimum(value, 0.0))  # a share
         net = on * (1.0 - b) - off * b
         flow = f * net - lost * b
-        steepness = f * ((share.slope + 2.0 * share.curvature * x) * net - on - off) - lost
+        steepness = f * (slope * net - on - off) - lost
         onward = exponential_rosenbrock(b, flow, jnp.minimum(steepness, FASTEST / h), h)
-        level = on / (on + off + 1e-6 * p.off_rate)
-        return jnp.clip(onward, jnp.minimum(b, level) * jnp.exp(-lost * h), jnp.maximum(b, level)), None
+        balance = on / (on + off + LEAST)
+        return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance)), None
 
-    middle = (jnp.arange(count, dtype=share.level.dtype) + 0.5) / count
-    return jax.lax.scan(substep, block, (jnp.repeat(concentration, SUBSTEPS, axis=0), middle))[0]
+    middle = (jnp.arange(count, dtype=level.dtype) + 0.5) / count
+    return jax.lax.scan(substep, block, (jnp.repeat(jnp.stack(on), substeps, axis=0), middle))[0]
 
 
-def _ratio(change: Lane, by: Lane) -> Lane:
-    """change/by, or 0 where `by` is next to nothing."""
-    still = jnp.abs(by) < STILL
-    return jnp.where(still, 0.0, change) / jnp.where(still, 1.0, by)
+@_within.defjvp
+def _within_jvp(substeps, dt, primals, tangents):
+    """Slopes in all arguments at once, carried forward through the substeps.
+
+    There are a dozen, and they cost less than a reverse pass would, which keeps what every substep saw.
+    """
+    whole = lambda *values: _within.__wrapped__(substeps, dt, *values)
+    units = jnp.eye(len(primals), dtype=primals[0].dtype)
+
+    def along(unit):
+        return jax.jvp(whole, primals, tuple(jnp.broadcast_to(unit[i], x.shape) for i, x in enumerate(primals)))
+
+    after, slopes = jax.vmap(along, out_axes=(None, 0))(units)
+    return after, sum(slope * tangent for slope, tangent in zip(slopes, tangents, strict=True))
 
 
 def _leaving(open_share, block: ChannelBlock):

@@ -216,9 +216,13 @@ class Recalibration(eqx.Module):
         return cls(times, [intensity] * sessions, challenge)
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
-        """Share of each hour in a session, that share weighted by intensity, and the challenge in it."""
+        """Share of each hour in a session, that share weighted by intensity, and the challenge in it.
+
+        A session of intensity 0 does not take place.
+        """
         begins, intensity = _together(24 * self.times, self.intensity)
-        share = sum_over_doses(lambda t, begin: window(t, dt, begin, self.hours), times, begins)
+        held = lambda t, begin, by: jnp.where(by > 0, window(t, dt, begin, self.hours), 0.0)
+        share = sum_over_doses(held, times, begins, intensity)
         weighted = sum_over_doses(lambda t, begin, by: by * window(t, dt, begin, self.hours), times, begins, intensity)
         share = jnp.minimum(share, 1.0)  # of sessions that overlap
         return {"session": share, "intensity": weighted, "challenge": jnp.broadcast_to(self.challenge, share.shape)}

@@ -137,12 +137,12 @@ class Relaxation(eqx.Module):
 
 
 def drive(aversive: Lane, control: Lane, p: Synapses) -> Lane:
-    """Activity of excitatory afferents, 1 at peace. Prefrontal control takes its share off the aversive part.
+    """Activity of excitatory afferents, 1 at peace. Prefrontal control takes its share off the aversive part, at most all.
 
     The direct projection from medial prefrontal cortex to the LHb is excitatory (Warden 2012): control acts through
     another node, which is left implicit.
     """
-    return 1 + p.aversive_gain * aversive * (1 - p.control * control)
+    return 1 + p.aversive_gain * aversive * jnp.maximum(1 - p.control * control, 0)
 
 
 def open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:

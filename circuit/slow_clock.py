@@ -15,7 +15,7 @@ from ..kernels import exponential_step, ornstein_uhlenbeck
 from . import dopamine as da
 from . import lateral_habenula as lhb
 from . import motivation, plasticity
-from .channel_block import Shutting, block_rates, blocked, shutting
+from .channel_block import LOOKS, block_rates, blocked, shutting, spacing
 from .parameters import Parameters
 from .plasticity import Relaxation
 from .transfer import Transfer, respond
@@ -118,11 +118,16 @@ def given(state: SlowState, excitation: Lane, p: Parameters) -> lhb.Conditions:
     )
 
 
-def activity(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters, transfer: Transfer) -> Activity:
-    """The circuit from synapses to accumbens, with an extra afferent drive `challenge`."""
+def excite(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters) -> Lane:
+    """Synaptic strength times afferent drive, with an extra drive `challenge`."""
     aversive = p.synapses.everyday + state.aversion + or_zero(inputs.stress)
     afferents = plasticity.drive(aversive, state.control, p.synapses) + challenge
-    excitation = p.synapses.strength * state.release * state.gain * afferents
+    return p.synapses.strength * state.release * state.gain * afferents
+
+
+def activity(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters, transfer: Transfer) -> Activity:
+    """The circuit from synapses to accumbens, with an extra afferent drive `challenge`."""
+    excitation = excite(state, inputs, challenge, p)
     found = respond(transfer, given(state, excitation, p))
     rmtg = da.rmtg_rate(found.output, jnp.zeros_like(found.output), p.dopamine)
     number = da.number_active(rmtg, p.dopamine)
@@ -171,27 +176,26 @@ def step(
     """
     everyday = p.synapses
     aversion = ornstein_uhlenbeck(state.aversion, z, everyday.everyday_time, everyday.everyday_spread, dt)
-    begin, challenged = felt(state, inputs, p, transfer)
+    rest, begin, challenged = felt(state, inputs, p, transfer)
     before = relax(state, inputs, begin, challenged, p)
-    share = _shutting(state, inputs, begin, p, transfer, dt)
-    block = _block(state, inputs, share, p, dt)
-    ahead = SlowState(**_relaxed(state, before, dt), aversion=aversion, block=block)
-    end, challenged = felt(ahead, inputs, p, transfer)
+    ahead = SlowState(**_relaxed(state, before, dt), aversion=aversion, block=state.block)
+    block = _block(ahead, inputs, rest, begin, p, transfer, dt)
+    ahead = eqx.tree_at(lambda s: s.block, ahead, block)
+    _, end, challenged = felt(ahead, inputs, p, transfer)
     after = relax(ahead, inputs, end, challenged, p)
     mean = {name: _between(before[name], after[name]) for name in before}
-    drift = jnp.log(end.open_share) - share.at(block - state.block, jnp.asarray(0.0))
-    block = _block(state, inputs, eqx.tree_at(lambda s: s.drift, share, drift), p, dt)
     seen = jax.tree.map(lambda first, last: (first + last) / 2, begin, end)
     return SlowState(**_relaxed(state, mean, dt), aversion=aversion, block=block), seen
 
 
-def felt(state: SlowState, inputs: Inputs, p: Parameters, transfer: Transfer) -> tuple[Activity, Activity]:
-    """The activity of an hour, with what part of it is a session, and that within the session."""
+def felt(state: SlowState, inputs: Inputs, p: Parameters, transfer: Transfer) -> tuple[Activity, Activity, Activity]:
+    """The circuit at rest, its mean over an hour of which part is a session, and within the session."""
     rest = activity(state, inputs, or_zero(None), p, transfer)
     if inputs.session is None:
-        return rest, rest
+        return rest, rest, rest
     challenged = activity(state, inputs, or_zero(inputs.challenge), p, transfer)
-    return jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged), challenged
+    mean = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
+    return rest, mean, challenged
 
 
 def _relaxed(state: SlowState, tendencies: dict[str, Relaxation], dt: float) -> dict[str, Lane]:
@@ -208,27 +212,23 @@ def _between(first: Relaxation, last: Relaxation) -> Relaxation:
     return Relaxation((first.rate * first.steady + last.rate * last.steady) / (2 * rate), rate)
 
 
-def _shutting(
-    state: SlowState, inputs: Inputs, seen: Activity, p: Parameters, transfer: Transfer, dt: float
-) -> Shutting:
-    """How channels shut as ketamine enters them, looked up at rest; without the drug, that they stay as they are."""
-    level = jnp.log(seen.open_share)
+def _block(
+    ahead: SlowState, inputs: Inputs, rest: Activity, seen: Activity, p: Parameters, transfer: Transfer, dt: float
+) -> Lane:
+    """Trapped ketamine after the step; see `channel_block`. `ahead` is the state after it, but for the block."""
     if inputs.ketamine is None:
-        return Shutting(level, jnp.zeros_like(level), jnp.zeros_like(level), jnp.zeros_like(level))
+        return exponential_step(ahead.block, *block_rates(or_zero(None), seen.open_share, p.block), dt)
 
-    def look(block: Lane) -> Lane:
-        there = eqx.tree_at(lambda s: s.block, state, block)
-        return jnp.log(activity(there, inputs, or_zero(None), p, transfer).open_share)
-
-    return shutting(look, level, state.block, inputs.ketamine, dt, p.block)
-
-
-def _block(state: SlowState, inputs: Inputs, share: Shutting, p: Parameters, dt: float) -> Lane:
-    """Trapped ketamine after the step; see `channel_block`."""
-    if inputs.ketamine is None:
-        open_share = jnp.exp(share.level + share.drift / 2)
-        return exponential_step(state.block, *block_rates(or_zero(None), open_share, p.block), dt)
-    return blocked(state.block, inputs.ketamine, share, dt, p.block)
+    apart = spacing(ahead.block, inputs.ketamine, p.block)
+    blocks = jnp.stack([ahead.block + i * apart for i in range(LOOKS)])
+    # Side by side as lanes, and not as a batch: one matrix product does them all.
+    side_by_side = lambda leaf: jnp.tile(jnp.broadcast_to(leaf, ahead.block.shape), LOOKS)
+    there = jax.tree.map(side_by_side, given(ahead, excite(ahead, inputs, or_zero(None), p), p))
+    found = respond(transfer, eqx.tree_at(lambda c: c.nmda, there, 1 - blocks.ravel()))
+    open_share = jax.vmap(lambda output, coincidence: plasticity.open_share(output, coincidence, p.synapses))
+    looked = jnp.log(open_share(found.output.reshape(blocks.shape), found.coincidence.reshape(blocks.shape)))
+    share = shutting(jnp.log(seen.open_share), jnp.log(rest.open_share), looked, apart)
+    return blocked(ahead.block, inputs.ketamine, share, dt, p.block)
 
 
 def or_zero(value: Input | None) -> Input:

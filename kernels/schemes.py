@@ -38,7 +38,9 @@ def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt
     return x - (steady - x) * jnp.expm1(-rate * dt)
 
 
-def exponential_rosenbrock(x: Float[Array, "*shape"], drift: Number, slope: Number, dt: Number) -> Float[Array, "*shape"]:
+def exponential_rosenbrock(
+    x: Float[Array, "*shape"], drift: Number, slope: Number, dt: Number
+) -> Float[Array, "*shape"]:
     """X + dt phi(slope dt) drift, phi(z) = (exp(z) - 1)/z: exact where the drift is a straight line in x.
 
     Second order, and stable however steeply the drift falls. Reference: Pope, An exponential method of integration of

@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from habenula.circuit import channel_block, evidence
-from habenula.circuit.channel_block import READINGS, Shutting, blocked, shutting
+from habenula.circuit.channel_block import READINGS, Shutting, blocked, shutting, spacing
 
 EVIDENCE = {row.id: row for row in evidence.rows()}
 
@@ -69,8 +69,13 @@ class TestBlock:
 SLOPE, CURVATURE = -17.0, -12.0  # of the logarithm of the open share in the block, near what the habenula does
 
 
+APART = 0.1  # between the blocks of which the open share is given
+
+
 def falling(level, slope=SLOPE, curvature=CURVATURE, drift=0.0):
-    return Shutting(*(jnp.full(1, x) for x in (level, slope, curvature, drift)))
+    """A parabola, as differences."""
+    bent = curvature * APART**2
+    return Shutting(*(jnp.full(1, x) for x in (level, slope * APART + bent, 2 * bent, 0.0, APART, drift)))
 
 
 def whole(p, block, concentration, level, drift=0.0):
@@ -89,7 +94,7 @@ def whole(p, block, concentration, level, drift=0.0):
     return b
 
 
-@pytest.mark.parametrize("level", [-9.0, -5.0, -3.0])
+@pytest.mark.parametrize("level", [-9.0, -6.0, -4.0])
 @pytest.mark.parametrize(("block", "concentration"), [(0.0, (0.0, 0.9, 1.1, 0.6)), (0.35, (0.02, 0.02, 0.0, 0.0))])
 @pytest.mark.parametrize("trapping", [1.0, 0.0])
 def test_the_block_follows_its_equation(float64, level, block, concentration, trapping):
@@ -111,14 +116,18 @@ def test_substeps_converge(float64, monkeypatch):
     assert error(64) < error(16) / 8, "second order: a sixteenth, or near it"
 
 
-def test_the_open_share_is_looked_up_where_the_block_goes(float64):
-    """A parabola in the block is found exactly, whichever way the block moves."""
-    p = changed()
-    parabola = lambda b: -4.0 - 15.0 * b - 9.0 * b**2
-    for begin, c in ((0.0, 1.0), (0.2, 0.0)):
-        block, concentration = jnp.full(1, begin), jnp.full((READINGS, 1), c)
-        share = shutting(parabola, parabola(block), block, concentration, 1.0, p)
-        np.testing.assert_allclose(share.at(jnp.full(1, 0.05), jnp.zeros(1)), parabola(block + 0.05), rtol=1e-9)
+@pytest.mark.parametrize(("begin", "concentration"), [(0.0, 1.0), (0.4, 0.0), (0.0, 0.0)])
+def test_a_cubic_is_looked_up_exactly(float64, begin, concentration):
+    """Whichever way the block moves, with its slope and what else has changed."""
+    cubic = np.polynomial.Polynomial([-4.0, -15.0, -9.0, 3.0])
+    block, readings = jnp.full(1, begin), jnp.full((READINGS, 1), concentration)
+    apart = spacing(block, readings, changed())
+    looked = cubic(begin + np.arange(4)[:, None] * np.asarray(apart)) + 0.3
+    at = jnp.full(1, cubic(begin))
+    share = shutting(at - 0.7, at, jnp.asarray(looked), apart)
+    value, slope = share.at(jnp.full(1, 0.05), jnp.ones(1))
+    np.testing.assert_allclose(value, cubic(begin + 0.05) - 0.7 + 0.3, rtol=1e-9)
+    np.testing.assert_allclose(slope, cubic.deriv()(begin + 0.05), rtol=1e-7)
 
 
 def test_trapping_alone_keeps_a_block_for_hours_not_days():
@@ -137,7 +146,8 @@ def test_trapping_alone_keeps_a_block_for_hours_not_days():
 @pytest.mark.parametrize("concentration", [0.0, 1.0])
 def test_gradients_are_finite(float64, level, concentration):
     def after(block, concentration, level, p):
-        share = Shutting(level, jnp.full(1, SLOPE), jnp.full(1, CURVATURE), jnp.zeros(1))
+        share = falling(0.0)
+        share = eqx.tree_at(lambda s: s.level, share, level)
         return blocked(block, concentration, share, 1.0, p).sum()
 
     at = jnp.full(1, 0.2), jnp.full((READINGS, 1), concentration), jnp.full(1, level), changed()

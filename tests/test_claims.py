@@ -52,17 +52,21 @@ def test_depression_lowers_the_number_of_active_neurons_and_not_their_rate(ill, 
     assert mean(seen, "burst", 7) > 2 * mean(well, "burst", 7)
 
 
-def test_ketamine_outlasts_its_plasma_by_trapping(ill):
+def test_ketamine_outlasts_its_plasma_by_trapping_and_by_the_loop(ill):
+    """Kept for a day by channels that shut around it, and by prefrontal control that returns with dopamine."""
     once = (Ketamine(0.5, 0.0),)
     early, day = (gain(ill, once, t, days=4.0) for t in (4 / 24, 1.0))
-    assert early > 0.3
+    assert early > 0.25
     assert day > 0.5 * early
     free = without(ill, block__trapping=0.0)
     assert gain(free, once, 1.0, days=4.0) < 0.1 * day
+    uncontrolled = without(ill, plasticity__control_time=1e6)  # control stays as depression left it
+    assert gain(uncontrolled, once, 1.0, days=4.0) < 0.3 * day
 
 
 def test_one_dose_of_ketamine_wears_off(ill):
     once = (Ketamine(0.5, 0.0),)
+    assert gain(ill, once, 3.0) > 0.5 * gain(ill, once, 1.0)
     assert gain(ill, once, 14.0) < 0.5 * gain(ill, once, 1.0)
 
 
@@ -77,11 +81,10 @@ def test_recalibration_needs_the_synapse_to_be_active(ill):
 
 
 def test_a_silent_habenula_cannot_be_recalibrated(ill):
-    """Sessions a few hours after ketamine depress the synapse far less than the same sessions without it."""
-    sessions = Recalibration([0.2, 1.2, 2.2], 1.0)
-    depth = lambda arm: float(np.mean(np.asarray(course(ill, arm, 3.0, record=("gain",))["gain"])[:, -1]))
-    untreated = depth(())
-    assert untreated - depth((sessions, Ketamine(0.5, 0.0))) < 0.5 * (untreated - depth((sessions,)))
+    """A session an hour after ketamine depresses the synapse far less than the same session without it."""
+    session, dose = Recalibration([0.05], 1.0), Ketamine(0.5, 0.0)
+    gain = lambda *arm: float(np.mean(np.asarray(course(ill, arm, 3.0, record=("gain",))["gain"])[:, -1]))
+    assert gain(dose) - gain(dose, session) < 0.5 * (gain() - gain(session))
 
 
 def test_reuptake_blockers_are_capped_by_autoreceptors(ill):
@@ -106,7 +109,7 @@ def test_the_state_outlives_the_stress_by_the_loop(ill, well):
 
 
 def test_brief_stress_decays_and_chronic_stress_stays():
-    susceptible = dataclasses.replace(healthy(), shifts=(("plasticity.susceptibility", 1.0),))
+    susceptible = dataclasses.replace(healthy(), shifts=(("plasticity.susceptibility", 2.0),))
     people = draw(susceptible, N, seed=4)
     after = lambda days: mean(course(people, (Stress(days=days),), days + 60.0, save_every=24), "vta_output", days + 60)
     quiet = mean(course(people, (), 7.0), "vta_output", 7)

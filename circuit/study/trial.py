@@ -6,6 +6,7 @@ Every subject lives every arm, with the same noise (twin arms), so differences b
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -27,7 +28,7 @@ Report = Callable[[str, int, int], None]
 
 HEALTHY = "healthy"  # lives through the trial untreated and unstressed; its mean over the last week is the reference
 RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
-FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_DAYS = 24, 3, 24, 63.0
+FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_RATE, FIT_DAYS = 24, 3, 32, 0.5, 42.0
 RECORDED = (*RELATIVE, "burst", "block")
 TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
 
@@ -104,10 +105,12 @@ def _reference(quiet: Course) -> dict[str, np.ndarray]:
 
 
 def _result(name: str, begin: Mapping[str, Any], lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
-    """Means of an arm, with what was seen before treatment as day 0."""
+    """Means of an arm, with what was seen before treatment as day 0; over the subjects whose numbers stayed finite."""
     scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
     whole = lambda quantity: np.concatenate([begin[quantity][:, None], lived[quantity]], axis=1)
     values = {quantity: whole(quantity) / scale(quantity) for quantity in RECORDED}
+    finite = np.all([np.isfinite(value).all(axis=1) for value in values.values()], axis=0)
+    values = {quantity: value[finite] for quantity, value in values.items()}
     output = values["vta_output"]
     half = (
         1.96 * output.std(axis=0, ddof=1) / len(output) ** 0.5 if len(output) > 1 else np.full(output.shape[1], np.nan)
@@ -121,7 +124,7 @@ def _result(name: str, begin: Mapping[str, Any], lived: Course, reference: dict[
 
 def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tuple[float, float]]]]:
     """What is fitted: by name, the regimen to begin with, its leaves to fit, and bounds narrower than the drug's own."""
-    sessions, infusions = min(18, 3 * int(days // 7)), min(8, 2 * int(days // 7))  # as in the trial's own arms
+    sessions, infusions = min(18, 3 * int(days // 7)), min(12, 2 * int(days // 7))  # as in the trial's own arms
     spread = lambda count: [(i + 0.5) * 0.7 * days / count for i in range(count)]
     return {
         "recalibration": (
@@ -138,11 +141,12 @@ def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tup
 
 
 def _fit(ill: Cohort, target: float, days: float, report: Report) -> dict[str, Restored]:
-    """Fit each regimen on some of the subjects, by gradient."""
+    """Fit each regimen on some of the subjects, by gradient; side by side, as most of the time goes into compiling."""
     some = ill[: min(FIT_SUBJECTS, len(ill))]
-    found = {}
-    for name, (arm, over, bounds) in regimens(days).items():
-        stage = f"fitting {name}"
+
+    def one(name: str) -> Restored:
+        arm, over, bounds = regimens(days)[name]
+        watched = lambda done, total: report(f"fitting {name}", done, total)
         fit = restore(
             some,
             arm,
@@ -152,10 +156,13 @@ def _fit(ill: Cohort, target: float, days: float, report: Report) -> dict[str, R
             days=days,
             starts=FIT_STARTS,
             steps=FIT_STEPS,
-            progress=lambda done, total, stage=stage: report(stage, done, total),
+            learning_rate=FIT_RATE,
+            progress=watched,
         )
-        found[name] = _restored(name, fit, target)
-    return found
+        return _restored(name, fit, target)
+
+    with ThreadPoolExecutor() as pool:
+        return {found.name: found for found in pool.map(one, regimens(days))}
 
 
 def _restored(name: str, fit: Restoration, target: float) -> Restored:
