@@ -1,8 +1,9 @@
 """Ketamine in the channel: block of open NMDA receptors, and its trapping when they close.
 
 Channels shut as the block grows, within minutes of an infusion: the drug enters where the habenula bursts, and entering it
-ends the bursts. A step that held the share of open channels for an hour would load ten times too much, and the drug would
-seem to stay for days by that error alone; so `blocked` follows the block by fractions of a minute to minutes.
+ends the bursts. A step that held the share of open channels for an hour would load far too much, and the drug would seem to
+stay for days by that error alone; so `blocked` follows the block by two minutes, along an open share that is looked up in
+the circuit at four blocks.
 
 Units: h, uM. Functions are elementwise over lanes. Constants: `circuit/defaults.csv`, fitted by
 `habenula.circuit.calibration.pharmacology`.

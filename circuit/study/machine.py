@@ -32,8 +32,6 @@ def start_jax() -> int:
 
     What the user has set, by environment or configuration, stays.
     """
-    # XLA names features of the processor that it did not use, as errors, whenever it loads a kept program.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
     config: Any = jax.config  # its options are attributes that no type checker knows

@@ -19,6 +19,13 @@ INK, FAINT, SHADE = "#222222", "#8C8C8C", "#F3E3D3"
 LEFT = 0.03  # of the figure's width, where headings begin
 JUDGED = 63.0  # day, week 9: the last visit before stress returns
 OUTCOMES = {"drive": "o", "liking": "D", "mood": "s"}
+# How a fit ended, in words; see `fit.Restoration`.
+ENDED = {
+    "reached": "target reached",
+    "steps": "still on its way",
+    "bounds": "held back by its bounds",
+    "plateau": "no way up found",
+}
 EVENT_SHADES = {"current": "#DCE6F2", "reward": "#DDF0E6", "aversive": "#F6DEDA"}
 
 
@@ -249,10 +256,11 @@ def _regimens(axes: Axes, found: Sequence[Restored]) -> None:
         )
         axes.plot(each.before, row, "o", color="white", mec=colour, mew=1.8, ms=8)
         axes.plot([each.target] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.6)
-        for value, place in ((each.before, "right"), (each.after, "left")):
+        beside = max(each.after, each.target)  # clear of the target's line
+        for value, at, place in ((each.before, each.before, "right"), (each.after, beside, "left")):
             shift = -9 if place == "right" else 9
-            axes.annotate(f"{value:.2f}", (value, row), (shift, 0), textcoords="offset points", ha=place, va="center")
-        words = f"{labels.of(each.name).text}: {each.status}"
+            axes.annotate(f"{value:.2f}", (at, row), (shift, 0), textcoords="offset points", ha=place, va="center")
+        words = f"{labels.of(each.name).text}: {ENDED.get(each.status, each.status)}"
         axes.annotate(words, (each.before, row), (-5, 13), textcoords="offset points", color=colour, weight="bold")
     axes.annotate("target", (found[0].target, -0.3), (0, 3), textcoords="offset points", ha="center", color=INK)
     axes.text(0, 0.01, "thin ticks: where each start of the fit ended", transform=axes.transAxes, color=FAINT, size=9)
