@@ -41,7 +41,7 @@ def cohort() -> Cohort:
     subject = jnp.arange(SUBJECTS, dtype=jnp.uint32)
     p = with_traits(typical(), subject, jnp.uint32(3), {})
     state = healthy_state(SUBJECTS, p)
-    strained = eqx.tree_at(lambda s: (s.gain, s.kir_shift), state, (state.gain * 1.5, state.kir_shift - 3.0))
+    strained = eqx.tree_at(lambda s: (s.gain, s.kir_shift), state, (state.gain * 2.2, state.kir_shift - 5.0))
     return Cohort(subject, p, strained, jnp.uint32(3))
 
 

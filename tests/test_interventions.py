@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habenula.circuit import interventions as act
+from habenula.circuit.channel_block import READINGS
 from habenula.circuit.parameters import typical
 from habenula.circuit.study.arms import align, standard, within
 from habenula.circuit.validation import check_intervention
@@ -68,10 +69,10 @@ def test_one_dose_for_all_or_one_for_each():
     p = typical()
     shared = act.inputs_of((act.Ketamine([0.5], [1.0]),), HOURS, 1.0, p).ketamine
     each = act.inputs_of((act.Ketamine([[0.5, 0.25, 0.0]], [[1.0, 1.0, 1.0]]),), HOURS, 1.0, p).ketamine
-    assert each.shape == (len(HOURS), 3)
-    np.testing.assert_allclose(each[:, 0], shared, rtol=1e-6)
-    np.testing.assert_allclose(each[:, 1], shared / 2, rtol=1e-6)
-    np.testing.assert_array_equal(each[:, 2], 0.0)
+    assert each.shape == (len(HOURS), READINGS, 3)
+    np.testing.assert_allclose(each[..., 0], shared, rtol=1e-6)
+    np.testing.assert_allclose(each[..., 1], shared / 2, rtol=1e-6)
+    np.testing.assert_array_equal(each[..., 2], 0.0)
 
 
 @pytest.mark.parametrize(
