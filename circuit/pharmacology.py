@@ -223,7 +223,7 @@ def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
 
 def power(x: Lanes, exponent: Lanes) -> Float[Array, "*#lane"]:
     """x^exponent for x >= 0, made straight below `LEAST_RATIO`, where the slope would be infinite or undefined."""
-    return x * (jnp.square(x) + LEAST_RATIO**2) ** (0.5 * (exponent - 1.0))
+    return jnp.asarray(x * (jnp.square(x) + LEAST_RATIO**2) ** (0.5 * (exponent - 1.0)))
 
 
 def _section(name: str) -> dict[str, Array]:

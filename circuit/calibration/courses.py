@@ -104,10 +104,9 @@ def measure(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, floa
     free = (live(untrapped, dosed, 21) - before).mean(axis=0)
     peak = gain[: 2 * DAY].max()
     lost = np.flatnonzero((gain < peak / 2) & (np.arange(len(gain)) >= DAY))
-    untreated, active, resting = (
-        live(ill, Recalibration.weekly(start=5 / 24, **how), 63).mean(axis=0)
-        for how in ({"intensity": 0.0}, {}, {"challenge": 0.0})
-    )
+    sessions = functools.partial(Recalibration.weekly, start=5 / 24)
+    arms = sessions(intensity=0.0), sessions(), sessions(challenge=0.0)
+    untreated, active, resting = (live(ill, arm, 63).mean(axis=0) for arm in arms)
     recalibrated = active - untreated
     drugs = {
         name: course(ill, drug, 28.0, save_every=HOURS, record=("vta_output", "drive", "dopamine"))
