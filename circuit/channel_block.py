@@ -9,8 +9,6 @@ Units: h, uM. Functions are elementwise over lanes. Constants: `circuit/defaults
 `habenula.circuit.calibration.pharmacology`.
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,7 +49,7 @@ class ChannelBlock(eqx.Module):
 
 def ketamine_block() -> ChannelBlock:
     """Ketamine at human NMDA receptors, from the package's table of constants."""
-    return ChannelBlock(**{name: jnp.asarray(value) for name, value in defaults.section("ketamine_block").items()})
+    return ChannelBlock(**defaults.arrays("ketamine_block"))
 
 
 def block_rates(
@@ -70,7 +68,7 @@ def block_rates(
         open_share: f, share of time that the channel is open, 0 to 1.
         block: constants, from `ketamine_block()`.
     """
-    on_rate = block.off_rate * power(concentration / block.half_concentration, block.hill)
+    on_rate = _entering(concentration, block)
     rate = jnp.asarray(open_share * on_rate + _leaving(open_share, block))
     # A drug that cannot leave (trapped, no activity, no turnover) stays: the rate is 0, the steady block that of any f.
     f = jnp.where(rate > 0, open_share, 1.0)
@@ -140,21 +138,10 @@ def blocked(
         dt: h.
         p: constants, from `ketamine_block()`.
     """
-    lost = p.off_rate * (1.0 - p.trapping) + p.turnover  # 1/h, whatever the channels do
-    on = p.off_rate * power(concentration / p.half_concentration, p.hill)
-    lanes = jnp.broadcast_shapes(block.shape, on.shape[1:], share.level.shape, jnp.shape(lost))
-    rates = [jnp.broadcast_to(rate, lanes) for rate in (*on, p.off_rate * p.trapping, lost)]
-    return _within(SUBSTEPS, dt, block, *(jnp.broadcast_to(leaf, lanes) for leaf in vars(share).values()), *rates)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _within(substeps, dt, block, level, first, second, third, apart, drift, *rates):
-    """`blocked` in rates (1/h): on in each reading, off, lost. All of one shape, each lane for itself."""
-    *on, off, lost = rates
-    count = len(on) * substeps
+    count = concentration.shape[0] * SUBSTEPS
     h = dt / count
+    off, lost = p.off_rate * p.trapping, _leaving(0.0, p)  # 1/h, through open channels and whatever they do
     kept = jnp.exp(-lost * h)
-    share = Shutting(level, first, second, third, apart, drift)
 
     def substep(b, now):
         on, t = now
@@ -167,24 +154,12 @@ def _within(substeps, dt, block, level, first, second, third, apart, drift, *rat
         balance = on / (on + off + LEAST)
         return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance)), None
 
-    middle = (jnp.arange(count, dtype=level.dtype) + 0.5) / count
-    return jax.lax.scan(substep, block, (jnp.repeat(jnp.stack(on), substeps, axis=0), middle))[0]
+    middle = (jnp.arange(count, dtype=share.level.dtype) + 0.5) / count
+    return jax.lax.scan(substep, block, (jnp.repeat(_entering(concentration, p), SUBSTEPS, axis=0), middle))[0]
 
 
-@_within.defjvp
-def _within_jvp(substeps, dt, primals, tangents):
-    """Slopes in all arguments at once, carried forward through the substeps.
-
-    There are a dozen, and they cost less than a reverse pass would, which keeps what every substep saw.
-    """
-    whole = lambda *values: _within.__wrapped__(substeps, dt, *values)
-    units = jnp.eye(len(primals), dtype=primals[0].dtype)
-
-    def along(unit):
-        return jax.jvp(whole, primals, tuple(jnp.broadcast_to(unit[i], x.shape) for i, x in enumerate(primals)))
-
-    after, slopes = jax.vmap(along, out_axes=(None, 0))(units)
-    return after, sum(slope * tangent for slope, tangent in zip(slopes, tangents, strict=True))
+def _entering(concentration, block: ChannelBlock):
+    return block.off_rate * power(concentration / block.half_concentration, block.hill)
 
 
 def _leaving(open_share, block: ChannelBlock):

@@ -19,6 +19,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
 FILE = Path(__file__).with_name("defaults.csv")
 STATUSES = ("published", "fitted", "assumed")
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
@@ -79,6 +82,11 @@ def section(prefix: str) -> dict[str, float]:
     if not below:
         raise _unknown(prefix)
     return below
+
+
+def arrays(prefix: str) -> dict[str, Array]:
+    """A section as JAX scalars of the default precision, for the leaves of a tree of constants; raises as `section` does."""
+    return {name: jnp.asarray(value) for name, value in section(prefix).items()}
 
 
 def update(rows: Iterable[Constant], path: Path = FILE) -> None:

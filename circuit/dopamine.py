@@ -77,7 +77,7 @@ class DopamineState(eqx.Module):
 
 def dopamine() -> Dopamine:
     """The calibrated constants, from the package's table (section `dopamine.*`)."""
-    return Dopamine(**{name: jnp.asarray(value) for name, value in defaults.section("dopamine").items()})
+    return Dopamine(**defaults.arrays("dopamine"))
 
 
 def rmtg_rate(output: Float[Array, "*#s"], aversive: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:

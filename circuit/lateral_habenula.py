@@ -125,7 +125,7 @@ class NeuronState(eqx.Module):
 
 def neuron() -> Neuron:
     """The calibrated neuron, from the package's table of constants (sections `lateral_habenula.*`)."""
-    return Neuron(**{name: jnp.asarray(value) for name, value in defaults.section("lateral_habenula").items()})
+    return Neuron(**defaults.arrays("lateral_habenula"))
 
 
 def conditions(subjects: int, **changes: ArrayLike) -> Conditions:

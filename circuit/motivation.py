@@ -50,7 +50,7 @@ class Motivation(eqx.Module):
 
 def motivation() -> Motivation:
     """The constants of the package's table (section `motivation.*`)."""
-    return Motivation(**{name: jnp.asarray(value) for name, value in defaults.section("motivation").items()})
+    return Motivation(**defaults.arrays("motivation"))
 
 
 def serotonin(occupancy: Lane, adaptation: Lane) -> Lane:

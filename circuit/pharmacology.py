@@ -81,22 +81,26 @@ class DailyDrug(eqx.Module):
 def ketamine() -> KetamineKinetics:
     """Ketamine in people, from the package's table of constants."""
     molar_mass = jnp.asarray(defaults.value("ketamine.molar_mass"))
-    return KetamineKinetics(Disposition(**_section("ketamine.s")), Disposition(**_section("ketamine.r")), molar_mass)
+    return KetamineKinetics(
+        Disposition(**defaults.arrays("ketamine.s")), Disposition(**defaults.arrays("ketamine.r")), molar_mass
+    )
 
 
 def methylphenidate() -> Tablet:
     """Oral methylphenidate at the dopamine transporter, from the package's table of constants."""
-    return Tablet(**_section("methylphenidate"), occupancy=Occupancy(**_section("methylphenidate.occupancy")))
+    return Tablet(
+        **defaults.arrays("methylphenidate"), occupancy=Occupancy(**defaults.arrays("methylphenidate.occupancy"))
+    )
 
 
 def bupropion() -> DailyDrug:
     """Bupropion at the dopamine transporter, from the package's table of constants."""
-    return DailyDrug(**_section("bupropion"), occupancy=Occupancy(**_section("bupropion.occupancy")))
+    return DailyDrug(**defaults.arrays("bupropion"), occupancy=Occupancy(**defaults.arrays("bupropion.occupancy")))
 
 
 def ssri() -> DailyDrug:
     """An SSRI dosed like escitalopram at the serotonin transporter, from the package's table of constants."""
-    return DailyDrug(**_section("ssri"), occupancy=Occupancy(**_section("ssri.occupancy")))
+    return DailyDrug(**defaults.arrays("ssri"), occupancy=Occupancy(**defaults.arrays("ssri.occupancy")))
 
 
 def ketamine_concentration(
@@ -224,7 +228,3 @@ def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
 def power(x: Lanes, exponent: Lanes) -> Float[Array, "*#lane"]:
     """x^exponent for x >= 0, made straight below `LEAST_RATIO`, where the slope would be infinite or undefined."""
     return jnp.asarray(x * (jnp.square(x) + LEAST_RATIO**2) ** (0.5 * (exponent - 1.0)))
-
-
-def _section(name: str) -> dict[str, Array]:
-    return {last: jnp.asarray(number) for last, number in defaults.section(name).items()}

@@ -118,12 +118,12 @@ class Synapses(eqx.Module):
 
 def plasticity() -> Plasticity:
     """The constants of the package's table (section `plasticity.*`)."""
-    return Plasticity(**{name: jnp.asarray(value) for name, value in defaults.section("plasticity").items()})
+    return Plasticity(**defaults.arrays("plasticity"))
 
 
 def synapses() -> Synapses:
     """The constants of the package's table (section `synapses.*`)."""
-    return Synapses(**{name: jnp.asarray(value) for name, value in defaults.section("synapses").items()})
+    return Synapses(**defaults.arrays("synapses"))
 
 
 Lane = Float[Array, "*#subject"]

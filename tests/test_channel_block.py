@@ -5,16 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from published import inside
 from scipy.integrate import solve_ivp
 
-from habenula.circuit import channel_block, evidence
+from habenula.circuit import channel_block
 from habenula.circuit.channel_block import READINGS, Shutting, blocked, shutting, spacing
-
-EVIDENCE = {row.id: row for row in evidence.rows()}
-
-
-def inside(id, value):
-    assert evidence.verdict(EVIDENCE[id], float(value)) == "inside", f"{id}: {value}, {EVIDENCE[id]}"
 
 
 def changed(**shares):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import inside
 from scipy.integrate import quad, solve_ivp
 
-from habenula.circuit import channel_block, defaults, evidence, pharmacokinetics, pharmacology
+from habenula.circuit import channel_block, defaults, pharmacokinetics, pharmacology
 
-EVIDENCE = {row.id: row for row in evidence.rows()}
 infusion = jax.jit(pharmacokinetics.infusion, static_argnames="dt")
 unit_infusion = jax.jit(pharmacokinetics.unit_infusion, static_argnames="dt")
 ketamine_concentration = jax.jit(pharmacology.ketamine_concentration, static_argnames="dt")
@@ -30,10 +30,6 @@ def content(t, start, duration, rate):
 
 def hours(days):
     return jnp.arange(0.0, 24.0 * days)
-
-
-def inside(id, value):
-    assert evidence.verdict(EVIDENCE[id], float(value)) == "inside", f"{id}: {value}, {EVIDENCE[id]}"
 
 
 class TestInfusion:
