@@ -112,25 +112,31 @@ def advance(search: Search, problem: Problem, rate: Float[Array, ""], task: Task
     """Judge where every start is, and move each down its own gradient at a learning rate of `rate`."""
     (_, (loss, reached, bad)), slope = jax.value_and_grad(_lost, has_aux=True)(search.free, problem, task)
     slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), slope)
-    within, was_within = (abs(found - 1) < TOLERANCE for found in (reached, search.reached))
-    better = jnp.where(within == was_within, loss < search.loss, within)
-    gained = better & ((within != was_within) | (loss < 0.99 * search.loss))
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_over_doses(better, a), a, b), new, old)
-
     squares = sum(jnp.square(g).reshape(-1, *loss.shape).sum(axis=0) for g in slope)
     shorten = 1 / jnp.maximum(1, jnp.sqrt(squares) / CLIP)
     clipped = jax.tree.map(lambda g: g * _over_doses(shorten, g), slope)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
         downhill, moments = ADAM.update(clipped, search.moments)
+    onward = jax.tree.map(lambda u, move: u - rate * move, search.free, downhill)
+    here = Search(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad)
+    return better_of(here, search)
+
+
+def better_of(here: Search, before: Search) -> Search:
+    """Where `here` has come, with the best of both: within tolerance first, then of least loss."""
+    within, was_within = (abs(of.reached - 1) < TOLERANCE for of in (here, before))
+    better = jnp.where(within == was_within, here.loss < before.loss, within)
+    gained = better & ((within != was_within) | (here.loss < 0.99 * before.loss))
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_over_doses(better, a), a, b), new, old)
     return Search(
-        free=jax.tree.map(lambda u, move: u - rate * move, search.free, downhill),
-        moments=moments,
-        best=choose(search.free, search.best),
-        slope=choose(slope, search.slope),
-        loss=choose(loss, search.loss),
-        reached=choose(reached, search.reached),
-        resting=jnp.where(gained, 0, search.resting + 1),
-        bad=search.bad | bad,
+        free=here.free,
+        moments=here.moments,
+        best=choose(here.best, before.best),
+        slope=choose(here.slope, before.slope),
+        loss=choose(here.loss, before.loss),
+        reached=choose(here.reached, before.reached),
+        resting=jnp.where(gained, 0, before.resting + 1),
+        bad=here.bad | before.bad,
     )
 
 

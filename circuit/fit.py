@@ -20,15 +20,14 @@ from . import interventions, regimen, validation
 from .cohort import Cohort
 from .conditions import healthy_output
 from .constraints import constrain, unconstrain
-from .descent import SAVE_EVERY, TOLERANCE, Problem, Search, Task, advance, begin, within_window
+from .descent import SAVE_EVERY, TOLERANCE, Problem, Search, Task, advance, begin, better_of, within_window
 from .interventions import PER_DOSE, Arm, Intervention
 from .regimen import Leaf, find_leaves
 from .simulate import course
+from .verdict import MARGIN, sentence, statuses, utmost
 
-MARGIN = 1e-3  # share of the width by which starts keep away from their bounds
 WELL_WITHIN = TOLERANCE / 4  # miss at which a start has nothing left to gain but a smaller burden
 PATIENCE = 8  # steps without gain after which it rests
-AT_BOUND = 0.05  # share of the width
 _PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
 
 
@@ -44,7 +43,7 @@ class Restoration:
         after: cohort's mean under the fitted arm.
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
-        status: "reached" (within 2 %), "bounds" (the leaves press against bounds that keep the target out of reach),
+        status: "reached" (within 2 %), "bounds" (no amount within the bounds reaches it, at the times found),
             "plateau" (hardly any slope, off the target), "steps" (more was to be gained) or "failed" (not finite).
             In personal fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
@@ -134,9 +133,10 @@ def restore(
         search, made = advance(search, problem, number(rate), task), made + 1
         if progress is not None:
             progress(made, steps)
+    search, at_utmost = _probe(search, problem, task)
     untreated = course(cohort, (), days, save_every=SAVE_EVERY, record=("vta_output",), plan=plan)
     before = np.asarray(untreated["vta_output"])[:, within_window(days, window)].mean(axis=1)
-    return _result(search, cohort, problem, task, float(before[np.isfinite(before)].mean()), made)
+    return _result(search, at_utmost, cohort, problem, task, float(before[np.isfinite(before)].mean()), made)
 
 
 def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int):
@@ -159,25 +159,33 @@ def _settled(search: Search, burden: float) -> bool:
     return bool((content | ((miss < TOLERANCE) & resting)).all())
 
 
-def _result(search: Search, cohort: Cohort, problem: Problem, task: Task, before: float, made: int) -> Restoration:
+def _probe(search: Search, problem: Problem, task: Task) -> tuple[Search, np.ndarray]:
+    """Where starts missed the target, what the bounds allow: see `verdict.utmost`. The better place is kept."""
+    missed = abs(np.asarray(search.reached) - 1) >= TOLERANCE
+    if not (missed.any() and any(leaf.is_amount for leaf in task.leaves)):
+        return search, np.full(missed.shape, np.nan)
+    place = utmost(search, task.leaves, float(problem.burden))
+    unseen = eqx.tree_at(
+        lambda s: (s.loss, s.reached), place, (jnp.full_like(s, jnp.inf) for s in (place.loss, place.reached))
+    )
+    seen = advance(unseen, problem, jnp.zeros((), search.loss.dtype), task)
+    return better_of(seen, search), np.where(missed, np.asarray(seen.reached), np.nan)
+
+
+def _result(
+    search: Search, at_utmost, cohort: Cohort, problem: Problem, task: Task, before: float, made: int
+) -> Restoration:
     """The best start of every column, and what is to be said of it."""
     loss, reached, bad = (np.asarray(leaf) for leaf in (search.loss, search.reached, search.bad))
     best = np.argmin(loss + 1e6 * (abs(reached - 1) >= TOLERANCE), axis=0)  # those within the target first
     columns = np.arange(len(best))
     choose = lambda leaf: np.asarray(leaf)[..., best, columns]
-    intervals = tuple(leaf.interval for leaf in task.leaves)
-    values = [choose(value) for value in constrain(search.best, intervals)]
-    free, slope = ([choose(value) for value in of] for of in (search.best, search.slope))
+    values = [choose(value) for value in constrain(search.best, tuple(leaf.interval for leaf in task.leaves))]
     found = reached[best, columns]
-    statuses = tuple(
-        _status(
-            float(found[i]), [u[..., i] for u in free], [g[..., i] for g in slope], float(problem.burden), task.leaves
-        )
-        for i in columns
-    )
+    each = tuple(statuses(search, at_utmost, task.leaves, float(problem.burden))[best, columns])
     fitted = values if task.personal else [value[..., 0] for value in values]
     target = float(problem.target)
-    status = Counter([s for s in statuses if s != "reached"] or ["reached"]).most_common(1)[0][0]
+    status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
     failures = tuple((int(start), int(cohort.subject[subject])) for start, subject in np.argwhere(bad))
     return Restoration(
         arm=regimen.replace(problem.arm, task.leaves, [jnp.asarray(value) for value in fitted]),
@@ -188,53 +196,23 @@ def _result(search: Search, cohort: Cohort, problem: Problem, task: Task, before
         starts=target * np.array([_mean(row) for row in reached]),
         losses=np.array([_mean(row) for row in loss]),
         status=status,
-        reason=_reason(status, statuses, target * _mean(found), target, made, task, failures),
+        reason=_reason(status, each, target * _mean(found), target, made, task, failures),
         failures=failures,
         steps=made,
         each=target * found if task.personal else None,
-        statuses=statuses if task.personal else None,
+        statuses=each if task.personal else None,
     )
 
 
-def _status(reached: float, free: list, slope: list, burden: float, leaves: tuple[Leaf, ...]) -> str:
-    """What stopped a start: see `Restoration.status`. Slopes are of the loss, by unconstrained values."""
-    if not np.isfinite(reached):
-        return "failed"
-    if abs(reached - 1) < TOLERANCE:
-        return "reached"
-    amounts, shares, pulls = sum(leaf.is_amount for leaf in leaves), [], []
-    for leaf, u, g in zip(leaves, free, slope, strict=True):
-        share = 1 / (1 + np.exp(-np.asarray(u, float).ravel()))
-        pull = np.asarray(g, float).ravel() / (share * (1 - share))  # by the leaf as a share of its width
-        shares.append(share)
-        pulls.append(pull - burden / (amounts * share.size) if leaf.is_amount else pull)  # without that of the burden
-    share, pull = np.concatenate(shares), np.concatenate(pulls)
-    room = np.where(pull > 0, share, 1 - share)  # downhill, to the bound
-    if (abs(pull) * room).sum() > (reached - 1) ** 2 - TOLERANCE**2:
-        return "steps"  # to first order there is enough to gain within the bounds
-    outward = np.square(pull[room < AT_BOUND]).sum()
-    return "bounds" if outward > np.square(pull).sum() / 2 else "plateau"
-
-
-def _reason(status: str, statuses, after: float, target: float, made: int, task: Task, failures) -> str:
-    """The status in a sentence."""
-    names = " and ".join(leaf.name for leaf in task.leaves)
-    where = f"VTA output comes to {after:.2f} Hz of the {target:.2f} asked for"
-    sentence = {
-        "reached": f"{where}, within {TOLERANCE:.0%}, after {made} steps",
-        "bounds": f"{where}, and {names} press against their bounds: widen them, or add an intervention",
-        "plateau": f"{where}, and hardly changes with {names}: start elsewhere, fit other leaves, or ask for less",
-        "steps": f"{where} after {made} steps, and could come nearer: allow more steps, or less burden",
-        "failed": f"no start over {names} stayed finite: narrow the bounds",
-    }[status]
+def _reason(status: str, each, after: float, target: float, made: int, task: Task, failures) -> str:
+    """The status in a sentence, with what is to be said of subjects."""
+    said = sentence(status, " and ".join(leaf.name for leaf in task.leaves), after, target, made)
     if task.personal:
-        sentence = f"{statuses.count('reached')} of {len(statuses)} subjects reach the target; in the mean, {sentence}"
+        said = f"{each.count('reached')} of {len(each)} subjects reach the target; in the mean, {said}"
     if failures:
         start, subject = failures[0]
-        sentence += (
-            f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
-        )
-    return sentence + "."
+        said += f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
+    return said + "."
 
 
 def _mean(values: np.ndarray) -> float:

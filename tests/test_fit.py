@@ -1,16 +1,20 @@
 """Restoring VTA output by gradient: small cohorts, short courses, easy targets; the full claim runs with -m slow."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from habenula.circuit import descent
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.constraints import Interval
-from habenula.circuit.fit import _status, restore
+from habenula.circuit.descent import begin
+from habenula.circuit.fit import restore
 from habenula.circuit.interventions import Ketamine, Recalibration
 from habenula.circuit.regimen import Leaf
 from habenula.circuit.simulate import course
+from habenula.circuit.verdict import statuses, utmost
 
 DAYS = 14.0
 SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
@@ -70,24 +74,52 @@ def test_a_burden_lowers_the_doses(ill, target):
     assert sparing.fitted["intensity"].sum() < 0.99 * free.fitted["intensity"].sum()
 
 
-LEAVES = (Leaf("intensity", 0, "intensity", Interval(0.0, 4.0)), Leaf("times", 0, "times", Interval(0.0, 13.0)))
-MIDDLE, HIGH, LOW = np.zeros(2), np.full(2, 5.0), np.full(2, -5.0)
+INTENSITY, TIMES = Leaf("intensity", 0, "intensity", Interval(0.0, 4.0)), Leaf("times", 0, "times", Interval(0.0, 13.0))
+LEAVES = (INTENSITY, TIMES)
+MIDDLE, HIGH, LOW = 0.0, 5.0, -5.0  # unconstrained
+NOBODY_LOOKED = np.nan
+
+
+def ended(reached, free, slope):
+    """A search of one start and one subject, over two doses, that rests where the intensity slopes so."""
+    best, slopes = ((jnp.full((2, 1, 1), of), jnp.zeros((2, 1, 1))) for of in (free, slope))
+    began = begin(best, subjects=1)
+    at = lambda search: (search.slope, search.loss, search.reached)
+    return eqx.tree_at(at, began, (slopes, jnp.ones((1, 1)), jnp.full((1, 1), reached)))
 
 
 @pytest.mark.parametrize(
-    ("reached", "free", "slope", "status"),
+    ("reached", "free", "slope", "at_utmost", "status"),
     [
-        (0.99, MIDDLE, np.full(2, 0.1), "reached"),
-        (np.inf, MIDDLE, MIDDLE, "failed"),
-        (0.7, MIDDLE, np.full(2, 1e-9), "plateau"),
-        (0.7, MIDDLE, np.full(2, -0.1), "steps"),
-        (0.7, HIGH, np.full(2, -1e-3), "bounds"),  # downhill is outward
-        (0.7, HIGH, np.full(2, 1e-3), "steps"),  # downhill is inward
-        (1.3, LOW, np.full(2, 1e-3), "bounds"),
+        (0.99, MIDDLE, 0.1, NOBODY_LOOKED, "reached"),
+        (np.inf, MIDDLE, 0.0, NOBODY_LOOKED, "failed"),
+        (0.7, MIDDLE, 1e-9, NOBODY_LOOKED, "plateau"),
+        (0.7, MIDDLE, -0.1, NOBODY_LOOKED, "steps"),
+        (0.7, MIDDLE, -0.1, 1.1, "steps"),  # the most would be too much
+        (0.7, MIDDLE, -0.1, 0.99, "steps"),
+        (0.7, MIDDLE, -0.1, 0.4, "steps"),  # the most is worse
+        (0.7, MIDDLE, -0.1, 0.9, "bounds"),  # the most is not enough
+        (1.3, MIDDLE, 0.1, 1.1, "bounds"),
+        (0.7, HIGH, -1e-3, NOBODY_LOOKED, "bounds"),  # downhill is outward
+        (0.7, HIGH, 1e-3, NOBODY_LOOKED, "steps"),  # downhill is inward
+        (1.3, LOW, 1e-3, NOBODY_LOOKED, "bounds"),
     ],
 )
-def test_statuses(reached, free, slope, status):
-    assert _status(reached, [free, MIDDLE], [slope, 0 * MIDDLE], 0.0, LEAVES) == status
+def test_statuses(reached, free, slope, at_utmost, status):
+    assert statuses(ended(reached, free, slope), np.full((1, 1), at_utmost), LEAVES, 0.0) == [[status]]
+
+
+def test_the_utmost_puts_amounts_at_the_bound_downhill_and_leaves_times():
+    up, down = (utmost(ended(0.7, MIDDLE, slope), LEAVES, 0.0).free for slope in (-0.1, 0.1))
+    np.testing.assert_allclose(INTENSITY.interval.constrain(up[0]), 4.0, rtol=2e-3)
+    np.testing.assert_allclose(INTENSITY.interval.constrain(down[0]), 0.0, atol=5e-3)
+    np.testing.assert_array_equal(up[1], MIDDLE)
+
+
+def test_a_burden_is_no_reason_to_lower_the_utmost():
+    """A start that rests where burden and benefit balance is pushed on towards the benefit."""
+    resting = ended(0.7, MIDDLE, 0.0)
+    np.testing.assert_allclose(INTENSITY.interval.constrain(utmost(resting, LEAVES, 0.1).free[0]), 4.0, rtol=2e-3)
 
 
 @pytest.mark.slow

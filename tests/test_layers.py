@@ -27,8 +27,8 @@ circuit.interventions  circuit.cohort  circuit.fast_clock
 circuit.validation  circuit.regimen
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
-circuit.tasks  circuit.behaviour
-circuit.fit  circuit.uncertainty
+circuit.verdict
+circuit.fit
 circuit
 
 circuit.calibration
