@@ -165,9 +165,8 @@ def _probe(search: Search, problem: Problem, task: Task) -> tuple[Search, np.nda
     if not (missed.any() and any(leaf.is_amount for leaf in task.leaves)):
         return search, np.full(missed.shape, np.nan)
     place = utmost(search, task.leaves, float(problem.burden))
-    unseen = eqx.tree_at(
-        lambda s: (s.loss, s.reached), place, (jnp.full_like(s, jnp.inf) for s in (place.loss, place.reached))
-    )
+    nowhere = jnp.full_like(search.loss, jnp.inf)
+    unseen = eqx.tree_at(lambda s: (s.loss, s.reached), place, (nowhere, nowhere))
     seen = advance(unseen, problem, jnp.zeros((), search.loss.dtype), task)
     return better_of(seen, search), np.where(missed, np.asarray(seen.reached), np.nan)
 

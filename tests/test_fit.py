@@ -122,6 +122,12 @@ def test_a_burden_is_no_reason_to_lower_the_utmost():
     np.testing.assert_allclose(INTENSITY.interval.constrain(utmost(resting, LEAVES, 0.1).free[0]), 4.0, rtol=2e-3)
 
 
+def test_a_target_out_of_reach_is_the_bounds_fault(ill):
+    found = restore(ill, sessions(), 50.0, burden=0.0, **SHORT | {"steps": 2})
+    assert found.status == "bounds", found.reason
+    np.testing.assert_allclose(found.fitted["intensity"], 4.0, rtol=2e-3)
+
+
 @pytest.mark.slow
 def test_bounds_that_forbid_the_target(ill):
     options = SHORT | {"burden": 0.0, "learning_rate": 1.0}
