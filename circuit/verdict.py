@@ -13,6 +13,7 @@ from .regimen import Leaf
 
 MARGIN = 1e-3  # share of the width by which starts, and the utmost, keep away from their bounds
 AT_BOUND = 0.05  # share of the width
+HARDLY = TOLERANCE / 4  # difference in what is reached, relative to the target, that does not count
 
 
 def utmost(search: Search, leaves: tuple[Leaf, ...], burden: float) -> Search:
@@ -41,9 +42,10 @@ def statuses(search: Search, at_utmost: np.ndarray, leaves: tuple[Leaf, ...], bu
     reached = np.asarray(search.reached)
     flat = [[part.reshape(-1, *reached.shape) for part in pair] for pair in pulls]
     share, pull = (np.concatenate(parts) for parts in zip(*flat, strict=True))
+    amount = np.concatenate([np.full(len(of), leaf.is_amount) for leaf, (of, _) in zip(leaves, flat, strict=True)])
     found = np.empty(reached.shape, object)
     for at in np.ndindex(reached.shape):
-        found[at] = _status(float(reached[at]), float(at_utmost[at]), share[:, *at], pull[:, *at])
+        found[at] = _status(float(reached[at]), float(at_utmost[at]), share[:, *at], pull[:, *at], amount)
     return found
 
 
@@ -58,17 +60,19 @@ def _pulls(search: Search, leaves: tuple[Leaf, ...], burden: float):
     return found
 
 
-def _status(reached: float, at_utmost: float, share: np.ndarray, pull: np.ndarray) -> str:
-    """What stopped one start, given where its leaves stand and how the loss slopes, one number for each."""
+def _status(reached: float, at_utmost: float, share: np.ndarray, pull: np.ndarray, amount: np.ndarray) -> str:
+    """What stopped one start, given where its leaves stand, how the loss slopes and which are amounts."""
+    miss, miss_at_utmost = reached - 1, at_utmost - 1
     if not np.isfinite(reached):
         return "failed"
-    if abs(reached - 1) < TOLERANCE:
+    if abs(miss) < TOLERANCE:
         return "reached"
     room = np.where(pull > 0, share, 1 - share)  # downhill, to the bound
-    if (abs(pull) * room).sum() > (reached - 1) ** 2 - TOLERANCE**2:  # to first order there is enough to gain, but
-        same_side = (at_utmost - 1) * (reached - 1) > 0
-        no_farther = TOLERANCE <= abs(at_utmost - 1) < abs(reached - 1) + TOLERANCE / 4
-        return "bounds" if same_side and no_farther else "steps"
+    if miss * miss_at_utmost > 0 and abs(miss_at_utmost) < abs(miss) + HARDLY:  # the most there may be is not enough
+        stands_there = (room[amount & (pull != 0)] < AT_BOUND).all()
+        return "bounds" if stands_there or abs(reached - at_utmost) > HARDLY else "plateau"
+    if miss * miss_at_utmost < 0 or (abs(pull) * room).sum() > miss**2 - TOLERANCE**2:
+        return "steps"  # there is enough to gain within the bounds: it has been seen, or it seems so to first order
     outward = np.square(pull[room < AT_BOUND]).sum()
     return "bounds" if outward > np.square(pull).sum() / 2 else "plateau"
 

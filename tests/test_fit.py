@@ -96,10 +96,12 @@ def ended(reached, free, slope):
         (0.7, MIDDLE, 1e-9, NOBODY_LOOKED, "plateau"),
         (0.7, MIDDLE, -0.1, NOBODY_LOOKED, "steps"),
         (0.7, MIDDLE, -0.1, 1.1, "steps"),  # the most would be too much
-        (0.7, MIDDLE, -0.1, 0.99, "steps"),
+        (0.7, MIDDLE, -1e-9, 1.1, "steps"),
         (0.7, MIDDLE, -0.1, 0.4, "steps"),  # the most is worse
         (0.7, MIDDLE, -0.1, 0.9, "bounds"),  # the most is not enough
         (1.3, MIDDLE, 0.1, 1.1, "bounds"),
+        (0.7, HIGH, -1e-9, 0.7, "bounds"),  # the most is there already
+        (0.7, MIDDLE, -1e-3, 0.7, "plateau"),  # the most changes nothing
         (0.7, HIGH, -1e-3, NOBODY_LOOKED, "bounds"),  # downhill is outward
         (0.7, HIGH, 1e-3, NOBODY_LOOKED, "steps"),  # downhill is inward
         (1.3, LOW, 1e-3, NOBODY_LOOKED, "bounds"),
