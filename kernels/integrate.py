@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
+from . import fused
 from .derivative import differentiable
 from .hoist import hoisted
 from .loop import Loop, Noise, largest_divisor, run
@@ -61,8 +62,8 @@ def integrate(
     be pure and must not hold values that are differentiated: hand those in as `shared` or `own`. Call it under
     `jax.jit`; outside, every call compiles anew.
 
-    Under the backend "tiled", a derivative in several directions is `jax.lax.map` over them; `jax.vmap` over
-    derivatives, `jax.jacfwd` and second derivatives need the backend "scan".
+    Under the backends "tiled" and "fused", a derivative in several directions is `jax.lax.map` over them; `jax.vmap`
+    over derivatives, `jax.jacfwd` and second derivatives need the backend "scan".
 
     Args:
         step: `state` and `own` are trees with lanes last, `inputs` what `prepare` made for this step, `z` the
@@ -111,23 +112,28 @@ def integrate(
 def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progress: Callable | None) -> Callable:
     """The run as a function of (what is common, what has lanes), carried out as planned."""
 
-    def compute(common, laned):
+    def compute(run, common, laned):
         (shared, keys, start), ((state, own, subjects), inputs) = common, laned
         out = run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
         _check_axis(out[1:], "(samples, statistics, bad)", -1, subjects.size, "lanes of a tile")
         return out
 
-    inner = differentiable(compute, hoisted) if plan.backend == "tiled" and plan.hoist else compute
-
-    def whole(common, laned):
+    def whole(compute, common, laned):
         inputs = None if prepare is None else prepare(common[0], laned[1])
         _check_axis(inputs, "inputs", 0, loop.steps, "steps")
-        return inner(common, (laned, inputs))
+        return compute(common, (laned, inputs))
 
-    execute = partial(over_tiles, plan, tile)
-    if plan.backend == "tiled":
-        return differentiable(whole, execute(progress), derive=execute())
-    return lambda common, laned: execute(progress)(lambda *args: (whole(*args), ()))(common, laned)[0]
+    plain, execute = partial(compute, run), partial(over_tiles, plan, tile)
+    once = lambda function: execute(progress)(lambda *args: (function(*args), ()))
+    match plan.backend:
+        case "tiled":
+            inner = differentiable(plain, hoisted) if plan.hoist else plain
+            return differentiable(partial(whole, inner), execute(progress), derive=execute())
+        case "fused":  # its derivatives are those of the plain loop
+            kernel = partial(compute, partial(fused.run, interpret=plan.interpret))
+            return differentiable(partial(whole, plain), lambda _: once(partial(whole, kernel)), derive=execute())
+        case _:
+            return lambda common, laned: once(partial(whole, plain))(common, laned)[0]
 
 
 def _block(save_every: int, most: int) -> int:

@@ -79,8 +79,7 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    output = jax.tree.map(_zeros, _check(step, state, now, noise, start))
-    carry = Carry(state, output, _no_steps(loop, state, output), jnp.full(noise.subjects.shape, -1, jnp.int32))
+    carry = begin(loop, state, output_of(step, state, now, noise, start), noise.subjects.shape)
 
     def save(carry: Carry, now):
         begins, inputs = now
@@ -92,8 +91,7 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
     begins = start + loop.block * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs = jax.tree.map(lambda x: x.reshape(*shape, loop.block, *x.shape[1:]), inputs)
     carry, samples = scan(save, carry, (begins, inputs))
-    results = {name: statistic.result(carry.totals[name]) for name, (statistic, _) in loop.statistics.items()}
-    return carry.state, samples, results, carry.bad
+    return carry.state, samples, results(loop, carry.totals), carry.bad
 
 
 def _block(loop: Loop, step: Callable, noise: Noise, carry: Carry, begin: Int[Array, ""], inputs: PyTree) -> Carry:
@@ -111,18 +109,41 @@ def _block(loop: Loop, step: Callable, noise: Noise, carry: Carry, begin: Int[Ar
         state, _, sums = carry
         j, inputs = now
         state, output = step(state, inputs, normals(j) if noise.keys.size else None, j)
-        sums = {
-            name: statistic.update(sums[name], measure(state, output))
-            for name, (statistic, measure) in loop.statistics.items()
-        }
-        return (state, output, sums), None
+        return (state, output, watch(loop, sums, state, output)), None
 
-    fresh = (carry.state, jax.tree.map(jnp.zeros_like, carry.output), _no_steps(loop, carry.state, carry.output))
     steps = begin + jnp.arange(loop.block, dtype=jnp.int32)
-    (state, output, sums), _ = lax.scan(advance, fresh, (steps, inputs))
+    after, _ = lax.scan(advance, fresh(loop, carry), (steps, inputs))
+    return end_block(loop, carry, *after, begin + loop.block)
+
+
+def begin(loop: Loop, state: PyTree, output: PyTree, lanes: tuple[int, ...]) -> Carry:
+    """Before the first step, which will put out something like `output`."""
+    output = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), output)
+    return Carry(state, output, no_steps(loop, state, output), jnp.full(lanes, -1, jnp.int32))
+
+
+def fresh(loop: Loop, carry: Carry) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
+    """State, output and accumulators at the beginning of a block."""
+    return carry.state, jax.tree.map(jnp.zeros_like, carry.output), no_steps(loop, carry.state, carry.output)
+
+
+def watch(loop: Loop, sums: dict[str, PyTree], state: PyTree, output: PyTree) -> dict[str, PyTree]:
+    """The accumulators of a block with one more step."""
+    return {
+        name: statistic.update(sums[name], measure(state, output))
+        for name, (statistic, measure) in loop.statistics.items()
+    }
+
+
+def end_block(loop: Loop, carry: Carry, state: PyTree, output: PyTree, sums: dict[str, PyTree], end) -> Carry:
+    """What passes on from a block that began at `carry` and went up to step `end`."""
     totals = {name: statistic.merge(carry.totals[name], sums[name]) for name, (statistic, _) in loop.statistics.items()}
-    bad = jnp.where((carry.bad < 0) & ~finite(state), begin + loop.block, carry.bad)
-    return Carry(state, output, totals, bad)
+    return Carry(state, output, totals, jnp.where((carry.bad < 0) & ~finite(state), end, carry.bad))
+
+
+def results(loop: Loop, totals: dict[str, PyTree]) -> dict[str, Array]:
+    """Statistics by name."""
+    return {name: statistic.result(totals[name]) for name, (statistic, _) in loop.statistics.items()}
 
 
 def scan(body: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
@@ -147,11 +168,11 @@ def largest_divisor(number: int, most: int) -> int:
 def finite(state: PyTree) -> Bool[Array, "*lanes"]:
     """Whether every floating leaf is finite, lane by lane; plainly true where there is none."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    lanes = [jnp.isfinite(leaf).all(axis=tuple(range(leaf.ndim - 1))) for leaf in leaves]
-    return functools.reduce(jnp.logical_and, lanes, jnp.array(True))
+    strange = [(~jnp.isfinite(leaf)).sum(axis=tuple(range(leaf.ndim - 1)), dtype=jnp.int32) for leaf in leaves]
+    return functools.reduce(jnp.add, strange, jnp.int32(0)) == 0  # counted: kernels cannot join truths along an axis
 
 
-def _no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
+def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
     """Fresh accumulators, by name."""
     return {
         name: statistic.init(jax.eval_shape(measure, state, output))
@@ -159,7 +180,7 @@ def _no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
     }
 
 
-def _check(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]) -> PyTree:
+def output_of(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]) -> PyTree:
     """The shapes of what one step puts out, after checking that it hands back a state like the one it got."""
     channels, lanes = noise.keys.size, noise.subjects.size
     z = jax.ShapeDtypeStruct((channels, lanes), noise.dtype) if channels else None
@@ -173,7 +194,3 @@ def _check(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: I
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
     return output
-
-
-def _zeros(like: jax.ShapeDtypeStruct) -> Array:
-    return jnp.zeros(like.shape, like.dtype)

@@ -76,7 +76,7 @@ def normal_pairs(
 ) -> Complex[Array, "*pairs channels lanes"]:
     """Normals of the steps `2 * pairs` (real part) and `2 * pairs + 1` (imaginary part).
 
-    Complex numbers make the compiler compute both halves in one pass: two real outputs would run the cipher twice.
+    Complex numbers make XLA compute both halves in one pass: two real outputs would run the cipher twice.
 
     Args:
         keys: from `channel_keys`.
@@ -87,7 +87,18 @@ def normal_pairs(
     counter = jnp.asarray(pairs).astype(jnp.uint32)[..., None, None]
     lane = subjects.reshape((1,) * counter.ndim + subjects.shape)[..., 0, :]
     key = keys.reshape((1,) * (counter.ndim - 2) + keys.shape + (1,))
-    return _box_muller(*philox2x32(lane, counter, key), dtype)
+    return lax.complex(*_box_muller(*philox2x32(lane, counter, key), dtype))
+
+
+def normal_pair(
+    keys: UInt32[Array, " channels"],
+    subjects: UInt32[Array, " lanes"],
+    pair: Integer[Array, ""],
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[Float[Array, "channels lanes"], Float[Array, "channels lanes"]]:
+    """The parts of one of `normal_pairs`, for kernels, which have no complex numbers."""
+    words = philox2x32(subjects[None, :], pair.astype(jnp.uint32), keys[:, None])
+    return _box_muller(*words, dtype)
 
 
 def normals(
@@ -105,7 +116,9 @@ def normals(
     return jnp.where(step & 1 == 1, pair.imag, pair.real)
 
 
-def _box_muller(radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"], dtype) -> Complex[Array, "*shape"]:
+def _box_muller(
+    radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"], dtype
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Two independent standard normals from two words: sqrt(-2 log u) times a point of the unit circle.
 
     All 32 bits of the radius word are used, so that |z| reaches sqrt(2 log 2^32) = 6.66. The angle word is read as two
@@ -119,7 +132,7 @@ def _box_muller(radius: UInt32[Array, "*shape"], angle: UInt32[Array, "*shape"],
     cosine, sine = _circle(fraction)
     swap, flip = angle >> 31 == 1, angle >> 30 & 1 == 1
     length = jnp.where(flip, -length, length)
-    return lax.complex(length * jnp.where(swap, sine, cosine), length * jnp.where(swap, cosine, sine))
+    return length * jnp.where(swap, sine, cosine), length * jnp.where(swap, cosine, sine)
 
 
 def _circle(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax
 
+BACKENDS = ("auto", "tiled", "scan", "fused")
 _VECTOR = 16  # lanes: tiles are whole vectors of the widest CPU, so that all lanes go through the same instructions
+_KERNEL = 128  # lanes: what "fused" fills up to, a multiple of every kernel's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +16,13 @@ class Plan:
     Attributes:
         backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU.
             "scan" is the plain loop over all lanes: the reference, for accelerators, and for every transformation that
-            JAX has. "auto" takes "tiled" on CPU.
+            JAX has. "fused" makes all steps of a lane in one kernel of a GPU, see `kernels.fused` for what a step may
+            hold; never yet run on one, only interpreted and lowered. "auto" takes "tiled" on CPU and "scan" elsewhere.
         tile: lanes in a tile. Best where a tile's state fills a few tens of KiB; with K numbers a lane, about 512 / K.
         block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse
             pass computes again as a whole: best where its intermediate values, of one tile, fit the second-level cache.
         devices: over how many devices lanes are divided.
+        interpret: whether "fused" is computed without its compiler, on any device: slow, for tests.
         hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not
             happen: with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of
             a tile.
@@ -29,10 +33,11 @@ class Plan:
     block: int = 16
     devices: int = 1
     hoist: bool = True
+    interpret: bool = False
 
     def __post_init__(self):
-        if self.backend not in ("auto", "tiled", "scan"):
-            raise ValueError(f"backend={self.backend!r} is none of 'auto', 'tiled' and 'scan'.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend={self.backend!r} is none of {', '.join(BACKENDS)}.")
         for name in ("tile", "block", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -45,8 +50,14 @@ class Plan:
                 f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "
                 f"jax.config.update('jax_num_cpu_devices', {self.devices}) before JAX is first used."
             )
+        platform = jax.default_backend()
+        if self.backend == "fused" and not self.interpret and platform != "gpu":
+            raise ValueError(
+                f"backend='fused' is for GPUs, but JAX runs on {platform!r}: take backend='auto', or install "
+                "jax[cuda13] on a machine with one; interpret=True computes it slowly anywhere."
+            )
         if self.backend == "auto":
-            return dataclasses.replace(self, backend="tiled" if jax.default_backend() == "cpu" else "scan")
+            return dataclasses.replace(self, backend="tiled" if platform == "cpu" else "scan")
         return self
 
     def divide(self, lanes: int) -> tuple[int, int]:
@@ -56,7 +67,8 @@ class Plan:
         """
         each = _ceil(lanes, self.devices)
         tiles = _ceil(each, self.tile) if self.backend == "tiled" else 1
-        tile = _VECTOR * _ceil(_ceil(each, tiles), _VECTOR)
+        unit = _KERNEL if self.backend == "fused" else _VECTOR
+        tile = unit * _ceil(_ceil(each, tiles), unit)
         return tile, tile * self.devices * _ceil(lanes, tile * self.devices)
 
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
-kernels.loop  kernels.tiles  kernels.fused
+kernels.loop  kernels.tiles
+kernels.fused
 kernels.integrate
 kernels
 

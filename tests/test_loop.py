@@ -37,6 +37,8 @@ PLANS = {
     "not hoisted": Plan("tiled", tile=16, hoist=False),
     "two devices": Plan("tiled", tile=16, devices=2),
     "scan on two devices": Plan("scan", devices=2),
+    "fused": Plan("fused", interpret=True),
+    "fused on two devices": Plan("fused", devices=2, interpret=True),
 }
 
 
@@ -386,7 +388,7 @@ def test_errors_at_the_door(change, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"backend": "fused"}, "backend='fused'"), ({"tile": 0}, "tile=0"), ({"block": -1}, "block=-1")],
+    [({"backend": "fast"}, "backend='fast'"), ({"tile": 0}, "tile=0"), ({"block": -1}, "block=-1")],
 )
 def test_bad_plans(options, message):
     with pytest.raises(ValueError, match=message):

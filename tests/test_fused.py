@@ -1,0 +1,94 @@
+"""The loop as one kernel: the same numbers when interpreted, and code for GPUs without a GPU."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from habenula.circuit.conditions import depressed, draw
+from habenula.circuit.moment import Event, moment
+from habenula.kernels import Mean, Plan, integrate
+
+FUSED = Plan("fused", interpret=True)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU to compile for, on a machine that has none: what is traced here can be lowered, not run."""
+    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)):
+        yield
+
+
+def lowered(function, *args) -> str:
+    return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def decay(state, shared, own, inputs, z, j):
+    after = state + 0.1 * (shared["rest"] - state) + own["noise"] * z[0]
+    return after, after
+
+
+def run(plan, start=0, rest=2.0):
+    x = jnp.linspace(0.0, 1.0, 16)
+    return integrate(
+        decay,
+        x,
+        steps=48,
+        subjects=jnp.arange(16),
+        shared={"rest": jnp.asarray(rest)},
+        own={"noise": 0.1 * x},
+        channels=1,
+        start=start,
+        save_every=24,
+        sample=lambda state, out: out,
+        statistics={"mean": (Mean(), lambda state, out: out)},
+        plan=plan,
+    )
+
+
+@pytest.mark.parametrize("start", [0, 1, 48])
+def test_a_run_may_begin_at_any_step(start):
+    plain, fused = (jax.jit(lambda plan=plan: run(plan, start=start))() for plan in (Plan("scan"), FUSED))
+    jax.tree.map(np.testing.assert_array_equal, plain, fused)
+
+
+def test_a_moment_is_the_same_bit_for_bit():
+    ill, air_puff = draw(depressed(), 5, seed=1), Event("aversive", at=10.0, lasts=10.0)
+    live = lambda plan: moment(ill, 0.032, events=(air_puff,), neurons=8, save_every=16, settle=0.016, plan=plan)
+    plain, fused = live(Plan("scan")), live(FUSED)
+    jax.tree.map(np.testing.assert_array_equal, plain, fused)
+
+
+def test_a_moment_becomes_two_kernels(gpu):
+    ill = draw(depressed(), 128, seed=1)
+    live = lambda state: (
+        moment(eqx.tree_at(lambda c: c.state, ill, state), 0.5, neurons=32, settle=0.064, plan=Plan("fused")).record
+    )
+    assert lowered(live, ill.state).count("__gpu$xla.gpu.triton") == 2  # the quiet lead, and what is observed
+
+
+def test_the_gradient_is_that_of_the_plain_loop():
+    def slope(plan):
+        lost = lambda rest: jnp.sum(run(plan, rest=rest).statistics["mean"] ** 2)
+        forward = jax.jit(lambda rest: jax.jvp(lost, (rest,), (jnp.ones(()),))[1])
+        return jax.jit(jax.grad(lost))(jnp.array(2.0)), forward(jnp.array(2.0))
+
+    np.testing.assert_allclose(slope(FUSED), slope(Plan("scan")), rtol=1e-6)
+
+
+def test_without_a_gpu_it_is_refused():
+    with pytest.raises(ValueError, match=r"backend='fused' is for GPUs, but JAX runs on 'cpu': take backend='auto'"):
+        run(Plan("fused"))
+
+
+def test_axes_that_kernels_cannot_have_are_named(gpu):
+    weights = jnp.ones((3, 1))
+    step = lambda state, shared, own, inputs, z, j: (state + 0.1 * (shared * state[None]).sum(axis=0), state)
+    live = lambda x: integrate(
+        step, x, steps=16, subjects=jnp.arange(128), shared=weights, channels=0, plan=Plan("fused")
+    ).state  # fmt: skip
+    with pytest.raises(ValueError, match=r"powers of two, but a step reads an array of shape \(3, 1\)"):
+        lowered(live, jnp.ones(128))
