@@ -1,0 +1,52 @@
+"""Ours: the package's own time loop, in cache-sized tiles, each one piece of machine code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from workload import DT, Found, Workload, model
+
+from habenula.circuit import lateral_habenula as lhb
+from habenula.circuit.population import plan_for
+from habenula.kernels import Mean, Variance, entry_point, integrate
+
+
+def available() -> str | None:
+    """Always, where the benchmark itself runs."""
+    return None
+
+
+def prepare(workload: Workload, cores: int = 1):
+    """One CPU device for each core: XLA's own threads would slow the loop down."""
+    plan = plan_for(workload.neurons, devices=cores)
+    p, cells, given = model(workload)
+    subjects = jnp.arange(workload.subjects, dtype=jnp.uint32)
+
+    def step(state, shared, own, inputs, z, j):
+        p, cells = shared
+        after = lhb.step(state, own, z, p, cells, DT)
+        return after, lhb.output(lhb.rate(after.potential, p, cells), p)
+
+    @entry_point
+    def simulate(p, cells, given, subjects, seed):
+        return integrate(
+            step,
+            lhb.rest(p, cells, given),
+            steps=workload.steps,
+            subjects=subjects,
+            shared=(p, cells),
+            own=given,
+            seed=seed,
+            channels=workload.neurons,
+            statistics={
+                "output_mean": (Mean(), lambda state, output: output),
+                "output_variance": (Variance(), lambda state, output: output),
+                "potential_mean": (Mean(), lambda state, output: jnp.mean(state.potential, axis=0)),
+            },
+            plan=plan,
+        ).statistics
+
+    def run() -> Found:
+        found = simulate(p, cells, given, subjects, jnp.uint32(workload.seed))
+        return jax.tree.map(np.asarray, found)
+
+    return run
