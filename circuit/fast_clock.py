@@ -81,10 +81,9 @@ def step(
 ) -> tuple[FastState, Seen, Float[Array, "neuron subject"]]:
     """Advance by `DT`. Returns the state, the circuit's activity and the rates (Hz) of all LHb neurons."""
     neurons = lhb.step(state.neurons, conditions(slow, inputs, p, reward), z, p.neuron, cells, DT)
-    rates = lhb.rate(neurons.potential, p.neuron, cells)
-    habenula = lhb.output(rates, p.neuron)
+    habenula = lhb.output(neurons.rate, p.neuron)
     nothing = jnp.zeros_like(habenula)
     aversive = nothing + inputs.aversive
     dopamine, number, rate = da.step(state.dopamine, habenula, aversive, nothing, p.dopamine, DT)
     seen = Seen(habenula, dopamine.rmtg, number, rate, number * rate, dopamine.dopamine)
-    return FastState(neurons, dopamine), seen, rates
+    return FastState(neurons, dopamine), seen, neurons.rate

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import exponential_step, ornstein_uhlenbeck
+from ..kernels import exponential_euler, ornstein_uhlenbeck
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
@@ -115,12 +115,16 @@ class Conditions(eqx.Module):
 
 
 class NeuronState(eqx.Module):
-    """Where the neurons are now: V (mV), T-channel availability, afterhyperpolarisation, noise current (uA/cm2)."""
+    """Where the neurons are now: V (mV), T-channel availability, afterhyperpolarisation, noise current (uA/cm2).
+
+    `rate` (Hz), the envelope of the spike rate at V, goes along: the next step needs what this one puts out.
+    """
 
     potential: Float[Array, "neuron subject"]
     availability: Float[Array, "neuron subject"]
     afterhyperpolarisation: Float[Array, "neuron subject"]
     noise: Float[Array, "neuron subject"]
+    rate: Float[Array, "neuron subject"]
 
 
 def neuron() -> Neuron:
@@ -158,7 +162,7 @@ def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
     """Neurons at their leak reversal with T-channels in equilibrium."""
     v = population.leak_reversal + given.kir_shift[None]
     availability = jax.nn.sigmoid((p.t_availability_half - v) / p.t_availability_slope)
-    return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v))
+    return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v), rate(v, p, population))
 
 
 def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -168,7 +172,7 @@ def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def rate(v: Float[Array, "neuron subject"], p: Neuron, population: Cells) -> Float[Array, "neuron subject"]:
     """Envelope of the spike rate (Hz)."""
-    return RATE_MAXIMUM * jax.nn.sigmoid((v - population.spike_threshold) / p.spike_slope)
+    return RATE_MAXIMUM * jax.nn.sigmoid((v - population.spike_threshold) * (1 / p.spike_slope))
 
 
 def step(
@@ -181,7 +185,7 @@ def step(
 ) -> NeuronState:
     """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates)."""
     v, h, a, noise = state.potential, state.availability, state.afterhyperpolarisation, state.noise
-    activation = jax.nn.sigmoid((v - p.t_activation_half) / p.t_activation_slope)
+    activation = jax.nn.sigmoid((v - p.t_activation_half) * (1 / p.t_activation_slope))
     calcium = p.t_conductance * given.t_channel[None] * activation**2 * h
     ampa = p.ampa_conductance * given.excitation[None]
     nmda = p.nmda_conductance * (given.excitation * given.nmda)[None] * magnesium_unblock(v)
@@ -195,13 +199,15 @@ def step(
         + noise
         + given.current[None]
     )
-    tau = p.t_recovery_fast + p.t_recovery_slow * jax.nn.sigmoid(-(v + 60) / 3)
-    available = jax.nn.sigmoid((p.t_availability_half - v) / p.t_availability_slope)
+    fast = 1 + jnp.exp((v + 60) * (1 / 3))  # tau_h = th0 + th1/fast
+    available = jax.nn.sigmoid((p.t_availability_half - v) * (1 / p.t_availability_slope))
+    onward = exponential_euler(v, drive - total * v, total, dt)
     return NeuronState(
-        exponential_step(v, drive / total, total, dt),
-        h + dt * (available - h) / tau,
-        a + dt * (rate(v, p, population) / 100 - a) / p.afterhyperpolarisation_time,
+        onward,
+        h + dt * (available - h) * fast / (p.t_recovery_fast * fast + p.t_recovery_slow),
+        a + (state.rate * 0.01 - a) * (dt / p.afterhyperpolarisation_time),
         ornstein_uhlenbeck(noise, z, NOISE_TIME, p.noise, dt),
+        rate(onward, p, population),
     )
 
 

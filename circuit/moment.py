@@ -158,8 +158,7 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
                 else _nothing()
             )
             after, seen, rates = step(state, slow, now, z, p, shared[1], reward)
-            before = lhb.rate(state.neurons.potential, p.neuron, shared[1])
-            onset = (rates > lhb.BURST_ONSET) & (before <= lhb.BURST_ONSET)
+            onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
             return after, (seen, rates, onset.astype(rates.dtype))
 
         return advance

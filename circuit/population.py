@@ -80,8 +80,8 @@ def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
     def step(state, shared, own, inputs, z, j):
         given, p, cells = own[0], eqx.combine(own[1], shared[0]), eqx.combine(own[2], shared[1])
         after = lhb.step(state, given, z, p, cells, DT)
-        before, r = lhb.rate(state.potential, p, cells), lhb.rate(after.potential, p, cells)
-        onset = (r > lhb.BURST_ONSET) & (before <= lhb.BURST_ONSET)
+        r = after.rate
+        onset = (r > lhb.BURST_ONSET) & (state.rate <= lhb.BURST_ONSET)
         return after, (r, onset.astype(r.dtype), lhb.output(r, p), lhb.coincidence(after.potential, r))
 
     run = lambda state, steps, start, statistics: integrate(

@@ -13,6 +13,7 @@ from .noise import normals as normals
 from .noise import philox2x32 as philox2x32
 from .plan import Plan as Plan
 from .schemes import euler_maruyama as euler_maruyama
+from .schemes import exponential_euler as exponential_euler
 from .schemes import exponential_rosenbrock as exponential_rosenbrock
 from .schemes import exponential_step as exponential_step
 from .schemes import heun as heun

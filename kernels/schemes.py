@@ -38,6 +38,19 @@ def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt
     return x - (steady - x) * jnp.expm1(-rate * dt)
 
 
+def exponential_euler(x: Float[Array, "*shape"], drift: Number, rate: Number, dt: Number) -> Float[Array, "*shape"]:
+    """`exponential_step` by its drift, rate (steady - x), with one division and no exponential: for steps of `rate dt` < 1.
+
+        x + drift dt (1 - exp(-k))/k,   k = rate dt,   exp(-k) = n(-k)/n(k),   n(k) = 120 + 60 k + 12 k^2 + k^3
+
+    The Pade approximant of third order misses the exact step by a share of k^6/100800: 2e-9 at k = 1/4, 1e-5 at 1. It
+    stays stable beyond, and defined at rate 0. Reference: Moler & Van Loan, SIAM Review 45 (2003), method 2.
+    """
+    k = rate * dt
+    square = k * k
+    return x + drift * dt * (120 + 2 * square) / (120 + 60 * k + (12 + k) * square)
+
+
 def exponential_rosenbrock(
     x: Float[Array, "*shape"], drift: Number, slope: Number, dt: Number
 ) -> Float[Array, "*shape"]:

@@ -56,8 +56,8 @@ def test_engines_do_the_same_work(name, ours, ours_exact):
 def test_two_cores_find_what_one_does(name):
     module = engine(name)
     one, two = module.prepare(TINY, 1)(), module.prepare(TINY, 2)()
-    for key in workload.STATISTICS:
-        np.testing.assert_array_equal(one[key], two[key])
+    for key in workload.STATISTICS:  # ours in tiles of another size, in which neurons are summed in another order
+        np.testing.assert_allclose(one[key], two[key], rtol=1e-4 if name == "habenula" else 0)
 
 
 def test_neurons_burst_and_subjects_differ(ours):

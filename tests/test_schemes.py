@@ -9,6 +9,7 @@ from jax import lax
 from habenula.kernels import (
     channel_keys,
     euler_maruyama,
+    exponential_euler,
     exponential_rosenbrock,
     exponential_step,
     heun,
@@ -127,3 +128,17 @@ def test_additive_noise_has_the_variance_of_the_scheme(scheme, memory, gain):
     _, after = paths(lambda x, z: scheme(lambda x: -x, x, h, sigma * np.sqrt(h) * z), steps)
     variance = (sigma * gain(h)) ** 2 * h / (1 - memory(h) ** 2)  # x' = memory x + gain noise
     assert abs(float((after**2).mean()) - variance) < 6 * variance * np.sqrt(2 / after.size)
+
+
+@pytest.mark.parametrize(("k", "share"), [(0.0, 1e-15), (0.01, 1e-15), (0.25, 3e-9), (0.5, 2e-7), (1.0, 1e-5)])
+def test_exponential_euler_is_the_exact_step_to_a_share_of_the_sixth_power(float64, k, share):
+    x, steady = jnp.array(-50.0), jnp.array(-20.0)
+    exact = exponential_step(x, steady, jnp.array(4 * k), 0.25) - x
+    found = exponential_euler(x, 4 * k * (steady - x), jnp.array(4 * k), 0.25) - x
+    np.testing.assert_allclose(found, exact, rtol=share, atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [2.0, 10.0, 1e3, 1e6])
+def test_exponential_euler_is_stable_at_any_rate(k):
+    multiplier = 1 + exponential_euler(jnp.array(0.0), jnp.array(-k), jnp.array(k), 1.0)  # of a distance of 1
+    assert abs(float(multiplier)) <= 1

@@ -54,7 +54,7 @@ def _subject(p, cells, workload: Workload):
             neurons, mean, spread, level = y0
             z = terms.contr(t0, t1) / DT**0.5
             neurons = lhb.step(neurons, args, z, p, cells, DT)
-            output = lhb.output(lhb.rate(neurons.potential, p, cells), p)[0]
+            output = lhb.output(neurons.rate, p)[0]
             distance = output - mean
             mean = mean + distance * (DT / t1)
             y1 = neurons, mean, spread + distance * (output - mean), level + jnp.mean(neurons.potential)

@@ -24,7 +24,7 @@ def prepare(workload: Workload, cores: int = 1):
     def step(state, shared, own, inputs, z, j):
         p, cells = shared
         after = lhb.step(state, own, z, p, cells, DT)
-        return after, lhb.output(lhb.rate(after.potential, p, cells), p)
+        return after, lhb.output(after.rate, p)
 
     @entry_point
     def simulate(p, cells, given, subjects, seed):
