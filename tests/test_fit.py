@@ -68,7 +68,8 @@ def test_bounds_hold(shared_fit):
 
 
 def test_a_burden_lowers_the_doses(ill, target):
-    ample, options = Recalibration(np.arange(4) * 2.0, np.full(4, 3.0)), SHORT | {"starts": 1, "over": "intensity"}
+    ample = Recalibration(np.arange(4) * 2.0, np.full(4, 3.0))
+    options = SHORT | {"starts": 1, "over": "intensity", "learning_rate": 0.25}
     free, sparing = (restore(ill, ample, target, burden=burden, **options) for burden in (0.0, 0.1))
     assert free.status == sparing.status == "reached"
     assert sparing.fitted["intensity"].sum() < 0.99 * free.fitted["intensity"].sum()
