@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
-from . import fused
 from .derivative import differentiable
 from .hoist import hoisted
 from .loop import Loop, Noise, largest_divisor, run
@@ -130,6 +129,8 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
             inner = differentiable(plain, hoisted) if plan.hoist else plain
             return differentiable(partial(whole, inner), execute(progress), derive=execute())
         case "fused":  # its derivatives are those of the plain loop
+            from . import fused  # here, because the compiler of kernels takes a second to import
+
             kernel = partial(compute, partial(fused.run, interpret=plan.interpret))
             return differentiable(partial(whole, plain), lambda _: once(partial(whole, kernel)), derive=execute())
         case _:
