@@ -1,5 +1,7 @@
 """The loop as one kernel: the same numbers when interpreted, and code for GPUs without a GPU."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,16 +16,18 @@ FUSED = Plan("fused", interpret=True)
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """A GPU to compile for, on a machine that has none: what is traced here can be lowered, not run."""
+def lowered(monkeypatch):
+    """Code for a GPU, on a machine that has none: what is traced can be lowered, not run."""
     device = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)):
-        yield
+    mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)
 
+    def lower(function, *args) -> str:
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Triton.*", category=DeprecationWarning)  # newer JAX says so
+            return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
 
-def lowered(function, *args) -> str:
-    return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+    return lower
 
 
 def decay(state, shared, own, inputs, z, j):
@@ -62,7 +66,7 @@ def test_a_moment_is_the_same_bit_for_bit():
     jax.tree.map(np.testing.assert_array_equal, plain, fused)
 
 
-def test_a_moment_becomes_two_kernels(gpu):
+def test_a_moment_becomes_two_kernels(lowered):
     ill = draw(depressed(), 128, seed=1)
     live = lambda state: (
         moment(eqx.tree_at(lambda c: c.state, ill, state), 0.5, neurons=32, settle=0.064, plan=Plan("fused")).record
@@ -84,7 +88,7 @@ def test_without_a_gpu_it_is_refused():
         run(Plan("fused"))
 
 
-def test_axes_that_kernels_cannot_have_are_named(gpu):
+def test_axes_that_kernels_cannot_have_are_named(lowered):
     weights = jnp.ones((3, 1))
     step = lambda state, shared, own, inputs, z, j: (state + 0.1 * (shared * state[None]).sum(axis=0), state)
     live = lambda x: integrate(
