@@ -78,12 +78,12 @@ def step(
     p: Parameters,
     cells: lhb.Cells,
     reward: float,
-) -> tuple[FastState, Seen, Float[Array, "neuron subject"]]:
-    """Advance by `DT`. Returns the state, the circuit's activity and the rates (Hz) of all LHb neurons."""
+) -> tuple[FastState, Seen]:
+    """Advance by `DT`. Returns the state and the circuit's activity."""
     neurons = lhb.step(state.neurons, conditions(slow, inputs, p, reward), z, p.neuron, cells, DT)
     habenula = lhb.output(neurons.rate, p.neuron)
     nothing = jnp.zeros_like(habenula)
     aversive = nothing + inputs.aversive
     dopamine, number, rate = da.step(state.dopamine, habenula, aversive, nothing, p.dopamine, DT)
     seen = Seen(habenula, dopamine.rmtg, number, rate, number * rate, dopamine.dopamine)
-    return FastState(neurons, dopamine), seen, neurons.rate
+    return FastState(neurons, dopamine), seen

@@ -157,7 +157,8 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
                 if live
                 else _nothing()
             )
-            after, seen, rates = step(state, slow, now, z, p, shared[1], reward)
+            after, seen = step(state, slow, now, z, p, shared[1], reward)
+            rates = after.neurons.rate
             onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
             return after, (seen, rates, onset.astype(rates.dtype))
 
