@@ -88,7 +88,8 @@ def moment(
 ) -> Moment:
     """Simulate `cohort` on the fast clock for `seconds`, in its present slow state.
 
-    The slow state stands still; the RMTg's slow average is that of a quiet `settle` before time 0.
+    The slow state stands still. The RMTg's average over the past half hour is the one of a course at this state: a second
+    of a few dozen neurons could not tell it, least of all the second after a start from rest, when all burst together.
 
     Args:
         cohort: from `draw`, or the `cohort` of a course.
@@ -175,10 +176,7 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
         plan=plan,
         **options,
     )
-    lead = run(
-        False, _rest(cohort, transfer, cells), steps=quiet, statistics={"rmtg": (Mean(), lambda _, out: out[0].rmtg)}
-    )
-    begin = eqx.tree_at(lambda s: s.dopamine.rmtg_average, lead.state, lead.statistics["rmtg"])
+    begin = run(False, _rest(cohort, transfer, cells), steps=quiet).state
     quantities = {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in QUANTITIES}
     cellwise = {
         "cell_rate": (Mean(), lambda _, out: out[1]),

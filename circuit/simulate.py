@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..kernels import Plan, entry_point, integrate
-from . import lateral_habenula, motivation, parameters, population, validation
+from . import dopamine, lateral_habenula, motivation, parameters, population, validation
 from .cohort import Cohort
 from .interventions import Arm, Intervention, inputs_of, personal
 from .parameters import Parameters
@@ -212,30 +212,32 @@ def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int,
     return tuple(found)
 
 
-_VERIFIED = ("excitation", "block", "kir_shift", "inhibition", "habenula", "burst")
+_VERIFIED = ("excitation", "block", "kir_shift", "inhibition", "habenula", "burst", "active")
 VERIFY_SECONDS = 10.0  # s of fast clock for each sampled subject-hour
 
 
 def _verify(cohort: Cohort, samples: dict[str, Recorded], count: int) -> dict[str, Float[Array, " sampled"]]:
     """Simulate `count` recorded subject-hours on the fast clock, chosen by the cohort's seed.
 
-    Returns log output (simulated less predicted) and burst share (likewise).
+    Returns log output (simulated less predicted), burst share and the number of active dopamine neurons (likewise).
     """
     subjects, saved = samples["excitation"].shape
     chosen = np.random.default_rng(int(cohort.seed)).integers(subjects * saved, size=count)
     pick = {name: jnp.asarray(np.asarray(samples[name]).reshape(-1)[chosen]) for name in _VERIFIED}
-    inhibition = jnp.broadcast_to(cohort.parameters.synapses.inhibition, (subjects,))[chosen // saved]
+    p = parameters.take(cohort.parameters, chosen // saved)
     conditions = lateral_habenula.conditions(
         count,
         excitation=pick["excitation"],
         nmda=1 - pick["block"],
         kir_shift=pick["kir_shift"],
-        inhibition=inhibition * pick["inhibition"],
+        inhibition=p.synapses.inhibition * pick["inhibition"],
     )
     fast = population.simulate(
-        cohort.parameters.neuron, conditions, seconds=VERIFY_SECONDS, subjects=jnp.arange(count, dtype=jnp.uint32)
+        p.neuron, conditions, seconds=VERIFY_SECONDS, subjects=jnp.arange(count, dtype=jnp.uint32)
     )
+    rmtg = dopamine.rmtg_rate(fast.output, jnp.zeros_like(fast.output), p.dopamine)
     return {
         "log_habenula": jnp.log(fast.output) - jnp.log(pick["habenula"]),
         "burst": fast.modes.bursting - pick["burst"],
+        "active": dopamine.number_active(rmtg, p.dopamine) - pick["active"],
     }

@@ -10,6 +10,7 @@ import pytest
 
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.moment import Event, moment
+from habenula.circuit.simulate import observe
 from habenula.kernels import Plan
 
 
@@ -48,6 +49,15 @@ def test_depressed_subjects_burst_more(well):
     seen, healthy_seen = moment(ill, 4.0), moment(well, 4.0)
     assert seen.modes.bursting.mean() > 2 * healthy_seen.modes.bursting.mean()
     assert seen.mean["active"].mean() < 0.8 * healthy_seen.mean["active"].mean()
+
+
+@pytest.mark.parametrize("condition", [healthy(), depressed()], ids=lambda condition: condition.name)
+def test_the_two_clocks_agree_on_a_cohort(condition):
+    """A moment of large populations against the transfer function; the chance left is about 3 % of a cohort's mean."""
+    cohort = draw(condition, 24, seed=1)
+    fast, slow = moment(cohort, 6.0, neurons=128).mean, observe(cohort)
+    for name, within in {"habenula": 0.12, "active": 0.02, "rate": 0.15, "vta_output": 0.15, "dopamine": 0.2}.items():
+        assert float(fast[name].mean()) == pytest.approx(float(slow[name].mean()), rel=within), name
 
 
 def test_company_tiles_and_devices_do_not_change_a_moment(well):

@@ -158,3 +158,4 @@ def test_verify_puts_an_error_bar_on_the_transfer_function(ill):
     assert seen.discrepancy["log_habenula"].shape == (6,)
     assert np.sqrt(np.mean(np.square(seen.discrepancy["log_habenula"]))) < 0.5
     assert np.abs(seen.discrepancy["burst"]).max() < 0.1
+    assert np.abs(seen.discrepancy["active"]).max() < 0.25
