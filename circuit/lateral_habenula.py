@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import exponential_euler, ornstein_uhlenbeck
+from ..kernels import exponential, exponential_euler, logistic, ornstein_uhlenbeck
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
@@ -161,18 +161,18 @@ def cells(p: Neuron, neurons: int) -> Cells:
 def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
     """Neurons at their leak reversal with T-channels in equilibrium."""
     v = population.leak_reversal + given.kir_shift[None]
-    availability = jax.nn.sigmoid((p.t_availability_half - v) / p.t_availability_slope)
+    availability = logistic((p.t_availability_half - v) / p.t_availability_slope)
     return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v), rate(v, p, population))
 
 
 def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
     """B(V), the share of NMDA channels free of magnesium at 1 mM (Jahr & Stevens 1990)."""
-    return 1 / (1 + 0.28 * jnp.exp(-0.062 * v))
+    return 1 / (1 + 0.28 * exponential(-0.062 * v))
 
 
 def rate(v: Float[Array, "neuron subject"], p: Neuron, population: Cells) -> Float[Array, "neuron subject"]:
     """Envelope of the spike rate (Hz)."""
-    return RATE_MAXIMUM * jax.nn.sigmoid((v - population.spike_threshold) * (1 / p.spike_slope))
+    return RATE_MAXIMUM * logistic((v - population.spike_threshold) * (1 / p.spike_slope))
 
 
 def step(
@@ -185,7 +185,7 @@ def step(
 ) -> NeuronState:
     """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates)."""
     v, h, a, noise = state.potential, state.availability, state.afterhyperpolarisation, state.noise
-    activation = jax.nn.sigmoid((v - p.t_activation_half) * (1 / p.t_activation_slope))
+    activation = logistic((v - p.t_activation_half) * (1 / p.t_activation_slope))
     calcium = p.t_conductance * given.t_channel[None] * activation**2 * h
     ampa = p.ampa_conductance * given.excitation[None]
     nmda = p.nmda_conductance * (given.excitation * given.nmda)[None] * magnesium_unblock(v)
@@ -199,8 +199,8 @@ def step(
         + noise
         + given.current[None]
     )
-    fast = 1 + jnp.exp((v + 60) * (1 / 3))  # tau_h = th0 + th1/fast
-    available = jax.nn.sigmoid((p.t_availability_half - v) * (1 / p.t_availability_slope))
+    fast = 1 + exponential((v + 60) * (1 / 3))  # tau_h = th0 + th1/fast
+    available = logistic((p.t_availability_half - v) * (1 / p.t_availability_slope))
     onward = exponential_euler(v, drive - total * v, total, dt)
     return NeuronState(
         onward,
@@ -213,7 +213,7 @@ def step(
 
 def output(r: Float[Array, "neuron subject"], p: Neuron) -> Float[Array, " subject"]:
     """Drive of the RMTg (Hz): mean of r (1 + r/facilitation); bursts count for more than the same spikes spread out."""
-    return jnp.mean(r * (1 + r / p.burst_facilitation), axis=0)
+    return jnp.mean(r * (1 + r * (1 / p.burst_facilitation)), axis=0)
 
 
 def coincidence(v: Float[Array, "neuron subject"], r: Float[Array, "neuron subject"]) -> Float[Array, " subject"]:

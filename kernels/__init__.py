@@ -4,6 +4,8 @@ if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")
 
 from .compile import entry_point as entry_point
+from .exponential import exponential as exponential
+from .exponential import logistic as logistic
 from .hoist import hoist_taken as hoist_taken
 from .integrate import Integration as Integration
 from .integrate import integrate as integrate

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
+kernels.exponential
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
 kernels.loop  kernels.tiles
 kernels.fused
