@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
+kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.rewriting  kernels.dialect  kernels.compile
 kernels.loop  kernels.tiles
-kernels.fused
+kernels.fused  kernels.hoist
 kernels.integrate
 kernels
 
