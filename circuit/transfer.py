@@ -68,9 +68,7 @@ def features(given: lhb.Conditions) -> Float[Array, "6 *subject"]:
     return jnp.stack(_features(given))
 
 
-def network(
-    weights: Sequence[Float[Array, "to of"]], biases: Sequence[Float[Array, "to 1"]], x: Float[Array, "of *subject"]
-) -> Float[Array, "to *subject"]:
+def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "input *subject"]) -> Array:
     """Layers of tanh units, and a linear one."""
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         x = jnp.tanh(_affine(weight, bias, x))

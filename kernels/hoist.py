@@ -15,7 +15,8 @@ from jaxtyping import Array, PyTree
 from .loop import largest_divisor
 from .rewriting import rewritten
 
-# What a marked call cannot contain, short matrix products apart, which are written out: work for libraries, for the host or for other devices.
+# What a marked call cannot contain: work for libraries, for the host or for other devices. Of matrix products, the short
+# ones are written out before it is looked for.
 _FOREIGN = re.compile(
     "dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
     "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.rewriting  kernels.dialect  kernels.compile
-kernels.loop  kernels.tiles
+kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
+kernels.rewriting  kernels.dialect  kernels.loop  kernels.tiles
 kernels.fused  kernels.hoist
 kernels.integrate
 kernels
