@@ -102,7 +102,7 @@ def test_what_kernels_lack_is_put_in_their_words(lowered):
 
     def step(state, shared, own, inputs, z, j):
         few, many = shared
-        wide = jnp.broadcast_to(state, (32, 2, state.size)) * jnp.arange(2, dtype=state.dtype)[:, None]
+        wide = jnp.broadcast_to(state, (32, 2, state.size)) * jnp.arange(2, dtype=state.dtype)[None, :, None]
         y = jnp.tensordot(few, jnp.tanh(jnp.tensordot(many, wide, 1)), 1)
         return jnp.stack([y[0, 1], y[1, 0], y[2, 1], state]).sum(axis=0) / 4, None
 
