@@ -9,6 +9,8 @@ Units: h, uM. Functions are elementwise over lanes. Constants: `circuit/defaults
 `habenula.circuit.calibration.pharmacology`.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -118,8 +120,8 @@ def shutting(level: Lane, before: Lane, looked: Float[Array, "4 *#lane"], apart:
             `apart` from it.
         apart: the distance between those blocks, from `spacing`.
     """
-    first = jnp.diff(looked, axis=0)
-    second = jnp.diff(first, axis=0)
+    first = [looked[i + 1] - looked[i] for i in range(LOOKS - 1)]
+    second = [first[i + 1] - first[i] for i in range(LOOKS - 2)]
     return Shutting(level, first[0], second[0], second[1] - second[0], apart, looked[0] - before)
 
 
@@ -143,8 +145,8 @@ def blocked(
     off, lost = p.off_rate * p.trapping, _leaving(0.0, p)  # 1/h, through open channels and whatever they do
     kept = jnp.exp(-lost * h)
 
-    def substep(b, now):
-        on, t = now
+    def substep(n, b, on):
+        t = (n.astype(share.level.dtype) + 0.5) / count
         value, slope = share.at(b - block, t)
         f = jnp.exp(jnp.minimum(value, 0.0))  # a share
         net = on * (1.0 - b) - off * b
@@ -152,10 +154,13 @@ def blocked(
         steepness = f * (slope * net - on - off) - lost
         onward = exponential_rosenbrock(b, flow, jnp.minimum(steepness, FASTEST / h), h)
         balance = on / (on + off + LEAST)
-        return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance)), None
+        return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance))
 
-    middle = (jnp.arange(count, dtype=share.level.dtype) + 0.5) / count
-    return jax.lax.scan(substep, block, (jnp.repeat(_entering(concentration, p), SUBSTEPS, axis=0), middle))[0]
+    b, entering = block, _entering(concentration, p)
+    for reading in range(concentration.shape[0]):
+        begins = reading * SUBSTEPS
+        b = jax.lax.fori_loop(begins, begins + SUBSTEPS, functools.partial(substep, on=entering[reading]), b)
+    return b
 
 
 def _entering(concentration, block: ChannelBlock):

@@ -220,13 +220,14 @@ def _block(
         return exponential_step(ahead.block, *block_rates(or_zero(None), seen.open_share, p.block), dt)
 
     apart = spacing(ahead.block, inputs.ketamine, p.block)
-    blocks = jnp.stack([ahead.block + i * apart for i in range(LOOKS)])
-    # Side by side as lanes, and not as a batch: one matrix product does them all.
-    side_by_side = lambda leaf: jnp.tile(jnp.broadcast_to(leaf, ahead.block.shape), LOOKS)
-    there = jax.tree.map(side_by_side, given(ahead, excite(ahead, inputs, or_zero(None), p), p))
-    found = respond(transfer, eqx.tree_at(lambda c: c.nmda, there, 1 - blocks.ravel()))
+    blocks = ahead.block[None] + jnp.arange(LOOKS, dtype=apart.dtype)[:, None] * apart[None]  # looked at side by side
+    there = given(ahead, excite(ahead, inputs, or_zero(None), p), p)
+    every = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, blocks.shape), eqx.tree_at(lambda c: c.nmda, there, 1 - blocks)
+    )
+    found = respond(transfer, every)
     open_share = jax.vmap(lambda output, coincidence: plasticity.open_share(output, coincidence, p.synapses))
-    looked = jnp.log(open_share(found.output.reshape(blocks.shape), found.coincidence.reshape(blocks.shape)))
+    looked = jnp.log(open_share(found.output, found.coincidence))
     share = shutting(jnp.log(seen.open_share), jnp.log(rest.open_share), looked, apart)
     return blocked(ahead.block, inputs.ketamine, share, dt, p.block)
 

@@ -8,6 +8,7 @@ The file holds a fingerprint of the neuron's constants; loading it for other con
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -31,17 +32,18 @@ RANGE = {
     "current": (-0.3, 0.3),
     "inhibition": (0.0, 0.016),
 }
+WIDTH = 8  # inputs of the network, with zeros: kernels want powers of two
 
 
 class Transfer(eqx.Module):
     """The network. Inputs are scaled to about -1..1, outputs stand for (log S, log rate, burst share, log coincidence).
 
     Attributes:
-        weights: three matrices, (hidden, 6), (hidden, hidden), (4, hidden).
+        weights: three matrices, (hidden, 8), (hidden, hidden), (4, hidden); the last two columns of the first are 0.
         biases: three columns, (hidden, 1), (hidden, 1), (4, 1); the scale of inputs and outputs is folded in.
     """
 
-    weights: tuple[Float[Array, "h 6"], Float[Array, "h h"], Float[Array, "4 h"]]
+    weights: tuple[Float[Array, "h 8"], Float[Array, "h h"], Float[Array, "4 h"]]
     biases: tuple[Float[Array, "h 1"], Float[Array, "h 1"], Float[Array, "4 1"]]
 
 
@@ -55,26 +57,44 @@ class Response(eqx.Module):
         coincidence: pure number, see `lateral_habenula.coincidence`.
     """
 
-    output: Float[Array, " subject"]
-    rate: Float[Array, " subject"]
-    bursting: Float[Array, " subject"]
-    coincidence: Float[Array, " subject"]
+    output: Float[Array, "*subject"]
+    rate: Float[Array, "*subject"]
+    bursting: Float[Array, "*subject"]
+    coincidence: Float[Array, "*subject"]
 
 
-def features(given: lhb.Conditions) -> Float[Array, "6 subject"]:
+def features(given: lhb.Conditions) -> Float[Array, "6 *subject"]:
     """The network's inputs: conditions with the logarithm of synaptic strength."""
-    excitation = jnp.log(given.excitation)
-    return jnp.stack([excitation, given.nmda, given.t_channel, given.kir_shift, given.current, given.inhibition])
+    return jnp.stack(_features(given))
+
+
+def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "input *subject"]) -> Array:
+    """Layers of tanh units, and a linear one."""
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        x = jnp.tanh(_affine(weight, bias, x))
+    return _affine(weights[-1], biases[-1], x)
 
 
 def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
-    """Evaluate the network. Floored where the distillation is; `bursting` is in error by about 0.01, and cut off at 0."""
-    x = features(given)
-    *hidden, last = zip(transfer.weights, transfer.biases, strict=True)
-    for weight, bias in hidden:
-        x = jnp.tanh(weight @ x + bias)
-    y = last[0] @ x + last[1]
+    """Evaluate the network. Floored where the distillation is; `bursting` is in error by about 0.01, and cut off at 0.
+
+    Conditions may have axes before the lanes: one product of matrices does them all.
+    """
+    x = _features(given)
+    zero = jnp.zeros_like(x[0])
+    y = network(transfer.weights, transfer.biases, jnp.stack([*x, *[zero] * (WIDTH - len(x))]))
     return Response(jnp.exp(y[0]), jnp.exp(y[1]), jnp.maximum(y[2], 0), jnp.exp(y[3]))
+
+
+def _features(given: lhb.Conditions) -> list[Float[Array, "*subject"]]:
+    """One by one, in the order of `RANGE`."""
+    return [jnp.log(given.excitation), *(getattr(given, name) for name in RANGE if name != "excitation")]
+
+
+def _affine(weight: Array, bias: Array, x: Array) -> Array:
+    """In full precision: GPUs would take 10 bits of each factor."""
+    product = jnp.tensordot(weight, x, 1, precision=jax.lax.Precision.HIGHEST)
+    return product + bias.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def outside(given: lhb.Conditions) -> dict[str, Float[Array, " subject"]]:
@@ -116,7 +136,8 @@ def load(p: lhb.Neuron, path: Path = FILE) -> Transfer:
     weights, biases = (
         [jnp.asarray(arrays[f"{kind}{i}"], jnp.result_type(float)) for i in range(3)] for kind in ("weight", "bias")
     )
-    return Transfer((weights[0], weights[1], weights[2]), (biases[0], biases[1], biases[2]))
+    columns = jnp.pad(weights[0], ((0, 0), (0, WIDTH - len(RANGE))))
+    return Transfer((columns, weights[1], weights[2]), (biases[0], biases[1], biases[2]))
 
 
 @functools.cache

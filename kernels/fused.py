@@ -4,8 +4,9 @@ A plain loop launches several kernels a step and carries every state through mem
 steps in one kernel, with the noise made inside, statistics streamed, and every k-th step written out. The body knows no
 accelerator; `_called` hands it to Pallas, which compiles it through Triton for GPUs, or computes it on any device.
 
-A step may hold what compilers of kernels know: arithmetic, comparisons, choices, sums over an axis, broadcasts; not
-sorts, scatters, small matrix products or the indexing of values. The axes of all that it reads must be powers of two.
+A step may hold what compilers of kernels know, or `dialect` puts in their words: arithmetic, comparisons, choices, sums
+over an axis, broadcasts, products of matrices, stacks and single rows; not sorts, scatters or other indexing of values.
+The axes of all that it reads and computes must be powers of two.
 """
 
 import dataclasses
@@ -22,8 +23,10 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
+from .dialect import in_kernels
 from .loop import Carry, Loop, Noise, begin, end_block, fresh, output_of, results, watch
 from .noise import normal_pair
+from .rewriting import rewritten
 
 _WARP = 32  # threads of a GPU that go in step
 _THREADS = 128  # numbers of one leaf of the state that one kernel advances, one to a thread
@@ -184,7 +187,7 @@ def _closed(function: Callable, *like: PyTree) -> Closed:
     """`function` with the arrays that it holds as arguments, and what it reads of the others."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*like)
     jaxpr = closed.jaxpr.replace(invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
-    jaxpr, used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    jaxpr, used = dce_jaxpr(rewritten(jaxpr, in_kernels), [True] * len(jaxpr.outvars))
     count, structure = len(closed.consts), jax.tree.structure(shapes)
     computed = jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from habenula.circuit.conditions import depressed, draw
+from habenula.circuit.interventions import Ketamine, Recalibration
 from habenula.circuit.moment import Event, moment
+from habenula.circuit.simulate import course
 from habenula.kernels import Mean, Plan, integrate
 
 FUSED = Plan("fused", interpret=True)
+ARMS = {"untreated": (), "ketamine": (Ketamine(0.5, 0.25),), "recalibration": (Recalibration([0.5], 1.0),)}
 
 
 @pytest.fixture
@@ -75,6 +78,42 @@ def test_a_moment_becomes_two_kernels(lowered):
         moment(eqx.tree_at(lambda c: c.state, ill, state), 0.5, neurons=32, settle=0.064, plan=Plan("fused")).record
     )
     assert lowered(live, ill.state).count("__gpu$xla.gpu.triton") == 2  # the quiet lead, and what is observed
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_course_is_the_same(arm):
+    """But for rounding: how a product of matrices is summed differs, and the circuit feeds that back for 24 hours."""
+    ill = draw(depressed(), 5, seed=1)
+    plain, fused = (course(ill, ARMS[arm], 1.0, plan=plan) for plan in (Plan("scan"), FUSED))
+    for name, value in plain.record.items():
+        np.testing.assert_allclose(fused[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_course_becomes_one_kernel(arm, lowered):
+    ill = draw(depressed(), 128, seed=1)
+    live = lambda state: course(eqx.tree_at(lambda c: c.state, ill, state), ARMS[arm], 2.0, plan=Plan("fused")).record
+    assert lowered(live, ill.state).count("__gpu$xla.gpu.triton") == 1
+
+
+def test_what_kernels_lack_is_put_in_their_words(lowered):
+    """Products of every size, stacks and rows: the same numbers when interpreted, and code for a GPU."""
+    weights = jnp.sin(jnp.arange(4.0 * 32)).reshape(4, 32), jnp.cos(jnp.arange(32.0 * 32)).reshape(32, 32) / 32
+
+    def step(state, shared, own, inputs, z, j):
+        few, many = shared
+        wide = jnp.broadcast_to(state, (32, 2, state.size)) * jnp.arange(2, dtype=state.dtype)[None, :, None]
+        y = jnp.tensordot(few, jnp.tanh(jnp.tensordot(many, wide, 1)), 1)
+        return jnp.stack([y[0, 1], y[1, 0], y[2, 1], state]).sum(axis=0) / 4, None
+
+    def live(x, plan):
+        run = integrate(step, x, steps=8, subjects=jnp.arange(x.size), shared=weights, plan=plan)
+        return run.state
+
+    x = jnp.linspace(0.5, 1.0, 128)
+    plain, fused = (jax.jit(lambda x, plan=plan: live(x, plan))(x) for plan in (Plan("scan"), FUSED))
+    np.testing.assert_allclose(fused, plain, rtol=1e-5)
+    assert lowered(lambda x: live(x, Plan("fused")), x).count("__gpu$xla.gpu.triton") == 1
 
 
 def test_the_gradient_is_that_of_the_plain_loop():

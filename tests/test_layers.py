@@ -11,37 +11,47 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.exponential
-kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
+kernels.exponential  kernels.rewriting  kernels.dialect
+kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
+kernels.processes  kernels.summary
 kernels.loop  kernels.tiles
-kernels.fused
+kernels.fused  kernels.hoist
 kernels.integrate
 kernels
 
-circuit.defaults  circuit.evidence  circuit.anatomy
+circuit.defaults  circuit.evidence  circuit.folders
+circuit.hardware
 circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
-circuit.constraints
-circuit.slow_clock
-circuit.interventions  circuit.cohort  circuit.fast_clock
-circuit.validation  circuit.regimen
+circuit.constraints  circuit.effort  circuit.choices
+circuit.slow_clock  circuit.marginal  circuit.identifiability  circuit.tasks
+circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
+circuit.validation  circuit.regimen  circuit.planner
 circuit.simulate
-circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
-circuit.verdict
-circuit.fit
+circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
+circuit.survey  circuit.behaviour
+circuit.verdict  circuit.prediction
+circuit.fit  circuit.information
+circuit.scoring
+circuit.conclusion
+circuit.recovery  circuit.uncertainty
 circuit
 
 circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
+circuit.calibration.effort
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
-circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
+circuit.study.bench_script
+circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.probe
+circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
-circuit.study.trial  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
+circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
+circuit.study.explain  circuit.study.plot_choices  circuit.study.example_choices
 circuit.study.cli
 circuit.study
 """

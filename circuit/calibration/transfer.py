@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from .. import lateral_habenula as lhb
 from .. import population
-from ..transfer import FILE, RANGE, features, fingerprint
+from ..transfer import FILE, RANGE, features, fingerprint, network
 
 NEURONS, SECONDS, HIDDEN = 128, 8.0, 32
 CHUNK = 256  # lanes simulated at once, for a sign of life
@@ -75,7 +75,7 @@ def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[li
 
     def loss(network):
         weights, biases = network
-        return jnp.mean((_forward(weights, biases, x) - y) ** 2)
+        return jnp.mean((network(weights, biases, x) - y) ** 2)
 
     def update(carry, _):
         network, state = carry
@@ -86,12 +86,6 @@ def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[li
     run = jax.jit(lambda carry: jax.lax.scan(update, carry, length=epochs)[0])
     (weights, biases), _ = run((network, optimiser.init(network)))
     return [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
-
-
-def _forward(weights, biases, x):
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = jnp.tanh(weight @ x + bias)
-    return weights[-1] @ x + biases[-1]
 
 
 def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -106,7 +100,7 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     standard = lambda value, mean, spread: jnp.asarray((value - mean) / spread, jnp.float32)
     scaled, target = standard(x, middle, half), standard(y, mean, spread)
     weights, biases = train(scaled[:, ~held], target[:, ~held])
-    error = (np.asarray(_forward(weights, biases, scaled[:, held])) - target[:, held]) * spread
+    error = (np.asarray(network(weights, biases, scaled[:, held])) - target[:, held]) * spread
     r2 = 1 - (error**2).mean(axis=1) / y[:, held].var(axis=1)
     scores = {
         "R2 of log output": float(r2[0]),
