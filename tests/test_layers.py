@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
+kernels.processes
 kernels.loop  kernels.tiles
 kernels.fused
 kernels.integrate
