@@ -48,11 +48,11 @@ class Place(NamedTuple):
 
     Attributes:
         number: from 0.
-        count: of processes.
+        of: how many processes.
     """
 
     number: int
-    count: int
+    of: int
 
 
 class Launch(NamedTuple):
@@ -89,20 +89,20 @@ def start(address: str | None = None, count: int | None = None, number: int | No
     if (count is None) != (number is None):
         raise ValueError(f"{count=} and {number=} belong together: give both, or neither under a launcher.")
     place = launch.place if count is None or number is None else Place(number, count)
-    if not 0 <= place.number < place.count:
-        raise ValueError(f"process {place.number} of {place.count} is impossible: numbers go from 0 to count - 1.")
-    if place.count == 1:
+    if not 0 <= place.number < place.of:
+        raise ValueError(f"process {place.number} of {place.of} is impossible: numbers go from 0 to count - 1.")
+    if place.of == 1:
         return place
     address = address or launch.address
     if address is None and not any(name in os.environ for name in _FOUND):
         raise ValueError(
-            f"{place.count} processes need a place to meet: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
+            f"{place.of} processes need a place to meet: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
             "host that of process 0, the port free there."
         )
     chosen = os.environ.get("JAX_LOCAL_DEVICE_IDS")
     devices = None if chosen or launch.device is None else [launch.device]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(address, place.count, place.number, devices)
+    jax.distributed.initialize(address, place.of, place.number, devices)
     return place
 
 
