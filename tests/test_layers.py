@@ -37,7 +37,8 @@ circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
 
-circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine  circuit.study.bench_script
+circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
+circuit.study.bench_script
 circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
