@@ -45,11 +45,11 @@ examples:
 
 columns: rate, and the lowest and highest of its rounds; ratio, in case lhb the rate over ours, for a gradient its cost in
 forward runs, for sizes the rate over that of the first; equal, whether the same work was done; compiled, s spent once;
-moved, s to hand in and fetch arrays; memory, the peak that a run adds, MiB; load, of the machine at the end of the case,
-the benchmark itself included. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
+memory, the peak that a run adds, MiB; load, of the machine at the end of the case, the benchmark itself included. Rows
+hold more: s to hand in and fetch arrays, sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
 """
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 aside = Console(stderr=True)
 
 
@@ -76,18 +76,25 @@ def main() -> None:
             f"The machine is busy (load {load:.1f}): rates will be low, and those of several cores lower still."
         )
     rows, missing, wrong = [], {}, {}
-    for case in arguments.cases or CASES:
-        for found in CASES[case](arguments.quick, engines):
-            if "rate" in found:
-                rows.append(found)
-            else:
-                (missing if found["missing"] else wrong)[found["engine"]] = found["why"]
-    _show(rows, missing)
-    if not arguments.no_append:
-        results.append(rows)
-    if arguments.json:
-        text = {"rows": [{field: row[field] for field in FIELDS} for row in rows], "missing": missing, "wrong": wrong}
-        arguments.json.write_text(json.dumps(text, indent=1))
+    for case in arguments.cases or CASES:  # each is kept at once, so that who stops a long run has what was measured
+        found = CASES[case](arguments.quick, engines)
+        timed = [each for each in found if "rate" in each]
+        for each in found:
+            if "rate" not in each:
+                (missing if each["missing"] else wrong)[each["engine"]] = each["why"]
+        rows += timed
+        _show(timed)
+        if not arguments.no_append:
+            results.append(timed)
+        if arguments.json:
+            text = {
+                "rows": [{field: row[field] for field in FIELDS} for row in rows],
+                "missing": missing,
+                "wrong": wrong,
+            }
+            arguments.json.write_text(json.dumps(text, indent=1))
+    for engine, why in missing.items():
+        console.print(f"{engine}: {why}", markup=False)
     for engine, why in wrong.items():
         Console(stderr=True).print(f"{engine} did not do the same work: {why}", style="red", markup=False)
     sys.exit(1 if wrong else 0)
@@ -147,11 +154,11 @@ CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
 }
 
 
-def _show(rows: list[dict], missing: dict[str, str]) -> None:
+def _show(rows: list[dict]) -> None:
     """One table for each case, so that a narrow terminal holds the columns."""
-    digits = {"compile_seconds": 1, "transfer_seconds": 3, "memory_mib": 1, "load": 1}
+    digits = {"compile_seconds": 1, "memory_mib": 1, "load": 1}
     columns = {"rate": "rate", "low": "low", "high": "high", "ratio": "ratio", "equal": "equal"}
-    columns |= {"compile_seconds": "compiled", "transfer_seconds": "moved", "memory_mib": "memory", "load": "load"}
+    columns |= {"compile_seconds": "compiled", "memory_mib": "memory", "load": "load"}
     for case, of_case in itertools.groupby(rows, lambda row: (row["case"].partition(",")[0], row["unit"])):
         shown, table = list(of_case), Table(title=", ".join(case), title_justify="left", box=box.SIMPLE)
         told = [field for field in columns if any(row[field] != "" for row in shown)]
@@ -162,8 +169,6 @@ def _show(rows: list[dict], missing: dict[str, str]) -> None:
             name = " ".join([row["engine"], *row["case"].split(",")[1:]])
             table.add_row(name, *(_cell(row[field], digits.get(field)) for field in told))
         console.print(table)
-    for engine, why in missing.items():
-        console.print(f"{engine}: {why}", markup=False)
 
 
 def _cell(value: float | bool | str, digits: int | None) -> str:

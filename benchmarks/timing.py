@@ -1,5 +1,7 @@
 """How long runs take, in turns; what is spent once, what on the way to the device and back, and how much memory a run adds."""
 
+import contextlib
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -68,6 +70,8 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def _memory(call: Callable[[], Any]) -> float | None:
     """MiB that the process held at most while this ran, above what it held before; what is returned included."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # what compiling freed would hide what the run takes
     try:
         _RESET.write_text("5")  # Linux: the peak begins again at what is held now
     except OSError:
