@@ -1,72 +1,55 @@
-"""Speed of the package on whatever runs this: against other engines on the same work, and clock by clock.
+"""Speed of the package on whatever runs this: against other engines on the same work, clock by clock, and by size.
 
 Prints a table and appends its rows to benchmarks/results.csv. Every engine is checked to do the same work as ours before it
 is timed; if one does not, the exit status is 1. Compilation is timed apart.
 """
 
 import argparse
-import csv
-import datetime
 import functools
+import importlib
 import itertools
 import json
 import multiprocessing
-import os
-import platform
 import statistics
-import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from pathlib import Path
 
 import paired
+import rows as results
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rivals import MODULES
+from rows import FIELDS, cores
+from timing import Timing
 from workload import Workload
 
-RESULTS = Path(__file__).with_name("results.csv")
-FIELDS = (
-    "case",
-    "engine",
-    "unit",
-    "rate",
-    "low",
-    "high",
-    "ratio",
-    "equal",
-    "compile_seconds",
-    "subjects",
-    "neurons",
-    "steps",
-    "commit",
-    "date",
-    "device",
-    "versions",
-)
-ROUNDS = 5
-EXAMPLES = """examples:
-  python benchmarks/run.py                       everything, some ten minutes
+ROUNDS, FEWER = 5, 3  # the second for what takes long, or is asked to be quick
+EXAMPLES = """cases:
+  lhb       the LHb population, ours and every rival, on one core and on all
+  slow      12-week courses, and their gradient
+  fast      moments of 10,000 steps, and their gradient
+  subjects  courses of a hundred to a million subjects
+  steps     courses of a week to a year, moments of a second to a minute
+  neurons   LHb populations of 8 to 512 neurons
+  devices   one CPU device to one for each core
+
+examples:
+  python benchmarks/run.py                       everything, half an hour or more
   python benchmarks/run.py lhb --quick           our engine and every rival that is installed, a few minutes
-  python benchmarks/run.py lhb --engines c scan  two rivals only
+  python benchmarks/run.py lhb --engines c,scan  two rivals only
   python benchmarks/run.py slow fast --json out.json
+  python benchmarks/table.py                     then writes the table of the README
 
-columns: rate, and the lowest and highest of its rounds; ratio, the rate over ours (for a gradient, its cost in
-forward runs); equal, whether the same work was done. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
+columns: rate, and the lowest and highest of its rounds; ratio, in case lhb the rate over ours, for a gradient its cost in
+forward runs, for sizes the rate over that of the first; equal, whether the same work was done; compiled, s spent once;
+memory, the peak that a run adds, MiB; load, of the machine at the end of the case, the benchmark itself included. Rows
+hold more: s to hand in and fetch arrays, sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
 """
-PACKAGES = {  # whose versions matter, by engine; jax where none is named
-    "c": (),
-    "numba": ("numba", "llvmlite"),
-    "diffrax": ("diffrax", "jax"),
-    "brian2": ("brian2",),
-    "numpy": ("numpy",),
-    "cuda": (),
-}
-COMPILERS = {"c": "gcc", "brian2": "g++", "cuda": "nvcc"}
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 aside = Console(stderr=True)
 
 
@@ -75,54 +58,62 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=form)
     parser.add_argument("cases", nargs="*", metavar="case", help=f"any of {', '.join(CASES)}; all by default")
-    parser.add_argument("--engines", nargs="+", choices=sorted(MODULES), metavar="engine", help="rivals in case lhb")
+    parser.add_argument("--engines", default="", metavar="A,B", help=f"rivals in case lhb: {', '.join(MODULES)}")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there too")
     parser.add_argument("--no-append", action="store_true", help="leave results.csv as it is")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     arguments = parser.parse_args()
-    if unknown := set(arguments.cases) - set(CASES):
-        parser.error(f"unknown cases {sorted(unknown)}; choose from {', '.join(CASES)}")
-    if (load := os.getloadavg()[0]) > 0.5:
+    aside.quiet = arguments.quiet
+    engines = [name for name in arguments.engines.split(",") if name]
+    for kind, given, known in (("cases", arguments.cases, CASES), ("engines", engines, MODULES)):
+        if unknown := set(given) - set(known):
+            parser.error(f"unknown {kind} {sorted(unknown)}; choose from {', '.join(known)}")
+    if arguments.json and arguments.json.is_dir():
+        parser.error(f"--json {arguments.json} is a folder: give the name of a file")
+    if (load := results.load()) > 0.5:
         aside.print(
             f"The machine is busy (load {load:.1f}): rates will be low, and those of several cores lower still."
         )
     rows, missing, wrong = [], {}, {}
-    for case in arguments.cases or CASES:
-        for found in CASES[case](arguments.quick, arguments.engines):
-            if "rate" in found:
-                rows.append(found | {"commit": _commit(), "date": datetime.date.today().isoformat()})
-            else:
-                (missing if found["missing"] else wrong)[found["engine"]] = found["why"]
-    _show(rows, missing)
-    if not arguments.no_append:
-        _append(rows)
-    if arguments.json:
-        text = {"rows": [{field: row[field] for field in FIELDS} for row in rows], "missing": missing, "wrong": wrong}
-        arguments.json.write_text(json.dumps(text, indent=1))
+    for case in arguments.cases or CASES:  # each is kept at once, so that who stops a long run has what was measured
+        found = CASES[case](arguments.quick, engines)
+        timed = [each for each in found if "rate" in each]
+        for each in found:
+            if "rate" not in each:
+                (missing if each["missing"] else wrong)[each["engine"]] = each["why"]
+        rows += timed
+        _show(timed)
+        if not arguments.no_append:
+            results.append(timed)
+        if arguments.json:
+            text = {
+                "rows": [{field: row[field] for field in FIELDS} for row in rows],
+                "missing": missing,
+                "wrong": wrong,
+            }
+            arguments.json.write_text(json.dumps(text, indent=1))
+    for engine, why in missing.items():
+        console.print(f"{engine}: {why}", markup=False)
     for engine, why in wrong.items():
-        aside.print(f"{engine} did not do the same work: {why}", style="red", markup=False)
+        Console(stderr=True).print(f"{engine} did not do the same work: {why}", style="red", markup=False)
     sys.exit(1 if wrong else 0)
 
 
-def lhb(quick: bool, engines: list[str] | None) -> list[dict]:
+def lhb(quick: bool, engines: list[str]) -> list[dict]:
     """Ours against the rivals: on one core, then on all of them."""
     workload = Workload(subjects=256, steps=1000) if quick else Workload()
-    wanted = {name: module for name, module in MODULES.items() if engines is None or name in (paired.OURS, *engines)}
+    wanted = {name: module for name, module in MODULES.items() if not engines or name in (paired.OURS, *engines)}
     found = race("lhb one core", wanted, workload, cores()[-1:])  # the first core is where interrupts tend to go
     return found + (race("lhb all cores", wanted, workload, cores()) if len(cores()) > 1 else [])
-
-
-def cores() -> list[int]:
-    """Numbers of the processor's cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def race(case: str, modules: dict[str, str], workload: Workload, on: list[int], rounds: int = ROUNDS) -> list[dict]:
     """Rows of the engines that were timed; what was missing, or wrong, of the others."""
     with aside.status(case) as status:
         timed = paired.race(modules, workload, on, rounds, lambda text: status.update(f"{case}: {text}"))
-    sizes = {"subjects": workload.subjects, "neurons": workload.neurons, "steps": workload.steps}
-    ours = next(each.seconds for each in timed if each.engine == paired.OURS)
+    load, ours = results.load(), next(each.seconds for each in timed if each.engine == paired.OURS)
+    sizes = {"subjects": workload.subjects, "neurons": workload.neurons, "steps": workload.steps, "devices": len(on)}
     rows = []
     for each in timed:
         if not each.seconds:
@@ -130,93 +121,61 @@ def race(case: str, modules: dict[str, str], workload: Workload, on: list[int], 
             continue
         told = {"case": case, "engine": each.engine, "unit": "M neuron-steps/s", "equal": each.equal} | sizes
         ratio = statistics.median(a / b for a, b in zip(ours, each.seconds, strict=True))
-        device = each.device or f"{_processor()}, {len(on)} of {os.cpu_count()} cores"
-        rows.append(_row(told, workload.neuron_steps, each.seconds, ratio, each.compile_seconds, device))
+        timing = Timing(each.seconds, each.compile_seconds)
+        rows.append(results.row(told, workload.neuron_steps, timing, ratio, load, each.device))
     return rows
 
 
-def clock(name: str, quick: bool, engines: list[str] | None) -> list[dict]:
-    """A case of `clocks`, in a process of its own: JAX's settings there are nobody else's."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool, aside.status(f"{name} clock"):
-        found = pool.submit(_clock, name, quick).result()
-    device, rows = f"{_processor()}, {os.cpu_count()} cores", []
-    for each in found:
-        told = {"engine": paired.OURS, "equal": ""} | {field: each[field] for field in FIELDS if field in each}
-        rows.append(_row(told, each["work"], each["seconds"], each["ratio"], each["compile_seconds"], device))
-    return rows
+def alone(module: str, name: str, rounds: int, quick: bool, engines: list[str]) -> list[dict]:
+    """A case of ours alone, in a process of its own: JAX's settings there are nobody else's."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool, aside.status(name):
+        found = pool.submit(_alone, module, name, quick, min(rounds, FEWER) if quick else rounds).result()
+    load = results.load()
+    return [
+        each
+        if "why" in each
+        else results.row({"engine": paired.OURS} | each["told"], each["work"], each["timing"], each["ratio"], load)
+        for each in found
+    ]
 
 
-def _clock(name: str, quick: bool) -> list[dict]:
-    import clocks
-
-    return getattr(clocks, name)(quick)
+def _alone(module: str, name: str, quick: bool, rounds: int) -> list[dict]:
+    return getattr(importlib.import_module(module), name)(quick, rounds)
 
 
-CASES = {"lhb": lhb, "slow": functools.partial(clock, "slow"), "fast": functools.partial(clock, "fast")}
+CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
+    "lhb": lhb,
+    "slow": functools.partial(alone, "clocks", "slow", ROUNDS),
+    "fast": functools.partial(alone, "clocks", "fast", ROUNDS),
+    "subjects": functools.partial(alone, "scaling", "subjects", FEWER),
+    "steps": functools.partial(alone, "scaling", "steps", FEWER),
+    "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
+    "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
+}
 
 
-def _row(told: dict, work: float, seconds: list[float], ratio: float, once: float, device: str) -> dict:
-    """Rates in millions a second: the median, the lowest and the highest round."""
-    rate = lambda each: round(work / each / 1e6, 3)
-    rates = {"rate": rate(statistics.median(seconds)), "low": rate(max(seconds)), "high": rate(min(seconds))}
-    rest = {"ratio": round(ratio, 3), "compile_seconds": round(once, 1), "device": device}
-    return told | rates | rest | {"versions": _versions(told["engine"])}
-
-
-def _show(rows: list[dict], missing: dict[str, str]) -> None:
+def _show(rows: list[dict]) -> None:
     """One table for each case, so that a narrow terminal holds the columns."""
-    several = lambda number: f"{number:.1f}" if number >= 10 else f"{number:.3g}"
+    digits = {"compile_seconds": 1, "memory_mib": 1, "load": 1}
+    columns = {"rate": "rate", "low": "low", "high": "high", "ratio": "ratio", "equal": "equal"}
+    columns |= {"compile_seconds": "compiled", "memory_mib": "memory", "load": "load"}
     for case, of_case in itertools.groupby(rows, lambda row: (row["case"].partition(",")[0], row["unit"])):
-        table = Table(title=", ".join(case), title_justify="left", box=box.SIMPLE)
-        for heading in ("engine", "rate", "low", "high", "ratio", "equal", "compiled"):
-            table.add_column(heading, justify="left" if heading in ("engine", "equal") else "right", no_wrap=True)
-        for row in of_case:
+        shown, table = list(of_case), Table(title=", ".join(case), title_justify="left", box=box.SIMPLE)
+        told = [field for field in columns if any(row[field] != "" for row in shown)]
+        table.add_column("engine", no_wrap=True)
+        for field in told:
+            table.add_column(columns[field], justify="right", no_wrap=True)
+        for row in shown:
             name = " ".join([row["engine"], *row["case"].split(",")[1:]])
-            numbers = [several(row[field]) for field in ("rate", "low", "high", "ratio")]
-            equal = {True: "yes", False: "no"}.get(row["equal"], "")
-            table.add_row(name, *numbers, equal, f"{row['compile_seconds']:.1f} s")
+            table.add_row(name, *(_cell(row[field], digits.get(field)) for field in told))
         console.print(table)
-    for engine, why in missing.items():
-        console.print(f"{engine}: {why}", markup=False)
 
 
-def _append(rows: list[dict]) -> None:
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n", extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-@functools.cache
-def _commit() -> str:
-    """The commit, with a plus if the sources differ from it."""
-    ask = lambda *words: (
-        subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS.parent.parent).stdout
-    )
-    changed = ask("status", "--porcelain", "--", "circuit", "kernels", "benchmarks/*.py", "benchmarks/rivals")
-    return ask("rev-parse", "--short", "HEAD").strip() + ("+" if changed.strip() else "")
-
-
-@functools.cache
-def _processor() -> str:
-    """The processor's name."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-@functools.cache
-def _versions(engine: str) -> str:
-    """What made its machine code, and in which version."""
-    found = [f"{package} {metadata.version(package)}" for package in PACKAGES.get(engine, ("jax", "jaxlib"))]
-    if engine in COMPILERS:
-        told = subprocess.run([COMPILERS[engine], "--version"], capture_output=True, text=True).stdout.splitlines()
-        release = next((line for line in told if "release" in line), told[0] if told else "")
-        found.append(f"{COMPILERS[engine]} {release.split()[-1].lstrip('V')}" if release else COMPILERS[engine])
-    return ", ".join(found)
+def _cell(value: float | bool | str, digits: int | None) -> str:
+    """Three digits, or so many after the point; a truth as a word; nothing where nothing is known."""
+    if isinstance(value, bool | str):
+        return {True: "yes", False: "no"}.get(value, "")
+    return f"{value:.{digits}f}" if digits else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ if __name__ == "circuit":
     raise ImportError("import habenula.circuit, not circuit; pip install -e . once")
 
 from ..kernels import Plan as Plan
+from ..kernels import processes as processes
 from .cohort import Cohort as Cohort
 from .conditions import Condition as Condition
 from .conditions import depressed as depressed

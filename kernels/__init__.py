@@ -3,6 +3,7 @@
 if __name__ == "kernels":
     raise ImportError("import habenula.kernels, not kernels; pip install -e . once")
 
+from . import processes as processes
 from .compile import entry_point as entry_point
 from .exponential import exponential as exponential
 from .exponential import logistic as logistic

@@ -44,7 +44,7 @@ class Plan:
 
     def resolve(self) -> "Plan":
         """The same plan with a definite backend, after checking that the devices exist."""
-        available = jax.device_count()
+        available = jax.local_device_count()  # of this process: each has its own subjects, see `processes`
         if self.devices > available:
             raise ValueError(
                 f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "

@@ -61,7 +61,7 @@ def sharded(function: Function, plan: Plan) -> Function:
     """`function` with the first axis of its laned leaves divided over the plan's devices."""
     if plan.devices == 1:
         return function
-    mesh = Mesh(np.array(jax.devices()[: plan.devices]), (AXIS,))
+    mesh = Mesh(np.array(jax.local_devices()[: plan.devices]), (AXIS,))
     lanes, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(function, mesh=mesh, in_specs=(same, lanes), out_specs=(lanes, same), check_vma=False)
 

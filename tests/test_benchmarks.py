@@ -16,11 +16,15 @@ workload = importlib.import_module("workload")
 paired = importlib.import_module("paired")
 run = importlib.import_module("run")
 rivals = importlib.import_module("rivals")
+rows_of = importlib.import_module("rows")
+scaling = importlib.import_module("scaling")
+table = importlib.import_module("table")
+timing = importlib.import_module("timing")
 
 # Enough neuron-steps for an error of the mean of about 1 %, in a second or two.
 SMALL = workload.Workload(subjects=128, neurons=16, steps=1600, seed=7)
 TINY = workload.Workload(subjects=20, neurons=8, steps=301)  # neither whole vectors nor whole blocks
-INSTALLED = ("c", "numpy", "scan")
+RIVALS = ("c", "numpy", "scan", "diffrax", "numba")  # all that build within seconds; a race checks the others too
 
 
 def engine(name):
@@ -41,7 +45,7 @@ def ours_exact():
     return engine("habenula").prepare(workload.without_noise(TINY))()
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", RIVALS)
 def test_engines_do_the_same_work(name, ours, ours_exact):
     module = engine(name)
     exact = workload.compare_exact(ours_exact, module.prepare(workload.without_noise(TINY))())
@@ -118,14 +122,14 @@ def test_a_race_names_the_wrong_and_the_missing(tmp_path, monkeypatch):
     assert (first["engine"], first["ratio"], first["equal"]) == ("habenula", 1.0, True)
     assert second["equal"] is True
     assert second["low"] <= second["rate"] <= second["high"]
-    assert set(second) | {"commit", "date"} == set(run.FIELDS)  # those two are the whole table's
+    assert set(second) == set(rows_of.FIELDS)
     assert (wrong["engine"], wrong["missing"]) == ("wrong", False)
     assert "(!)" in wrong["why"]
     assert (absent["missing"], absent["why"]) == (True, "not installed: pip install absent")
 
 
 def test_the_command_fails_and_names_the_rival(monkeypatch, capsys, tmp_path):
-    good = {"case": "case", "engine": "habenula", "missing": False} | dict.fromkeys(run.FIELDS, 1.0)
+    good = {"case": "case", "engine": "habenula", "missing": False} | dict.fromkeys(rows_of.FIELDS, 1.0)
     good |= {"case": "case", "engine": "habenula", "unit": "M neuron-steps/s", "equal": True}
     bad = {"case": "case", "engine": "c", "missing": False, "why": "output_mean 9 %"}
     gone = {"case": "case", "engine": "numba", "missing": True, "why": "not installed: pip install numba"}
@@ -138,8 +142,106 @@ def test_the_command_fails_and_names_the_rival(monkeypatch, capsys, tmp_path):
     assert "c did not do the same work: output_mean 9 %" in " ".join(said.err.split())
     assert "not installed: pip install numba" in said.out
     written = importlib.import_module("json").loads((tmp_path / "out.json").read_text())
-    assert set(written["rows"][0]) == set(run.FIELDS)
+    assert set(written["rows"][0]) == set(rows_of.FIELDS)
     assert written["wrong"] == {"c": "output_mean 9 %"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["speed"], "unknown cases ['speed']; choose from lhb, slow"),
+        (["lhb", "--engines", "c,rust"], "unknown engines ['rust']; choose from habenula, c"),
+        (["lhb", "--json", "."], "--json . is a folder"),
+    ],
+)
+def test_the_command_refuses(words, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with pytest.raises(SystemExit) as stopped:
+        run.main()
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def measured(case, seconds, **more):
+    """A row, of 8 million units of work a round."""
+    told = {"case": case, "engine": "c", "unit": "M neuron-steps/s"} | more
+    return rows_of.row(told, 8e6, timing.Timing(seconds, 1.23, 0.00012, None), 1.0, load=0.31)
+
+
+def test_a_row_holds_median_and_range():
+    row = measured("case", [4.0, 1.0, 2.0], equal=True)
+    assert [row[name] for name in ("rate", "low", "high", "load", "equal")] == [4.0, 2.0, 8.0, 0.3, True]
+    assert (row["compile_seconds"], row["transfer_seconds"], row["memory_mib"]) == (1.2, 0.0001, "")
+    assert set(row) == set(rows_of.FIELDS)
+
+
+def test_runs_are_timed_by_turns_and_their_memory_is_seen():
+    called = []
+
+    def one(mebibytes, name):
+        def call(reads):
+            called.append(name)
+            return np.ones(mebibytes * 2**17) + reads.sum()
+
+        return timing.Run(call, np.zeros(3))
+
+    small, large = timing.paired([one(1, "small"), one(64, "large")], rounds=2)
+    assert called == ["small", "small", "large", "large"] + 2 * ["small", "large"]
+    assert len(small.seconds) == len(large.seconds) == 2
+    if large.memory_mib is not None:  # Linux tells
+        assert 64 <= large.memory_mib < 64 * 3
+        assert small.memory_mib < 16
+
+
+def test_time_in_proportion_is_ratio_1():
+    rows = [
+        {"work": work, "timing": timing.Timing([seconds])} for work, seconds in ((10, 1.0), (100, 10.0), (100, 5.0))
+    ]
+    stop = {"engine": "habenula", "missing": True, "why": "memory"}
+    assert [row.get("ratio") for row in scaling._over_first([*rows, stop])] == [1.0, 1.0, 2.0, None]
+
+
+def test_sizes_stop_where_memory_does(monkeypatch):
+    grown = timing.Timing([1.0], 0.0, 0.0, 100.0)
+    monkeypatch.setattr(scaling, "paired", lambda runs, rounds: [grown])
+    monkeypatch.setattr(scaling, "_free", lambda: 2.0**29)
+    monkeypatch.setattr("habenula.circuit.draw", lambda *a, **b: None)
+    first, stopped = scaling.subjects(True, 1)
+    assert first["told"]["subjects"] == 100
+    assert stopped["missing"] is True
+    assert stopped["why"] == "1000 subjects would take some 1.0 GiB, of 0.5 free"
+
+
+def test_rows_are_appended_and_a_table_shows_the_last(tmp_path):
+    path = tmp_path / "results.csv"
+    rows_of.append([measured("a", [2.0]), measured("b", [2.0], equal=True)], path)
+    rows_of.append([measured("a", [1.0])], path)
+    assert len(table.read(path)) == 3
+    shown = [line for line in table.render(table.read(path)).splitlines() if line.startswith(("| a", "| b"))]
+    assert shown == [
+        "| b | c | M neuron-steps/s | 4 | 4 | 4 | 1 | yes | 1.2 |  | 0.3 |",
+        "| a | c | M neuron-steps/s | 8 | 8 | 8 | 1 |  | 1.2 |  | 0.3 |",
+    ]
+    path.write_text("case,engine\n")
+    with pytest.raises(ValueError, match=r"columns case, engine: move it away"):
+        rows_of.append([measured("a", [1.0])], path)
+
+
+def test_the_readme_shows_the_committed_rows():
+    page = table.README.read_text()
+    assert table.replaced(page, table.render(table.read())) == page, "run: python benchmarks/table.py"
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(ValueError, match="once each and in this order"):
+        table.replaced(f"{table.END} {table.BEGIN}", "rows")
+
+
+def test_the_command_line_knows_the_cases():
+    from habenula.circuit.study import bench_script
+
+    assert tuple(run.CASES) == bench_script.CASES
+    assert bench_script.SCRIPT == BENCHMARKS / "run.py"
 
 
 def test_inner_loops_of_the_c_engine_vectorise(tmp_path):

@@ -14,7 +14,7 @@ from fake_trial import trial
 from typer.testing import CliRunner
 
 from habenula.circuit import evidence
-from habenula.circuit.study import cli, doctor, files, labels, machine, progress
+from habenula.circuit.study import bench_script, cli, doctor, files, labels, machine, progress
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def given(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", ["doctor", "evidence", "moment", "trial"])
+@pytest.mark.parametrize("command", ["doctor", "evidence", "moment", "trial", "bench"])
 def test_help_has_examples_and_names_the_keys_of_its_json(habenula, command):
     result = habenula(command, "--help")
     assert result.exit_code == 0
     assert f"habenula {command} " in result.output
     for expected in ("Examples", "--json", "--quiet", "JSON:"):
         assert expected in result.output
-    assert ("--seed" in result.output) == (command != "doctor")
+    assert ("--seed" in result.output) == (command not in ("doctor", "bench"))
     assert command in habenula().output
 
 
@@ -254,3 +254,21 @@ def test_a_terminal_gets_bars(capsys):
 def test_the_version(habenula, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
     assert habenula("--version").stdout == "habenula 9.9\n"
+
+
+def test_the_benchmark_gets_what_was_asked(habenula, monkeypatch, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text("import sys\nprint(sys.argv[1:], file=open('told.txt', 'w'))\nsys.exit(1)\n")
+    monkeypatch.setattr(bench_script, "SCRIPT", script)
+    result = habenula("bench", "lhb", "slow", "--quick", "--engines", "c,scan", "--no-append", "--json", "out.json")
+    assert result.exit_code == 1  # what the script left with
+    expected = ["lhb", "slow", "--quick", "--no-append", "--engines", "c,scan", "--json", str(tmp_path / "out.json")]
+    assert (tmp_path / "told.txt").read_text().strip() == str(expected)
+
+
+def test_the_benchmark_is_not_in_a_wheel(habenula, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_script, "SCRIPT", tmp_path / "benchmarks" / "run.py")
+    result = habenula("bench")
+    assert result.exit_code == 2
+    assert "the benchmark is not installed with the package" in result.stderr
+    assert "pip install -e '.[bench]'" in result.stderr

@@ -11,7 +11,7 @@ import pytest
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.moment import Event, moment
 from habenula.circuit.simulate import observe
-from habenula.kernels import Plan
+from habenula.kernels import Plan, hoist_taken
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,26 @@ def test_bad_numbers_name_their_subject(well):
     state = dataclasses.replace(few.state, gain=few.state.gain.at[2].set(jnp.nan))
     seen = moment(eqx.tree_at(lambda c: c.state, few, state), 0.25)
     assert seen.finite.tolist() == [True, True, False, True]
+
+
+def test_every_loop_of_a_moment_is_one_piece_of_machine_code(well):
+    """The quiet lead and the moment itself: on a JAX that breaks this, moments are right and several times as slow."""
+    few = well[:4]
+    seen = lambda state: moment(eqx.tree_at(lambda c: c.state, few, state), 0.1, neurons=4, settle=0.05).mean
+    compiled = str(jax.jit(seen).lower(few.state).compile().as_text())
+    assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2
+
+
+def test_a_second_moment_does_not_compile(well):
+    look = lambda cohort, at: moment(cohort, 0.1, events=(Event("current", at, 20.0),), neurons=4, settle=0.05)
+    first = look(well[:4], 20.0)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    try:
+        second = look(well[4:8], 50.0)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not compiled
+    assert not np.allclose(first["habenula"], second["habenula"])

@@ -1,4 +1,4 @@
-"""The command line: `habenula doctor`, `evidence`, `moment` and `trial`.
+"""The command line: `habenula doctor`, `evidence`, `moment`, `trial` and `bench`.
 
 Nothing here computes. A command checks what it was given, starts JAX (only now, so that help is instant), calls the
 library, and shows what comes back; results go to standard output, progress and errors to standard error.
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from . import files, labels, machine
+from . import bench_script, files, labels, machine
 
 FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error, a user's Ctrl-C
 
@@ -272,6 +272,38 @@ def trial(
     for path in (out / "trial.json", *([json] if json else [])):
         files.write_json(path, result.to_json())
     screen.print(f"\nFigure, table and numbers: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def bench(
+    cases: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(bench_script.CASES)}; all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes.")] = False,
+    engines: Annotated[str, typer.Option(metavar="A,B", help="Rivals in case lhb; all that are installed.")] = "",
+    append: Annotated[bool, typer.Option(help="Add the rows to benchmarks/results.csv.")] = True,
+    json: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    r"""Measure speed against other engines on the same work, clock by clock, and by size. Needs a checkout.
+
+    Every engine is checked to do the same work before it is timed; leaves with code 1 if one does not.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula bench lhb --quick
+    habenula bench lhb --engines c,scan --no-append
+    habenula bench slow fast --json speed.json
+
+    JSON: {rows: [{case, engine, unit, rate, low, high, ratio, equal, ...}], missing, wrong}, the last two by engine.
+    """
+    _demand_file(json)
+    options = {"--quick": quick, "--no-append": not append, "--quiet": quiet}
+    words = [*(cases or []), *(name for name, given in options.items() if given)]
+    words += ["--engines", engines] if engines else []
+    words += ["--json", str(json.absolute())] if json else []
+    if code := bench_script.run(words):
+        raise typer.Exit(code)
 
 
 def main() -> None:

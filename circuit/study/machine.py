@@ -41,7 +41,7 @@ def start_jax() -> int:
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(cache_folder()))
         config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return jax.device_count()
+    return jax.local_device_count()
 
 
 def cache_in_use() -> str | None:

@@ -1,0 +1,193 @@
+"""Several processes on one cohort, on one machine or many: each simulates subjects of its own, and results are joined.
+
+    here = processes.start()                                      # first of all, before JAX computes anything
+    mine = processes.share(1_000_000)                             # the numbers of this process's subjects
+    cohort = draw(depressed(), len(mine), seed=1, first=mine.start)
+    seen = course(cohort, arm, days=84)
+    output = processes.gather(seen["vta_output"])                 # of all million, in every process
+    if here.number == 0: ...                                      # one of them writes the file
+
+The same program is launched once a process:
+
+    srun --nodes=4 --ntasks-per-node=8 --gres=gpu:8 python study.py                     Slurm, a GPU to each process
+    torchrun --nnodes=4 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=node1:29500 study.py     or what sets the
+        same variables: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
+    mpirun -n 32 -x JAX_COORDINATOR_ADDRESS=node1:29500 python study.py                 Open MPI, MPICH (with -genv)
+
+Why subjects are shared out, and not one array spread over all devices: a subject's identity is data (its number names
+its traits and its noise), so no process needs anything of another while time runs. Every program stays that of one
+process, its loop one piece of machine code; what it returns are plain arrays that can be printed and stored; and
+collectives (gloo between CPUs, NCCL between GPUs) run only where results meet. Within a process, `Plan(devices=...)`
+divides its subjects over its own devices.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+# By launcher, where it tells a process its number, how many there are, and its number on its machine. In this order:
+# torchrun and mpirun may themselves have been started by Slurm, which then numbers machines.
+LAUNCHERS = {
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),  # set by srun alone, not for a batch script
+}
+_FOUND = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri")  # from which JAX itself finds process 0
+
+
+class Place(NamedTuple):
+    """Which process this is.
+
+    Attributes:
+        number: from 0.
+        of: how many processes.
+    """
+
+    number: int
+    of: int
+
+
+class Launch(NamedTuple):
+    """What a launcher told.
+
+    Attributes:
+        place: of this process.
+        address: host:port at which process 0 is met; None if JAX must find it.
+        device: which of the machine's GPUs this process takes; None for all that it sees.
+    """
+
+    place: Place
+    address: str | None
+    device: int | None
+
+
+def start(address: str | None = None, count: int | None = None, number: int | None = None) -> Place:
+    """Meet the other processes, and say which this is. Without a launcher, the only one: nothing is started.
+
+    To be called once, before anything else of JAX. Each process takes one GPU of its machine, the one of its own number
+    there; JAX_LOCAL_DEVICE_IDS=0,1,2,3 gives it several.
+
+    Args:
+        address: host:port of process 0, a free port; found by itself under Slurm and torchrun, else taken from
+            JAX_COORDINATOR_ADDRESS.
+        count: of processes; from the launcher if not given.
+        number: of this process, likewise.
+
+    Raises:
+        ValueError: a count without a number, or the other way round; a number that is not below the count; several
+            processes and no address.
+    """
+    launch = launched(os.environ)
+    if (count is None) != (number is None):
+        raise ValueError(f"{count=} and {number=} belong together: give both, or neither under a launcher.")
+    place = launch.place if count is None or number is None else Place(number, count)
+    if not 0 <= place.number < place.of:
+        raise ValueError(f"process {place.number} of {place.of} is impossible: numbers go from 0 to count - 1.")
+    if place.of == 1:
+        return place
+    address = address or launch.address
+    if address is None and not any(name in os.environ for name in _FOUND):
+        raise ValueError(
+            f"{place.of} processes need a place to meet: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
+            "host that of process 0, the port free there."
+        )
+    chosen = os.environ.get("JAX_LOCAL_DEVICE_IDS")
+    devices = None if chosen or launch.device is None else [launch.device]
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, place.of, place.number, devices)
+    return place
+
+
+def launched(environment: Mapping[str, str]) -> Launch:
+    """What the launcher left in the environment; without one, the only process."""
+    told = environment.get("JAX_COORDINATOR_ADDRESS")
+    for launcher, (number, count, local) in LAUNCHERS.items():
+        if number in environment and count in environment:
+            if launcher == "torchrun" and told is None and "MASTER_ADDR" in environment:
+                # The launcher itself listens at MASTER_PORT.
+                told = f"{environment['MASTER_ADDR']}:{int(environment.get('MASTER_PORT', 29500)) + 1}"
+            alone = (
+                environment.get("CUDA_VISIBLE_DEVICES", "").count(",") == 0 and "CUDA_VISIBLE_DEVICES" in environment
+            )
+            device = 0 if alone else environment.get(local)  # alone: the launcher has given each process a GPU already
+            place = Place(int(environment[number]), int(environment[count]))
+            return Launch(place, told, None if device is None else int(device))
+    return Launch(Place(0, 1), told, None)
+
+
+def place() -> Place:
+    """Which process this is."""
+    return Place(jax.process_index(), jax.process_count())
+
+
+def share(subjects: int, at: Place | None = None) -> range:
+    """The numbers of a process's subjects, of 0 to `subjects`: neighbours, as evenly divided as can be.
+
+    Args:
+        subjects: in all processes together.
+        at: the process; this one if not given.
+
+    Raises:
+        ValueError: fewer subjects than processes.
+    """
+    number, count = place() if at is None else at
+    if subjects < count:
+        raise ValueError(f"{subjects=} are fewer than the {count} processes: start fewer.")
+    return range(number * subjects // count, (number + 1) * subjects // count)
+
+
+def gather(tree: PyTree, axis: int = 0) -> PyTree:
+    """Every leaf of all processes, joined along `axis` in their order: what one process would have found.
+
+    A collective: every process calls it, in the same order, and gets the same NumPy arrays. Shares may differ in size.
+
+    Raises:
+        TypeError: under `jax.jit` or a derivative; processes meet outside of them.
+        ValueError: a leaf without that axis.
+    """
+    leaves, structure = jax.tree.flatten(_concrete(tree, "gather"))
+    for leaf in leaves:
+        if not -leaf.ndim <= axis < leaf.ndim:
+            raise ValueError(f"a leaf of shape {leaf.shape} has no {axis=} along which to join processes.")
+    if not leaves:
+        return tree
+    sizes = np.asarray(multihost_utils.process_allgather(np.array([leaf.shape[axis] for leaf in leaves], np.int32)))
+    joined = [_joined(leaf, axis, each) for leaf, each in zip(leaves, sizes.reshape(-1, len(leaves)).T, strict=True)]
+    return jax.tree.unflatten(structure, joined)
+
+
+def total(tree: PyTree) -> PyTree:
+    """Every leaf summed over processes, in their order, so that all find the same bits. A collective, like `gather`.
+
+    For what is a sum over subjects: a loss, and its gradient by what they have in common.
+
+    Raises:
+        TypeError: under `jax.jit` or a derivative.
+    """
+    gathered = multihost_utils.process_allgather(_concrete(tree, "total"))
+    return jax.tree.map(
+        lambda x, like: np.asarray(x).reshape(-1, *np.shape(like)).sum(axis=0, dtype=x.dtype), gathered, tree
+    )
+
+
+def _joined(leaf: np.ndarray, axis: int, sizes: np.ndarray) -> np.ndarray:
+    """All shares of a leaf, filled up to the largest on their way."""
+    moved = np.moveaxis(leaf, axis, 0)
+    filled = np.pad(moved, [(0, int(sizes.max()) - len(moved))] + [(0, 0)] * (moved.ndim - 1))
+    every = np.asarray(multihost_utils.process_allgather(filled)).reshape(len(sizes), *filled.shape)
+    return np.moveaxis(np.concatenate([each[:size] for each, size in zip(every, sizes, strict=True)]), 0, axis)
+
+
+def _concrete(tree: PyTree, name: str) -> PyTree:
+    """As NumPy arrays of the dtypes that JAX has."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(f"{name} is between processes, and cannot be traced: call it outside jax.jit and jax.grad.")
+    return jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf)), tree)
