@@ -12,12 +12,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.hoist  kernels.compile
+kernels.summary
 kernels.loop  kernels.tiles
 kernels.fused
 kernels.integrate
 kernels
 
-circuit.defaults  circuit.evidence  circuit.anatomy
+circuit.defaults  circuit.evidence  circuit.anatomy  circuit.folders
+circuit.hardware
 circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
 circuit.channel_block  circuit.population  circuit.transfer
@@ -25,9 +27,10 @@ circuit.parameters
 circuit.constraints
 circuit.slow_clock
 circuit.interventions  circuit.cohort  circuit.fast_clock
-circuit.validation  circuit.regimen
+circuit.validation  circuit.regimen  circuit.planner
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
+circuit.survey
 circuit.verdict
 circuit.fit
 circuit
@@ -37,10 +40,12 @@ circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
-circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
+circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.probe
+circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
 circuit.study.trial  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
+circuit.study.explain
 circuit.study.cli
 circuit.study
 """

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
+
+from ..folders import user_cache
 
 
 def cores() -> int:
@@ -17,14 +18,7 @@ def cores() -> int:
 
 def cache_folder() -> Path:
     """Where compiled programs are kept, in the user's cache folder: one folder a machine, as they hold machine code."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "habenula" / f"jax-{platform.machine()}-{platform.node() or 'here'}"
+    return user_cache() / f"jax-{platform.machine()}-{platform.node() or 'here'}"
 
 
 def start_jax() -> int:

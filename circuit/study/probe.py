@@ -1,0 +1,73 @@
+"""A short probe of this machine's speed, kept in the user's cache folder for the planner."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+
+import jax
+
+from ...kernels import Plan
+from .. import hardware
+from ..conditions import draw, healthy
+from ..interventions import Ketamine, Placebo, Recalibration
+from ..moment import DT, moment
+from ..simulate import course
+from .files import write_json
+
+DAYS, SECONDS, NEURONS = 14.0, 1.0, 32
+FEW = 16  # subjects: one vector, so that what a step costs by itself can be seen
+ROUNDS = 3
+
+
+def probe() -> hardware.Rates:
+    """Measure the rates of JAX's own platform, and keep them. Takes about a minute, most of it to compile.
+
+    Many subjects and few give two equations in the rate and in what a step costs however few there are.
+    """
+    name = jax.default_backend()
+    devices = jax.device_count()
+    many = (1024 if name == "cpu" else 65536) * devices
+    plan = Plan(tile=128, devices=devices)
+    cohort, few = draw(healthy(), many, plan=plan), draw(healthy(), FEW, plan=Plan(tile=FEW))
+    treated = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
+    lived = lambda who, arm, plan: course(who, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).cohort
+    compiling, alone = _seconds(lambda: lived(few, (Placebo(),), Plan(tile=FEW)))
+    quiet = _seconds(lambda: lived(cohort, (Placebo(),), plan))[1]
+    followed = _seconds(lambda: lived(cohort, treated, plan))[1]
+    some = cohort[: max(64, many // 16)]
+    fast = _seconds(
+        lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=Plan(tile=64, devices=devices)).mean
+    )[1]
+    steps, rate = 24 * DAYS, many * 24 * DAYS / quiet / devices
+    found = hardware.Rates(
+        quiet=rate,
+        treated=many * steps / followed / devices,
+        neurons=len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT / fast / devices,
+        launch=max(alone / steps - FEW / rate, 0.0),
+        compiling=compiling,
+        measured=True,
+    )
+    _keep(hardware.key_of(name), found)
+    return found
+
+
+def _seconds(run: Callable) -> tuple[float, float]:
+    """What the first run took more than later ones, and the fastest of those."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        begin = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - begin)
+    return max(times[0] - min(times[1:]), 0.0), min(times[1:])
+
+
+def _keep(key: str, found: hardware.Rates) -> None:
+    """Add to the file; other devices' rates stay."""
+    file, kept = hardware.rates_file(), {}
+    try:
+        kept = json.loads(file.read_text())
+    except (OSError, ValueError):  # none yet, or damaged
+        kept = {}
+    numbers = {name: value for name, value in dataclasses.asdict(found).items() if name != "measured"}
+    write_json(file, kept | {key: numbers})
