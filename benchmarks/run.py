@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 import paired
+import plan_check
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -152,7 +153,13 @@ def _clock(name: str, quick: bool) -> list[dict]:
     return getattr(clocks, name)(quick)
 
 
-CASES = {"lhb": lhb, "slow": functools.partial(clock, "slow"), "fast": functools.partial(clock, "fast")}
+def plan(quick: bool, engines: list[str] | None) -> list[dict]:
+    """The planner's forecasts against what runs take."""
+    device = f"{_processor()}, {os.cpu_count()} cores"
+    return [row | {"device": device, "versions": _versions(paired.OURS)} for row in plan_check.checked(quick)]
+
+
+CASES = {"lhb": lhb, "slow": functools.partial(clock, "slow"), "fast": functools.partial(clock, "fast"), "plan": plan}
 
 
 def _row(told: dict, work: float, seconds: list[float], ratio: float, once: float, device: str) -> dict:

@@ -129,7 +129,8 @@ def plan(
     if (days is None) == (seconds is None):
         raise ValueError(f"{days=} and {seconds=}: give the one or the other, for a course or for a moment.")
     length = days if seconds is None else seconds
-    for name, value in {"subjects": subjects, "length": length, "neurons": neurons, "save_every": save_every}.items():
+    positive = {"subjects": subjects, "length": length, "neurons": neurons, "save_every": save_every}
+    for name, value in (positive | {"devices": 1 if devices is None else devices}).items():
         if not value > 0:
             raise ValueError(f"{name}={value} must be above 0.")
     if quantities < 0:

@@ -13,7 +13,7 @@ import pytest
 from fake_trial import trial
 from typer.testing import CliRunner
 
-from habenula.circuit import evidence
+from habenula.circuit import evidence, hardware
 from habenula.circuit.study import cli, doctor, files, labels, machine, progress
 
 
@@ -131,6 +131,19 @@ def test_a_trial_is_printed_and_kept(habenula, given, tmp_path):
         assert set(found) >= {"target", "before", "after", "fitted", "starts", "status"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [("trial --subjects 2000000 --explain", "arms of tablets, or none"), ("moment --explain", "membrane currents")],
+)
+def test_explained_work_is_not_done(habenula, given, tmp_path, arguments, says):
+    result = habenula(*arguments.split())
+    assert result.exit_code == 0, result.stderr
+    assert says in result.stdout
+    assert "In all" in result.stdout
+    assert not given
+    assert not list(tmp_path.iterdir())
+
+
 def test_quiet_is_silent(habenula, given):
     result = habenula("trial", "--quiet", "--weeks", "1")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -181,6 +194,14 @@ def test_the_doctor_passes(habenula, tmp_path):
     assert data["passed"] is True
     names = [check["name"] for check in data["checks"]]
     assert names[-3:] == ["transfer function", "sums", "hoisted loop"]
+
+
+def test_the_doctor_measures_speed_when_asked(habenula, monkeypatch):
+    monkeypatch.setattr(doctor.probe, "probe", lambda: hardware.Rates(3e6, 1e6, 2e8, 1e-6, 9.0, measured=True))
+    for name in ("_transfer", "_sums", "_hoist"):
+        monkeypatch.setattr(doctor, name, lambda: doctor.Check("left out", ""))
+    result = habenula("doctor", "--probe")
+    assert "3e+06 subject-hours/s, 2e+08 neuron-steps/s on each device, measured" in result.stdout
 
 
 def test_the_doctor_finds_wrong_sums(habenula, monkeypatch):

@@ -217,7 +217,7 @@ def moment(
     from .. import conditions
     from ..moment import Event
     from ..moment import moment as simulate
-    from . import plots, tables
+    from . import tables
     from .explain import of_moment, table
 
     stages = of_moment(seconds)
@@ -234,6 +234,8 @@ def moment(
         _say(report, f"{seconds:g} s of membrane currents", 1, 2)
         seen = simulate(cohort, seconds, events=events, plan=how.plan)
         _say(report, f"{seconds:g} s of membrane currents", 2, 2)
+    from . import plots  # only now, as it takes its time
+
     title = f"A {subject.value} subject, {seconds:g} s"
     plots.moment_figure(seen, out, events, title)
     screen = Console()
@@ -286,11 +288,12 @@ def trial(
         found = table(of_trial(subjects, weeks, chosen, devices), tables.room(Console()))
         tables.titled(Console(), "What it will take", found)
         return
-    from . import plots
     from .trial import run
 
     with _watch(quiet) as report:
         result = run(subjects, weeks, chosen, seed, devices, report)
+    from . import plots  # only now, as it takes its time
+
     screen = Console()
     tables.print_trial(screen, result)
     plots.trial_figure(result, out / "trial.png")
