@@ -139,8 +139,8 @@ def test_subjects_who_fail_are_left_out_and_named(monkeypatch):
         cohort = right(condition, subjects, seed, first=first, **options)
         if first:
             return cohort
-        rate = cohort.parameters.plasticity.susceptibility.at[5].set(3e38)
-        return eqx.tree_at(lambda c: c.parameters.plasticity.susceptibility, cohort, rate)
+        rate = jnp.full(subjects, cohort.parameters.plasticity.kir_rate).at[5].set(3e38)
+        return eqx.tree_at(lambda c: c.parameters.plasticity.kir_rate, cohort, rate)
 
     monkeypatch.setattr(module, "draw", spoilt)
     with pytest.warns(RuntimeWarning, match="1 of 32 subjects became non-finite; subject 5"):

@@ -34,7 +34,7 @@ def start_jax() -> int:
             config.update("jax_num_cpu_devices", cores())
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(cache_folder()))
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # small programs are many
     return jax.device_count()
 
 
