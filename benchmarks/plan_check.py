@@ -1,6 +1,7 @@
 """Whether the planner is right: time and peak memory of runs against what it said of them, each in a process of its own."""
 
 import multiprocessing
+import os
 import resource
 import sys
 import time
@@ -45,9 +46,7 @@ def _alone(name: str, options: dict) -> list[tuple[str, float, float, float]]:
 
 def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
     """What was forecast and what was taken, in s and in GiB, and s spent on compiling."""
-    from habenula.circuit.study import machine
-
-    machine.start_jax()
+    _start()
     import jax
 
     from habenula import circuit as hb
@@ -76,6 +75,14 @@ def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
     ]
 
 
+def _start() -> None:
+    """JAX as the command line has it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or XLA names features of the processor at every program
+    from habenula.circuit.study import machine
+
+    machine.start_jax()
+
+
 def _probed() -> None:
     """Measure in yet another process, whose memory is not counted."""
     process = multiprocessing.get_context("spawn").Process(target=_probe)
@@ -86,9 +93,7 @@ def _probed() -> None:
 
 
 def _probe() -> None:
-    from habenula.circuit.study import machine
-
-    machine.start_jax()
+    _start()
     from habenula.circuit.study.probe import probe
 
     probe()

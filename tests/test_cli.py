@@ -252,6 +252,25 @@ def test_starting_jax_leaves_what_the_user_has_set():
     assert machine.cache_in_use() == before
 
 
+def test_small_programs_are_kept_too(tmp_path):
+    """A second start compiles nothing: every program of the first is in the cache."""
+    script = (
+        "from habenula.circuit.study import machine; machine.start_jax(); import jax, jax.numpy as jnp; found = []\n"
+        "jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n"
+        "jnp.arange(12.0).reshape(3, 4).sum().block_until_ready()\n"
+        "print(sum(name.endswith('cache_misses') for name in found), sum(name.endswith('cache_hits') for name in found))"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    start = lambda: subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    first, second = ([int(count) for count in start().stdout.split()] for _ in range(2))
+    assert first[0] > 0
+    assert second[0] == 0
+    assert second[1] > 0
+
+
 def test_json_is_whole_and_has_no_nan(tmp_path):
     path = tmp_path / "x.json"
     files.write_json(path, {"a": [math.nan, np.float32(1.5), math.inf], "b": None})

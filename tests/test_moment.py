@@ -114,3 +114,17 @@ def test_bad_numbers_name_their_subject(well):
     state = dataclasses.replace(few.state, gain=few.state.gain.at[2].set(jnp.nan))
     seen = moment(eqx.tree_at(lambda c: c.state, few, state), 0.25)
     assert seen.finite.tolist() == [True, True, False, True]
+
+
+def test_without_records_there_are_the_same_means(well):
+    few = well[:4]
+    seen, bare = moment(few, 0.5), moment(few, 0.5, record=())
+    assert bare.record == {}
+    assert bare.t.shape == (0,)
+    for name, value in seen.mean.items():
+        np.testing.assert_allclose(bare.mean[name], value, rtol=1e-3)
+    some = moment(few, 0.5, record=("dopamine",))
+    np.testing.assert_allclose(some["dopamine"], seen["dopamine"], rtol=1e-3)
+    assert set(some.record) == {"dopamine"}
+    with pytest.raises(ValueError, match=r"cannot record \['mood'\]; choose from"):
+        moment(few, 0.5, record=("mood",))

@@ -10,7 +10,7 @@ import jax
 from ...kernels import Plan
 from .. import hardware
 from ..conditions import draw, healthy
-from ..interventions import Ketamine, Placebo, Recalibration
+from ..interventions import Ketamine, Recalibration
 from ..moment import DT, moment
 from ..simulate import course
 from .files import write_json
@@ -29,22 +29,22 @@ def probe() -> hardware.Rates:
     devices = jax.device_count()
     many = (1024 if name == "cpu" else 65536) * devices
     plan = Plan(tile=128, devices=devices)
-    cohort, few = draw(healthy(), many, plan=plan), draw(healthy(), FEW, plan=Plan(tile=FEW))
-    treated = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
-    lived = lambda who, arm, plan: course(who, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).cohort
-    compiling, alone = _seconds(lambda: lived(few, (Placebo(),), Plan(tile=FEW)))
-    quiet = _seconds(lambda: lived(cohort, (Placebo(),), plan))[1]
-    followed = _seconds(lambda: lived(cohort, treated, plan))[1]
+    drawn = lambda subjects, plan: draw(healthy(), subjects, plan=plan)  # weeks without treatment
+    compiling, alone = _seconds(lambda: drawn(FEW, Plan(tile=FEW)).state)
+    quiet, cohort = _seconds(lambda: drawn(many, plan).state)[1], drawn(many, plan)
+    arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
+    followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
     some = cohort[: max(64, many // 16)]
     fast = _seconds(
         lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=Plan(tile=64, devices=devices)).mean
     )[1]
-    steps, rate = 24 * DAYS, many * 24 * DAYS / quiet / devices
+    hours = 24 * healthy().days
+    rate = many * hours / quiet / devices
     found = hardware.Rates(
         quiet=rate,
-        treated=many * steps / followed / devices,
+        treated=many * 24 * DAYS / followed / devices,
         neurons=len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT / fast / devices,
-        launch=max(alone / steps - FEW / rate, 0.0),
+        launch=max(alone / hours - FEW / rate, 0.0),
         compiling=compiling,
         measured=True,
     )
