@@ -25,6 +25,7 @@ class Rates:
         treated: subject-hours/s of one that follows ketamine or sessions within the hour.
         neurons: neuron-steps/s of a moment.
         launch: s, what a step costs however few subjects there are.
+        begin: s, what a run costs however short it is: checks, and the way to the device and back.
         compiling: s, once, to compile a run for the first time.
         measured: whether these are of this machine; assumed if not.
     """
@@ -33,6 +34,7 @@ class Rates:
     treated: float
     neurons: float
     launch: float
+    begin: float
     compiling: float
     measured: bool = False
 
@@ -40,8 +42,8 @@ class Rates:
 # Assumed, on the slow side: a core of a server's processor of 2019, and a plain loop on any GPU of the last years, where
 # the launch of some dozens of kernels a step is what counts up to tens of thousands of subjects.
 ASSUMED = {
-    "cpu": Rates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, compiling=30.0),
-    "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, compiling=60.0),
+    "cpu": Rates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, begin=0.02, compiling=30.0),
+    "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
 }
 GRADIENT = {"course": 4.0, "moment": 4.5}  # forward runs that a gradient costs, at most; assumed
 CACHE = 2 * 2**20  # bytes of second-level cache beside a core, where the system does not say

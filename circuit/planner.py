@@ -23,11 +23,11 @@ NEURONS = 2048  # in a tile: their state stays in the second-level cache
 TRAITS = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
 HAPPENS = 9 + READINGS  # numbers that happen to a subject in an hour, at most
 CELL = 12  # numbers that a neuron is: state, accumulators of its statistics, and their results
-COPIES = 3  # of records: tile by tile, joined, and subject first
+COPIES = 2  # of records: tile by tile and joined, or joined and subject first
 KEPT = 60  # numbers that the reverse pass keeps of a subject-hour or a neuron-step within a block
 SHARE = 0.5  # of free memory, which a run may take
 MOST = 2**30  # bytes that a piece of a large cohort may take; more gains nothing
-PROGRAM = 600 * 2**20  # bytes of a process that has imported JAX and compiled a run
+PROGRAM = 360 * 2**20  # bytes of a process with JAX: 300 MiB where programs were kept, 450 where it compiled them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ def time_of(run: Run, plan: Plan, rates: Rates) -> float:
     rate = rates.neurons if run.neurons else rates.treated if run.treated else rates.quiet
     tile, whole = plan.divide(run.subjects)
     passes = whole // (tile * plan.devices)
-    once = run.steps * rates.launch * passes + whole * work / (rate * plan.devices)
+    once = rates.begin + run.steps * rates.launch * passes + whole * work / (rate * plan.devices)
     return once * (GRADIENT["moment" if run.neurons else "course"] if run.gradient else 1.0)
 
 

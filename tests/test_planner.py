@@ -29,7 +29,7 @@ def test_few_subjects_are_never_sent_to_a_gpu_that_is_slower():
     assert plan(50, days=84.0, machine=dataclasses.replace(BOTH, rates={**ASSUMED, "cpu": slow})).platform == "gpu"
 
 
-@pytest.mark.parametrize("subjects", [1024, 8192])
+@pytest.mark.parametrize("subjects", [16384, 131072])
 def test_time_is_work_over_rate(subjects):
     found = plan(subjects, days=28.0, machine=CPU)
     work = subjects * 28 * 24
@@ -101,7 +101,7 @@ def test_impossible_runs_are_refused(options, says):
 def test_rates_are_assumed_until_they_are_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
     assert not plan(10, days=1.0).measured
-    rates = Rates(1e7, 2e6, 3e8, 1e-6, 10.0, measured=True)
+    rates = Rates(1e7, 2e6, 3e8, 1e-6, 0.01, 10.0, measured=True)
     numbers = {name: value for name, value in dataclasses.asdict(rates).items() if name != "measured"}
     (tmp_path / "rates.json").write_text(json.dumps({hardware.key_of("cpu"): numbers, "another": numbers}))
     assert hardware.here().rates["cpu"] == rates

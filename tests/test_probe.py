@@ -5,8 +5,6 @@ import pytest
 from habenula.circuit import hardware
 from habenula.circuit.study import explain, probe
 
-RATES = ("quiet", "treated", "neurons", "launch", "compiling")
-
 
 @pytest.mark.slow
 def test_what_is_measured_is_kept_and_read(monkeypatch, tmp_path):
@@ -16,6 +14,7 @@ def test_what_is_measured_is_kept_and_read(monkeypatch, tmp_path):
     assert found.quiet > found.treated > 1e4, "ketamine is followed within the hour"
     assert found.neurons > 1e6
     assert 0 <= found.launch < 1e-2
+    assert 0 <= found.begin < 10
     assert hardware.here().rates["cpu"] == found
     (tmp_path / "rates.json").write_text("{")
     assert hardware.here().rates["cpu"] != found
@@ -23,7 +22,7 @@ def test_what_is_measured_is_kept_and_read(monkeypatch, tmp_path):
 
 def test_rates_of_other_devices_stay(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
-    one, other = (hardware.Rates(*[float(n)] * 5, measured=True) for n in (1, 2))
+    one, other = (hardware.Rates(*[float(n)] * 6, measured=True) for n in (1, 2))
     probe._keep("one", one)
     probe._keep("other", other)
     assert hardware._read(tmp_path / "rates.json") == {"one": one, "other": other}

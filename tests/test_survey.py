@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from habenula.circuit.conditions import depressed, draw
-from habenula.circuit.interventions import Bupropion
+from habenula.circuit.interventions import Bupropion, Stress
 from habenula.circuit.simulate import course
 from habenula.circuit.study import store
 from habenula.circuit.survey import divide, live, survey, theirs
@@ -144,7 +144,7 @@ def test_subjects_who_fail_are_left_out_and_named(monkeypatch):
 
     monkeypatch.setattr(module, "draw", spoilt)
     with pytest.warns(RuntimeWarning, match="1 of 32 subjects became non-finite; subject 5"):
-        found = survey(CONDITION, ARM, DAYS, subjects=SUBJECTS, chunk=CHUNK, **OPTIONS)
+        found = survey(CONDITION, Stress(severity=3.0), DAYS, subjects=SUBJECTS, chunk=CHUNK, **OPTIONS)
     assert [failure.subject for failure in found.failures] == [5]
     assert found["mood"].count == SUBJECTS - 1
     assert np.isfinite(found["mood"].mean).all()

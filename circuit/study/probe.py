@@ -15,7 +15,7 @@ from ..moment import DT, moment
 from ..simulate import course
 from .files import write_json
 
-DAYS, SECONDS, NEURONS = 14.0, 1.0, 32
+DAYS, LONG, SECONDS, NEURONS = 14.0, 112.0, 1.0, 32
 FEW = 16  # subjects: one vector, so that what a step costs by itself can be seen
 ROUNDS = 3
 
@@ -23,15 +23,20 @@ ROUNDS = 3
 def probe() -> hardware.Rates:
     """Measure the rates of JAX's own platform, and keep them. Takes about a minute, most of it to compile.
 
-    Many subjects and few give two equations in the rate and in what a step costs however few there are.
+    Many subjects give the rate; few of them, for a short and a long time, what a step costs by itself, and what a run does.
     """
     name = jax.default_backend()
     devices = jax.device_count()
     many = (1024 if name == "cpu" else 65536) * devices
     plan = Plan(tile=128, devices=devices)
-    drawn = lambda subjects, plan: draw(healthy(), subjects, plan=plan)  # weeks without treatment
-    compiling, alone = _seconds(lambda: drawn(FEW, Plan(tile=FEW)).state)
-    quiet, cohort = _seconds(lambda: drawn(many, plan).state)[1], drawn(many, plan)
+    drawn = lambda: draw(healthy(), many, plan=plan)  # weeks without treatment
+    compiling, quiet = _seconds(lambda: drawn().state)
+    cohort = drawn()
+    few = cohort[:FEW]
+    alone = lambda days: _seconds(lambda: course(few, (), days, record=(), save_every=24, plan=Plan(tile=FEW)).cohort)[
+        1
+    ]
+    short, long = alone(DAYS), alone(LONG)
     arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
     followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
     some = cohort[: max(64, many // 16)]
@@ -40,11 +45,13 @@ def probe() -> hardware.Rates:
     )[1]
     hours = 24 * healthy().days
     rate = many * hours / quiet / devices
+    step = max(long - short, 0.0) / (24 * (LONG - DAYS))
     found = hardware.Rates(
         quiet=rate,
         treated=many * 24 * DAYS / followed / devices,
         neurons=len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT / fast / devices,
-        launch=max(alone / hours - FEW / rate, 0.0),
+        launch=max(step - FEW / rate, 0.0),
+        begin=max(short - 24 * DAYS * step, 0.0),
         compiling=compiling,
         measured=True,
     )
