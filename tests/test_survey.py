@@ -124,11 +124,13 @@ def test_a_kill_leaves_no_half_written_piece(tmp_path):
 
 
 def test_everyone_has_their_own_arm_in_every_piece():
-    arm = theirs(ARM, range(64, 72), CHUNK, SUBJECTS)
-    dose = np.asarray(arm[0].mg_per_day)
+    (drug,) = theirs(ARM, range(64, 72), CHUNK, SUBJECTS)
+    assert isinstance(drug, Bupropion)
+    dose = np.asarray(drug.mg_per_day)
     np.testing.assert_array_equal(dose[:8], np.asarray(ARM[0].mg_per_day)[64:])
     assert set(dose[8:]) == {np.float32(400.0)}, "those who fill up are like the last"
-    assert theirs((Bupropion(300.0),), range(64, 72), CHUNK, SUBJECTS)[0].mg_per_day.ndim == 0
+    same = (Bupropion(300.0),)
+    assert eqx.tree_equal(theirs(same, range(64, 72), CHUNK, SUBJECTS), same), "what all share stays as it is"
 
 
 def test_subjects_who_fail_are_left_out_and_named(monkeypatch):

@@ -33,25 +33,23 @@ def probe() -> hardware.Rates:
     compiling, quiet = _seconds(lambda: drawn().state)
     cohort = drawn()
     few = cohort[:FEW]
-    alone = lambda days: _seconds(lambda: course(few, (), days, record=(), save_every=24, plan=Plan(tile=FEW)).cohort)[
-        1
-    ]
-    short, long = alone(DAYS), alone(LONG)
+    alone = lambda days: course(few, (), days, record=(), save_every=24, plan=Plan(tile=FEW)).cohort
+    short, long = (_seconds(lambda days=days: alone(days))[1] for days in (DAYS, LONG))
     arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
     followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
-    some = cohort[: max(64, many // 16)]
-    fast = _seconds(
-        lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=Plan(tile=64, devices=devices)).mean
-    )[1]
-    hours = 24 * healthy().days
-    rate = many * hours / quiet / devices
+    some, tiles = cohort[: max(64, many // 16)], Plan(tile=64, devices=devices)
+    fast = _seconds(lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=tiles).mean)[1]
+
     step = max(long - short, 0.0) / (24 * (LONG - DAYS))
+    begin = max(short - 24 * DAYS * step, 0.0)
+    rate = lambda work, seconds: work / max(seconds - begin, seconds / 10) / devices
+    hourly = rate(many * 24 * healthy().days, quiet)
     found = hardware.Rates(
-        quiet=rate,
-        treated=many * 24 * DAYS / followed / devices,
-        neurons=len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT / fast / devices,
-        launch=max(step - FEW / rate, 0.0),
-        begin=max(short - 24 * DAYS * step, 0.0),
+        quiet=hourly,
+        treated=rate(many * 24 * DAYS, followed),
+        neurons=rate(len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT, fast),
+        launch=max(step - FEW / hourly, 0.0),
+        begin=begin,
         compiling=compiling,
         measured=True,
     )

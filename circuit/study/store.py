@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -131,8 +132,9 @@ def write(
     parts, missing = store.parts, store.missing
     done = len(parts) - len(missing)
     for piece in live(condition, arm, days, parts, seed, save_every, tuple(record), 0, around, plan, missing):
+        arrays: Any = {"day": piece.day} | piece.record  # names that savez has no argument of
         with replacing(store.file(piece.subjects)) as partial:
-            np.savez(partial, day=piece.day, **piece.record)
+            np.savez(partial, **arrays)
         done += 1
         if progress is not None:
             progress(done, len(parts))
