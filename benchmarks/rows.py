@@ -64,10 +64,15 @@ def row(told: dict, work: float, timing: Timing, ratio: float, load: float, devi
         "compile_seconds": round(timing.compile_seconds, 1),
         "transfer_seconds": _rounded(timing.transfer_seconds, 4),
     }
-    rest = {"ratio": round(ratio, 3), "memory_mib": _rounded(timing.memory_mib, 1), "load": round(load, 1)}
-    known = {"equal": "", "subjects": "", "neurons": "", "steps": "", "devices": 1} | told
-    place = {"device": device or processor(), "versions": versions(told["engine"])}
-    return known | measured | apart | rest | place | {"commit": commit(), "date": datetime.date.today().isoformat()}
+    rest = {"ratio": round(ratio, 3), "memory_mib": _rounded(timing.memory_mib, 1)}
+    return placed(told | measured | apart | rest, load, device)
+
+
+def placed(measured: dict, load: float, device: str | None = None) -> dict:
+    """A row of what was `measured`, with what is not known left empty, and where and when it was."""
+    unknown = dict.fromkeys(FIELDS, "") | {"devices": 1, "load": round(load, 1)}
+    place = {"device": device or processor(), "versions": versions(measured["engine"])}
+    return unknown | measured | place | {"commit": commit(), "date": datetime.date.today().isoformat()}
 
 
 def _rounded(value: float | None, digits: int) -> float | str:

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import paired
+import plan_check
 import rows as results
 from rich import box
 from rich.console import Console
@@ -35,6 +36,7 @@ EXAMPLES = """cases:
   steps     courses of a week to a year, moments of a second to a minute
   neurons   LHb populations of 8 to 512 neurons
   devices   one CPU device to one for each core
+  plan      what the planner forecasts against what runs take
 
 examples:
   python benchmarks/run.py                       everything, half an hour or more
@@ -44,7 +46,8 @@ examples:
   python benchmarks/table.py                     then writes the table of the README
 
 columns: rate, and the lowest and highest of its rounds; ratio, in case lhb the rate over ours, for a gradient its cost in
-forward runs, for sizes the rate over that of the first; equal, whether the same work was done; compiled, s spent once;
+forward runs, for sizes the rate over that of the first, for plans what
+was taken over the forecast; equal, whether the same work was done; compiled, s spent once;
 memory, the peak that a run adds, MiB; load, of the machine at the end of the case, the benchmark itself included. Rows
 hold more: s to hand in and fetch arrays, sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
 """
@@ -143,6 +146,14 @@ def _alone(module: str, name: str, quick: bool, rounds: int) -> list[dict]:
     return getattr(importlib.import_module(module), name)(quick, rounds)
 
 
+def plan(quick: bool, engines: list[str]) -> list[dict]:
+    """The planner's forecasts against what runs take."""
+    with aside.status("plan"):
+        found = plan_check.checked(quick)
+    load = results.load()
+    return [each if "why" in each else results.placed(each, load) for each in found]
+
+
 CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
     "lhb": lhb,
     "slow": functools.partial(alone, "clocks", "slow", ROUNDS),
@@ -151,6 +162,7 @@ CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
     "steps": functools.partial(alone, "scaling", "steps", FEWER),
     "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
+    "plan": plan,
 }
 
 

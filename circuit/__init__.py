@@ -34,7 +34,11 @@ from .moment import Moment as Moment
 from .moment import moment as moment
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
+from .planner import Forecast as Forecast
+from .planner import plan as plan
 from .set_points import FixedPoint as FixedPoint
 from .set_points import fixed_points as fixed_points
 from .simulate import Course as Course
 from .simulate import course as course
+from .survey import Survey as Survey
+from .survey import survey as survey

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt
 
-from ..kernels import channel_keys, normals
+from ..kernels import channel_keys, entry_point, normals
 from .parameters import Parameters, take
 from .slow_clock import SlowState
 
@@ -85,10 +85,15 @@ def with_traits(
     """
     if unknown := set(shifts) - set(TRAITS):
         raise ValueError(f"no traits {sorted(unknown)}; choose from {sorted(TRAITS)}.")
+    return _spread(p, subject, seed, jnp.asarray([shifts.get(path, 0.0) for path in TRAITS]))
+
+
+@entry_point  # operation by operation, it would compile some seventy programs
+def _spread(p, subject, seed, shifts):
     z = normals(channel_keys(seed, len(TRAITS)), subject, jnp.uint32(TRAITS_STEP))
     z = jnp.asarray(_cholesky(), z.dtype) @ z
     for i, (path, spread) in enumerate(TRAITS.items()):
-        value = get(p, path) * jnp.exp(spread * (shifts.get(path, 0.0) + z[i]))
+        value = get(p, path) * jnp.exp(spread * (shifts[i].astype(z.dtype) + z[i]))
         p = eqx.tree_at(functools.partial(get, path=path), p, value.astype(get(p, path).dtype))
     return p
 

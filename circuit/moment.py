@@ -82,6 +82,7 @@ def moment(
     inputs: Callable[[Float[Array, ""]], dict[str, ArrayLike]] | None = None,
     neurons: int = 32,
     save_every: int = 4,
+    record: Sequence[str] = QUANTITIES,
     settle: float = 1.0,
     plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -98,13 +99,16 @@ def moment(
         inputs: further input as a pure function of time (ms) that returns any of "current", "reward" and "aversive".
         neurons: LHb neurons per subject.
         save_every: steps of 0.25 ms between records.
+        record: names from `QUANTITIES`; () keeps means and firing modes alone, in memory that does not grow with time.
         settle: s before time 0, not recorded.
         plan: how to use the hardware.
         progress: called with the numbers of tiles of subjects that are done and in all.
 
     Raises:
-        ValueError: no subjects, impossible lengths, or records that do not divide the time.
+        ValueError: no subjects, impossible lengths, unknown names in `record`, or records that do not divide the time.
     """
+    if unknown := set(record) - set(QUANTITIES):
+        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
     if not len(cohort) or neurons < 1:
         raise ValueError(f"{len(cohort)} subjects of {neurons} neurons; there must be at least one of each.")
     if not 0 < seconds <= LONGEST or settle <= 0:
@@ -123,16 +127,18 @@ def moment(
         steps,
         quiet,
         neurons,
-        save_every,
+        save_every if record else steps,
+        tuple(record),
         inputs,
         plan,
         progress,
     )
     seen = found.statistics
     modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
+    saves = steps // save_every if record else 0
     return Moment(
-        t=jnp.asarray(DT * save_every * np.arange(1, steps // save_every + 1), jnp.result_type(float)),
-        record={name: jnp.moveaxis(value, 0, -1) for name, value in vars(found.samples).items()},
+        t=jnp.asarray(DT * save_every * np.arange(1, saves + 1), jnp.result_type(float)),
+        record={name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()},
         mean={name: seen[name] for name in QUANTITIES},
         modes=modes,
         finite=found.bad < 0,
@@ -140,7 +146,7 @@ def moment(
 
 
 @entry_point
-def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs, plan, progress):
+def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
     """The run itself: a quiet lead, then the moment."""
     p = cohort.parameters
     cells = lhb.cells(p.neuron, neurons)
@@ -190,7 +196,7 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, inputs,
         steps=steps,
         start=quiet,
         save_every=save_every,
-        sample=lambda _, out: out[0],
+        sample=lambda _, out: {name: getattr(out[0], name) for name in record},
         statistics=quantities | cellwise,
         progress=progress,
     )

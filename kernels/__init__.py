@@ -26,3 +26,5 @@ from .statistics import Maximum as Maximum
 from .statistics import Mean as Mean
 from .statistics import Statistic as Statistic
 from .statistics import Variance as Variance
+from .summary import Quantiles as Quantiles
+from .summary import Summary as Summary

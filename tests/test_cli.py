@@ -13,7 +13,7 @@ import pytest
 from fake_trial import trial
 from typer.testing import CliRunner
 
-from habenula.circuit import evidence
+from habenula.circuit import evidence, hardware
 from habenula.circuit.study import bench_script, cli, doctor, files, labels, machine, progress
 
 
@@ -131,6 +131,19 @@ def test_a_trial_is_printed_and_kept(habenula, given, tmp_path):
         assert set(found) >= {"target", "before", "after", "fitted", "starts", "status"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [("trial --subjects 2000000 --explain", "arms of tablets, or none"), ("moment --explain", "membrane currents")],
+)
+def test_explained_work_is_not_done(habenula, given, tmp_path, arguments, says):
+    result = habenula(*arguments.split())
+    assert result.exit_code == 0, result.stderr
+    assert says in result.stdout
+    assert "In all" in result.stdout
+    assert not given
+    assert not list(tmp_path.iterdir())
+
+
 def test_quiet_is_silent(habenula, given):
     result = habenula("trial", "--quiet", "--weeks", "1")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -183,6 +196,14 @@ def test_the_doctor_passes(habenula, tmp_path):
     assert names[-3:] == ["transfer function", "sums", "hoisted loop"]
 
 
+def test_the_doctor_measures_speed_when_asked(habenula, monkeypatch):
+    monkeypatch.setattr(doctor.probe, "probe", lambda: hardware.Rates(3e6, 1e6, 2e8, 1e-6, 0.01, 9.0, measured=True))
+    for name in ("_transfer", "_sums", "_hoist"):
+        monkeypatch.setattr(doctor, name, lambda: doctor.Check("left out", ""))
+    result = habenula("doctor", "--probe")
+    assert "3e+06 subject-hours/s, 2e+08 neuron-steps/s on each device, measured" in result.stdout
+
+
 def test_the_doctor_finds_wrong_sums(habenula, monkeypatch):
     right = doctor.jnp.sum
     monkeypatch.setattr(doctor.jnp, "sum", lambda x: right(x) * 1.001)
@@ -229,6 +250,25 @@ def test_starting_jax_leaves_what_the_user_has_set():
     before = machine.cache_in_use()
     assert machine.start_jax() == 2  # the devices of conftest.py
     assert machine.cache_in_use() == before
+
+
+def test_small_programs_are_kept_too(tmp_path):
+    """A second start compiles nothing: every program of the first is in the cache."""
+    script = (
+        "from habenula.circuit.study import machine; machine.start_jax(); import jax, jax.numpy as jnp; found = []\n"
+        "jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n"
+        "jnp.arange(12.0).reshape(3, 4).sum().block_until_ready()\n"
+        "print(sum(name.endswith('cache_misses') for name in found), sum(name.endswith('cache_hits') for name in found))"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    start = lambda: subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    first, second = ([int(count) for count in start().stdout.split()] for _ in range(2))
+    assert first[0] > 0
+    assert second[0] == 0
+    assert second[1] > 0
 
 
 def test_json_is_whole_and_has_no_nan(tmp_path):

@@ -31,6 +31,19 @@ def test_traits_have_the_spread_and_the_correlations_of_the_table():
             assert abs(np.mean(z[a] * z[b]) - expected) < 6 / n**0.5, (a, b)
 
 
+def test_traits_are_one_program():
+    """Every operation by itself would be a program of its own, and a start would take seconds more."""
+    typical_one, subjects, compiled = typical(), jnp.arange(37, dtype=jnp.uint32), []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    try:
+        with_traits(typical_one, subjects, SEED, {})
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert 1 <= len(compiled) <= 3
+
+
 def test_a_subject_is_the_same_in_any_company():
     alone = traits(jnp.array([5], jnp.uint32))
     crowd = traits(jnp.arange(7, dtype=jnp.uint32))

@@ -137,3 +137,17 @@ def test_a_second_moment_does_not_compile(well):
         jax.monitoring.clear_event_listeners()
     assert not compiled
     assert not np.allclose(first["habenula"], second["habenula"])
+
+
+def test_without_records_there_are_the_same_means(well):
+    few = well[:4]
+    seen, bare = moment(few, 0.5), moment(few, 0.5, record=())
+    assert bare.record == {}
+    assert bare.t.shape == (0,)
+    for name, value in seen.mean.items():
+        np.testing.assert_allclose(bare.mean[name], value, rtol=1e-3)
+    some = moment(few, 0.5, record=("dopamine",))
+    np.testing.assert_allclose(some["dopamine"], seen["dopamine"], rtol=1e-3)
+    assert set(some.record) == {"dopamine"}
+    with pytest.raises(ValueError, match=r"cannot record \['mood'\]; choose from"):
+        moment(few, 0.5, record=("mood",))

@@ -94,6 +94,7 @@ def _version(asked: bool) -> bool:
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write the results as JSON.")]
 Seed = Annotated[int, typer.Option(help="Names the virtual subjects and their noise.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Say what it will take, and why, and leave.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show a traceback where an error occurs.")]
 
 
@@ -108,7 +109,12 @@ def habenula(
 
 
 @app.command()
-def doctor(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+def doctor(
+    probe: Annotated[bool, typer.Option("--probe", help="Measure the speed, for --explain; a minute.")] = False,
+    json: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     r"""Check this installation: versions, devices, and whether it computes what it should.
 
     Leaves with code 1 if a check fails.
@@ -118,6 +124,7 @@ def doctor(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> Non
     \b
     habenula doctor
     habenula doctor --json doctor.json
+    habenula doctor --probe
 
     JSON: {passed, checks: [{name, found, passed}]}, passed being null where there is nothing to pass.
     """
@@ -127,7 +134,7 @@ def doctor(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> Non
 
     out, found = Console(), []
     marks = {True: "[green]✓[/green]", False: "[bold red]✗[/bold red]", None: " "}
-    for check in surgery.checks():
+    for check in surgery.checks(probe):
         found.append(check)
         out.print(f"{marks[check.passed]} {check.name:<18}", end="", highlight=False)
         out.print(check.found, markup=False, highlight=False, soft_wrap=True)
@@ -184,6 +191,7 @@ def moment(
     out: Annotated[Path, typer.Option(help="Where the figure goes; its ending says the format.")] = Path("moment.png"),
     json: Json = None,
     seed: Seed = 1,
+    explain: Explain = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -209,15 +217,25 @@ def moment(
     from .. import conditions
     from ..moment import Event
     from ..moment import moment as simulate
-    from . import plots, tables
+    from . import tables
+    from .explain import of_moment, table
 
+    stages = of_moment(seconds)
+    if explain:
+        tables.titled(Console(), "What it will take", table(stages, tables.room(Console())))
+        return
+    how = stages[-1].forecast
     events = (Event(event.value, 1000 * at, 1000 * lasts, size),) if event else ()
-    with _watch(quiet) as report:
+    with _watch(quiet) as report, how.device():
         _say(report, f"the life of a {subject.value} subject until now", 0, 2)
-        cohort = conditions.draw(getattr(conditions, subject.value)(), subjects=1, seed=seed)
+        cohort = conditions.draw(
+            getattr(conditions, subject.value)(), subjects=1, seed=seed, plan=stages[0].forecast.plan
+        )
         _say(report, f"{seconds:g} s of membrane currents", 1, 2)
-        seen = simulate(cohort, seconds, events=events)
+        seen = simulate(cohort, seconds, events=events, plan=how.plan)
         _say(report, f"{seconds:g} s of membrane currents", 2, 2)
+    from . import plots  # only now, as it takes its time
+
     title = f"A {subject.value} subject, {seconds:g} s"
     plots.moment_figure(seen, out, events, title)
     screen = Console()
@@ -235,6 +253,7 @@ def trial(
     out: Annotated[Path, typer.Option(help="Folder for trial.png, trial.txt and trial.json.")] = Path("habenula-trial"),
     json: Json = None,
     seed: Seed = 1,
+    explain: Explain = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -248,6 +267,7 @@ def trial(
     habenula trial
     habenula trial --subjects 128 --weeks 4 --arms placebo,ketamine_once
     habenula trial --seed 2 --out second --json second.json
+    habenula trial --subjects 1000000 --explain
 
     JSON: {arms: {name: {day, vta_output, vta_low, vta_high, active, rate, dopamine, drive, liking, mood, burst, ...}},
     claims, restore: {name: {target, before, after, fitted, starts, status, reason}}, provenance}, relative to health.
@@ -257,13 +277,23 @@ def trial(
     _demand("--seed", seed, 0, 2**32 - 1)
     _demand_file(json)
     chosen = labels.chosen(arms)
-    out.mkdir(parents=True, exist_ok=True)  # now, so that a long run does not end where it cannot write
+    if not explain:
+        out.mkdir(parents=True, exist_ok=True)  # now, so that a long run does not end where it cannot write
     devices = machine.start_jax()
-    from . import plots, tables
+    from . import tables
+
+    if explain:
+        from .explain import of_trial, table
+
+        found = table(of_trial(subjects, weeks, chosen, devices), tables.room(Console()))
+        tables.titled(Console(), "What it will take", found)
+        return
     from .trial import run
 
     with _watch(quiet) as report:
         result = run(subjects, weeks, chosen, seed, devices, report)
+    from . import plots  # only now, as it takes its time
+
     screen = Console()
     tables.print_trial(screen, result)
     plots.trial_figure(result, out / "trial.png")

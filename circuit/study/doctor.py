@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan, hoist_taken, integrate
-from .. import lateral_habenula, transfer
-from . import machine
+from .. import hardware, lateral_habenula, transfer
+from . import machine, probe
 
 PACKAGES = ("habenula", "jax", "jaxlib", "numpy", "equinox", "optax")
 WRONG_SUMS = ("0.10.2",)  # versions of jax and jaxlib known to compute wrong sums on CPU (jax issue 39103)
@@ -35,13 +35,14 @@ class Check(NamedTuple):
     passed: bool | None = None
 
 
-def checks() -> Iterator[Check]:
-    """Every check, in the order of the report; the last three compile something."""
+def checks(measure: bool = False) -> Iterator[Check]:
+    """Every check, in the order of the report; the last three compile something. With `measure`, speed is measured too."""
     yield Check("python", platform.python_version())
     yield from (_package(name) for name in PACKAGES)
     yield Check("devices", _devices())
     yield Check("cores", str(machine.cores()))
     yield _cache()
+    yield _speed(measure)
     yield _transfer()
     yield _sums()
     yield _hoist()
@@ -103,6 +104,12 @@ def _cache() -> Check:
     if not os.access(folder, os.W_OK):
         return Check("cache folder", f"{folder} cannot be written; set JAX_COMPILATION_CACHE_DIR", False)
     return Check("cache folder", folder, True)
+
+
+def _speed(measure: bool) -> Check:
+    rates = probe.probe() if measure else hardware.here().rates[jax.default_backend()]
+    numbers = f"{rates.quiet:.2g} subject-hours/s, {rates.neurons:.2g} neuron-steps/s on each device"
+    return Check("speed", f"{numbers}, {'measured' if rates.measured else 'assumed; --probe measures it'}")
 
 
 def _transfer() -> Check:

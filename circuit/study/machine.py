@@ -3,9 +3,10 @@
 import contextlib
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
+
+from ..folders import user_cache
 
 
 def cores() -> int:
@@ -17,14 +18,7 @@ def cores() -> int:
 
 def cache_folder() -> Path:
     """Where compiled programs are kept, in the user's cache folder: one folder a machine, as they hold machine code."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "habenula" / f"jax-{platform.machine()}-{platform.node() or 'here'}"
+    return user_cache() / f"jax-{platform.machine()}-{platform.node() or 'here'}"
 
 
 def start_jax() -> int:
@@ -40,7 +34,7 @@ def start_jax() -> int:
             config.update("jax_num_cpu_devices", cores())
     if config.jax_compilation_cache_dir is None:
         config.update("jax_compilation_cache_dir", str(cache_folder()))
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # small programs are many
     return jax.local_device_count()
 
 

@@ -3,9 +3,10 @@
 Every subject lives every arm, with the same noise (twin arms), so differences between arms are differences of treatment.
 """
 
+import itertools
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,23 +15,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...kernels import Plan
+from ...kernels import Plan, Summary
 from ..cohort import Cohort
-from ..conditions import depressed, draw, healthy
+from ..conditions import Condition, depressed, draw, healthy
 from ..fit import Restoration, restore
+from ..hardware import Machine
 from ..interventions import Arm, Ketamine, Recalibration
+from ..planner import MOST, Forecast, plan
 from ..simulate import Course, course, observe
+from ..survey import divide
 from .arms import STRESS, align, standard, within
 from .claims import claims
 from .results import RELATIVE, ArmResult, Restored, Trial
 
 Report = Callable[[str, int, int], None]
+Sums = dict[str, Summary]  # by quantity, over subjects
 
 HEALTHY = "healthy"  # lives through the trial untreated and unstressed; its mean over the last week is the reference
 RESTORED = 0.9  # of the healthy mean: from here on a subject counts as restored
 FIT_SUBJECTS, FIT_STARTS, FIT_STEPS, FIT_RATE, FIT_DAYS = 16, 3, 24, 0.5, 28.0
 RECORDED = (*RELATIVE, "burst", "block")
-TILE = 128  # lanes; a tile's records and inputs stay in the second-level cache
+SAVE_EVERY = 4  # h
 
 
 def run(
@@ -55,25 +60,69 @@ def run(
         ValueError: no subjects, no weeks, an unknown arm.
     """
     chosen = check(subjects, weeks, arms)
-    began, plan = time.time(), Plan(tile=TILE, devices=devices)
+    began, how = time.time(), next(iter(forecasts(chosen, subjects, weeks, devices).values()))
     report = report or (lambda stage, done, total: None)
-    report("cohort", 0, 2)
-    well = draw(healthy(), subjects, seed, plan=plan)
-    report("cohort", 1, 2)
-    ill = draw(depressed(), subjects, seed, plan=plan)
-    report("cohort", 2, 2)
-    total, results = len(chosen) + 1, {}
-    report("arms", 0, total)
-    live = partial(course, days=7.0 * weeks, save_every=4, record=RECORDED, plan=plan)
-    reference = _reference(live(well, chosen.pop(HEALTHY)))
-    begin = observe(ill, RECORDED)
-    for i, (name, arm) in enumerate(chosen.items()):
-        report("arms", i + 1, total)
-        results[name] = _result(name, begin, live(ill, arm), reference)
-    report("arms", total, total)
-    fitted = _fit(ill, float(reference["vta_output"]), min(FIT_DAYS, 7.0 * weeks), report)
-    provenance = _provenance(subjects, weeks, seed, devices) | {"seconds": round(time.time() - began, 1)}
+    with how.device():
+        results, target, some = _lived(chosen, subjects, weeks, seed, how, report)
+    fitted = _fit(some, target, min(FIT_DAYS, 7.0 * weeks), how, report)
+    provenance = _provenance(subjects, weeks, seed, how) | {"seconds": round(time.time() - began, 1)}
     return Trial(results, claims(results), fitted, provenance)
+
+
+def _lived(
+    chosen: Mapping[str, Arm], subjects: int, weeks: int, seed: int, how: Forecast, report: Report
+) -> tuple[dict[str, ArmResult], float, Cohort]:
+    """What the arms come to, the healthy VTA output, and some subjects to fit on: piece by piece, in the memory of one."""
+    parts = divide(subjects, how.chunk, how.plan)
+    live = partial(course, days=7.0 * weeks, save_every=SAVE_EVERY, record=RECORDED, plan=how.plan)
+    people = partial(_people, parts, seed, how.plan, report)
+    treated = {name: arm for name, arm in chosen.items() if name != HEALTHY}
+    well: Sums = {}
+    sums: dict[str, Sums] = {name: {} for name in treated}
+    first: list[Cohort] = []
+    done, total = itertools.count(1), len(parts) * len(chosen)
+    report("arms", 0, total)
+    for part, cohort in people(healthy(), 0):
+        well = _joined(well, _last_week(live(cohort, chosen[HEALTHY]), len(part)))
+        report("arms", next(done), total)
+    reference = {name: float(each.mean.mean()) for name, each in well.items()}
+    for part, cohort in people(depressed(), len(parts)):
+        first = first or [cohort[: min(FIT_SUBJECTS, len(part))]]
+        begin = observe(cohort, RECORDED)
+        for name, arm in treated.items():
+            sums[name] = _joined(sums[name], _seen(begin, live(cohort, arm), len(part), reference))
+            report("arms", next(done), total)
+    return {name: _result(name, weeks, each) for name, each in sums.items()}, reference["vta_output"], first[0]
+
+
+def _people(
+    parts: Sequence[range], seed: int, plan: Plan, report: Report, condition: Condition, drawn: int
+) -> Iterator[tuple[range, Cohort]]:
+    """Subjects of a condition piece by piece, all of one size; those past the last place of all are not to be counted."""
+    for number, part in enumerate(parts):
+        report("cohort", drawn + number, 2 * len(parts))
+        cohort = draw(condition, len(parts[0]), seed, first=part.start, plan=plan)
+        report("cohort", drawn + number + 1, 2 * len(parts))
+        yield part, cohort
+
+
+def forecasts(
+    chosen: Mapping[str, Arm], subjects: int, weeks: int, devices: int, machine: Machine | None = None
+) -> dict[str, Forecast]:
+    """What a course of each shape of arm will take, by one arm of that shape; the first says how all are run."""
+    course_of = partial(
+        plan, subjects, days=7.0 * weeks, quantities=len(RECORDED), save_every=SAVE_EVERY, memory=MOST, devices=devices
+    )
+    acting = [name for name, arm in chosen.items() if is_acting(arm)]
+    first = course_of(arm=chosen[acting[0]] if acting else (), machine=machine)
+    given = first.plan if first.platform == jax.default_backend() else None
+    found = {acting[0]: first} if acting else {}
+    return found | {HEALTHY: course_of(given=given, machine=machine)}
+
+
+def is_acting(arm: Arm) -> bool:
+    """Whether it has doses of ketamine or sessions."""
+    return any(isinstance(each, Ketamine | Recalibration) for each in arm)
 
 
 def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
@@ -98,34 +147,49 @@ def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Ar
     again = (STRESS,) if days > float(STRESS.start) else ()
     given = {name: within(known[name], days) + again for name in names}
     given = {HEALTHY: (), **given}
-    acting = {name for name, arm in given.items() if any(isinstance(each, Ketamine | Recalibration) for each in arm)}
+    acting = {name for name, arm in given.items() if is_acting(arm)}
     alike = align({name: given[name] for name in given if name in acting})
     alike |= align({name: given[name] for name in given if name not in acting})
     return {name: alike[name] for name in given}
 
 
-def _reference(quiet: Course) -> dict[str, np.ndarray]:
-    """Mean of each quantity over the healthy cohort and its last week, untreated and unstressed."""
+def _last_week(quiet: Course, count: int) -> Sums:
+    """Each quantity over the last week of the first `count` subjects, untreated and unstressed."""
     last = np.asarray(quiet.day) > float(quiet.day[-1]) - 7
-    return {name: np.asarray(quiet[name])[:, last].mean() for name in RECORDED}
+    finite = _finite([quiet[name] for name in RECORDED], count)
+    return {name: Summary.of(np.asarray(quiet[name])[:count, last][finite]) for name in RECORDED}
 
 
-def _result(name: str, begin: Mapping[str, Any], lived: Course, reference: dict[str, np.ndarray]) -> ArmResult:
-    """Means of an arm, with what was seen before treatment as day 0; over the subjects whose numbers stayed finite."""
-    scale = lambda quantity: reference[quantity] if quantity in RELATIVE else 1.0
-    whole = lambda quantity: np.concatenate([begin[quantity][:, None], lived[quantity]], axis=1)
-    values = {quantity: whole(quantity) / scale(quantity) for quantity in RECORDED}
-    finite = np.all([np.isfinite(value).all(axis=1) for value in values.values()], axis=0)
-    values = {quantity: value[finite] for quantity, value in values.items()}
-    output = values["vta_output"]
-    half = (
-        1.96 * output.std(axis=0, ddof=1) / len(output) ** 0.5 if len(output) > 1 else np.full(output.shape[1], np.nan)
-    )
-    mean = {quantity: value.mean(axis=0) for quantity, value in values.items()}
-    middle = mean["vta_output"]
-    restored = (output >= RESTORED).mean(axis=0)
-    day = np.concatenate([[0.0], lived.day])
-    return ArmResult(name, day, mean, middle - half, middle + half, restored)
+def _seen(begin: Mapping[str, Any], lived: Course, count: int, reference: Mapping[str, float]) -> Sums:
+    """Each quantity of the first `count` subjects, with what was seen before treatment as day 0; and who is restored."""
+    finite = _finite([begin[name] for name in RECORDED] + [lived[name] for name in RECORDED], count)
+
+    def seen(name: str) -> np.ndarray:
+        before, after = np.asarray(begin[name])[:, None], np.asarray(lived[name])
+        whole = np.concatenate([before, after], axis=1)[:count][finite]
+        return whole / np.float32(reference[name]) if name in RELATIVE else whole
+
+    restored = {"restored": Summary.of(seen("vta_output") >= RESTORED)}
+    return restored | {name: Summary.of(seen(name)) for name in RECORDED}
+
+
+def _finite(values: Sequence[Any], count: int) -> np.ndarray:
+    """Which of the first `count` subjects have finite numbers alone."""
+    return np.all([np.isfinite(np.asarray(each)[:count]).reshape(count, -1).all(axis=1) for each in values], axis=0)
+
+
+def _joined(a: Sums, b: Sums) -> Sums:
+    """What is known of more and more subjects, of none in the beginning."""
+    return {name: a[name].merge(each) if a else each for name, each in b.items()}
+
+
+def _result(name: str, weeks: int, sums: Sums) -> ArmResult:
+    """Means of an arm, and the interval of VTA output."""
+    day = np.arange(0, weeks * 168 + 1, SAVE_EVERY) / 24
+    output = sums["vta_output"]
+    half = 1.96 * output.sd / max(output.count, 1) ** 0.5
+    mean = {quantity: sums[quantity].mean for quantity in RECORDED}
+    return ArmResult(name, day, mean, output.mean - half, output.mean + half, sums["restored"].mean)
 
 
 def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tuple[float, float]]]]:
@@ -146,25 +210,25 @@ def regimens(days: float) -> dict[str, tuple[Arm, tuple[str, ...], dict[str, tup
     }
 
 
-def _fit(ill: Cohort, target: float, days: float, report: Report) -> dict[str, Restored]:
-    """Fit each regimen on some of the subjects, by gradient; side by side, as most of the time goes into compiling."""
-    some = ill[: min(FIT_SUBJECTS, len(ill))]
+def _fit(some: Cohort, target: float, days: float, how: Forecast, report: Report) -> dict[str, Restored]:
+    """Fit each regimen on some subjects, by gradient; side by side, as most of the time goes into compiling."""
 
     def one(name: str) -> Restored:
         arm, over, bounds = regimens(days)[name]
         watched = lambda done, total: report(f"fitting {name}", done, total)
-        fit = restore(
-            some,
-            arm,
-            target,
-            over=over,
-            bounds=bounds,
-            days=days,
-            starts=FIT_STARTS,
-            steps=FIT_STEPS,
-            learning_rate=FIT_RATE,
-            progress=watched,
-        )
+        with how.device():  # here: threads do not inherit it
+            fit = restore(
+                some,
+                arm,
+                target,
+                over=over,
+                bounds=bounds,
+                days=days,
+                starts=FIT_STARTS,
+                steps=FIT_STEPS,
+                learning_rate=FIT_RATE,
+                progress=watched,
+            )
         return _restored(name, fit, target)
 
     with ThreadPoolExecutor() as pool:
@@ -184,9 +248,13 @@ def _restored(name: str, fit: Restoration, target: float) -> Restored:
     )
 
 
-def _provenance(subjects: int, weeks: int, seed: int, devices: int) -> dict[str, object]:
+def _provenance(subjects: int, weeks: int, seed: int, how: Forecast) -> dict[str, object]:
     versions = {name: _version(name) for name in ("habenula", "jax", "jaxlib", "numpy", "optax", "equinox")}
-    machine = {"python": platform.python_version(), "device": jax.devices()[0].device_kind, "devices": devices}
+    machine = {
+        "python": platform.python_version(),
+        "device": jax.devices(how.platform)[0].device_kind,
+        "devices": how.plan.devices,
+    }
     return {"subjects": subjects, "weeks": weeks, "seed": seed, **machine, **versions}
 
 
