@@ -27,9 +27,12 @@ circuit.slow_clock
 circuit.interventions  circuit.cohort  circuit.fast_clock
 circuit.validation  circuit.regimen
 circuit.simulate
-circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
-circuit.verdict
-circuit.fit
+circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
+circuit.verdict  circuit.prediction
+circuit.fit  circuit.information
+circuit.scoring
+circuit.recovery
+circuit.uncertainty
 circuit
 
 circuit.calibration
