@@ -38,7 +38,8 @@ def evidence(seen: Likelihood) -> Evidence:
     each, score, weight, jacobian = (
         np.asarray(part, float) for part in (seen.each, seen.score, seen.weight, seen.jacobian)
     )
-    bad = np.asarray(~(np.isfinite(each).all(axis=-1) & np.isfinite(score).all(axis=-1) & np.isfinite(jacobian).all(axis=(0, -1)))
+    finite = [np.isfinite(each).all(axis=-1), np.isfinite(score).all(axis=-1), np.isfinite(jacobian).all(axis=(0, -1))]
+    bad = ~np.logical_and.reduce(finite)
     each, score, weight = (np.where(bad[..., None], 0, part) for part in (each, score, weight))
     jacobian = np.where(bad[..., None], 0, jacobian)
     slope = np.einsum("kabo,abo->abk", jacobian, score)
