@@ -57,7 +57,7 @@ class Unknown:
         """What stands in its place."""
         if self.part == "arm":
             return getattr(arm[self.position], self.path)
-        return get(cohort.parameters if self.part == "parameters" else cohort.state, self.path)
+        return get(getattr(cohort, self.part), self.path)
 
 
 class Belief(eqx.Module):
@@ -100,7 +100,7 @@ def find(
     return found
 
 
-def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike]) -> tuple[Cohort, Arm]:
+def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[float]]) -> tuple[Cohort, Arm]:
     """Cohort and arm with other numbers in the leaves called so: one for all, or one per subject as the last axis.
 
     Raises:
@@ -116,9 +116,11 @@ def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike]) -> tuple[Coho
 
 def put_one(cohort: Cohort, arm: Arm, unknown: Unknown, value: Array) -> tuple[Cohort, Arm]:
     """Cohort and arm with `value` as a leaf."""
+    if unknown.part == "arm":
+        return cohort, eqx.tree_at(lambda arm: getattr(arm[unknown.position], unknown.path), arm, value)
     if unknown.part == "state":
         value = jnp.broadcast_to(value, (len(cohort),))
-    return eqx.tree_at(lambda both: unknown.of(*both), (cohort, arm), value)
+    return eqx.tree_at(lambda c: get(getattr(c, unknown.part), unknown.path), cohort, value), arm
 
 
 def given(unknown: Unknown, cohort: Cohort, arm: Arm) -> Float[np.ndarray, "dose subject"]:
