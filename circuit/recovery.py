@@ -262,7 +262,7 @@ def natural(question: Question, free: Float[np.ndarray, "subject number"]) -> di
     for each, of in zip(question.task.unknowns, rows(question.task.unknowns), strict=True):
         value = np.asarray(each.scale.constrain(jnp.asarray(free[:, of].T, jnp.result_type(float))))
         value = value[:, 0] if each.across == "shared" else value
-        found[each.name] = value if each.doses else value[0]
+        found[each.name] = np.asarray(value if each.doses else value[0])
     return found
 
 
@@ -306,9 +306,9 @@ def _population(question: Question, found: Search, information) -> dict[str, Pop
         place = lambda by, of=of, each=each: np.asarray(
             each.scale.constrain(jnp.asarray(found.mean[0, of] + by * sd[of], jnp.result_type(float)))
         )
-        mean, low, high = (value if each.doses else value[0] for value in map(place, (0.0, -NORMAL, NORMAL)))
-        spread = found.spread[of] if each.doses else found.spread[of][0]
-        result[each.name] = Population(mean, low, high, spread)
+        inner = lambda value, each=each: np.asarray(value if each.doses else value[0])
+        mean, low, high = (inner(place(by)) for by in (0.0, -NORMAL, NORMAL))
+        result[each.name] = Population(mean, low, high, inner(found.spread[of]))
     return result
 
 

@@ -120,7 +120,7 @@ def look(question: Question, free: Float[np.ndarray, "start subject number"], st
     seen = likelihood(lanes, question.problem, question.task)
     found = evidence(seen)
     bad = {
-        (int(s), int(i)): Bad(int(s), int(i), step, _term(question, seen, s, i), free[s, i].copy())
+        (int(s), int(i)): Bad(int(s), int(i), step, _term(question, seen, int(s), int(i)), free[s, i].copy())
         for s, i in np.argwhere(found.bad)
     }
     return found, bad
@@ -171,7 +171,7 @@ def _keep(found: Search, trial, seen: Evidence, bad: dict, shared: np.ndarray, a
     newly = seen.bad & ~found.seen.bad
     there = np.where(newly if there.shape == newly.shape else newly.any(axis=1, keepdims=True), np.inf, there)
     better = there < here
-    gained = better & (here - there > SETTLED / 10)
+    gained = there < here - SETTLED / 10
     rows = np.broadcast_to(better, found.free.shape[:2])
     choose = lambda new, old: np.where(rows.reshape(rows.shape + (1,) * (old.ndim - 2)), new, old)
     found.free = choose(trial, found.free)
@@ -208,19 +208,15 @@ def _populate(found: Search, shared: np.ndarray, pooled: np.ndarray, broad: Floa
 def _term(question: Question, seen, start: int, subject: int) -> str:
     """Which term was not finite, and whether forwards or in the slope."""
     names = [(each.quantity, day) for each in question.problem.data for day in each.day]
-    for what, part in (
-        ("expected", seen.expected),
-        ("likelihood of", seen.each),
-        ("slope of the likelihood of", seen.score),
-    ):
+    parts = (
+        ("expected {} on day {:g} (forward)", seen.expected),
+        ("likelihood of {} on day {:g} (forward)", seen.each),
+        ("likelihood of {} on day {:g} (slope)", seen.score),
+    )
+    for sentence, part in parts:
         wrong = ~np.isfinite(np.asarray(part[start, subject]))
         if wrong.any():
-            quantity, day = names[int(np.argmax(wrong))]
-            return (
-                f"{what} {quantity} on day {day:g} (forward)"
-                if part is not seen.score
-                else f"{what} {quantity} (slope)"
-            )
+            return sentence.format(*names[int(np.argmax(wrong))])
     wrong = ~np.isfinite(np.asarray(seen.jacobian[:, start, subject]))
     number, column = np.argwhere(wrong)[0]
     quantity, day = names[column]
