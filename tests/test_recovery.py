@@ -174,13 +174,14 @@ def test_a_hidden_dose_is_recovered(recovered):
     people, found = recovered
     assert found.status == "converged", found.reason
     assert found.low["mg_per_kg"][0] < 0.8 < found.high["mg_per_kg"][0]
-    assert found.errors["mg_per_kg"][0] < 0.15
+    assert found.seen["mg_per_kg"] > 0.9
     miss = np.log(found.estimates["clearance"] / np.asarray(people.parameters.clearance))
     assert (abs(miss) < 4 * np.sqrt(found.covariance[:, 1, 1])).all()
     assert found.arm[0].mg_per_kg == pytest.approx(found.estimates["mg_per_kg"])
     np.testing.assert_allclose(found.cohort.parameters.clearance, found.estimates["clearance"])
 
 
+@pytest.mark.slow
 def test_the_log_density_has_its_mode_at_the_estimate(recovered):
     _, found = recovered
     density = log_density(found.question)
