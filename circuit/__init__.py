@@ -17,6 +17,7 @@ if __name__ == "circuit":
 
 from ..kernels import Plan as Plan
 from .cohort import Cohort as Cohort
+from .conclusion import Recovery as Recovery
 from .conditions import Condition as Condition
 from .conditions import depressed as depressed
 from .conditions import draw as draw
@@ -45,7 +46,6 @@ from .parameters import Parameters as Parameters
 from .parameters import typical as typical
 from .prediction import ask as ask
 from .prediction import log_density as log_density
-from .recovery import Recovery as Recovery
 from .recovery import identifiable as identifiable
 from .recovery import recover as recover
 from .set_points import FixedPoint as FixedPoint

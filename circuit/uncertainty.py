@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .conclusion import Recovery
 from .information import covariance
 from .observations import Observed, aligned, records
 from .prediction import Question, likelihood, rows, widened
-from .recovery import Recovery
 from .scoring import lost, search
 
 DROP = 1.920729  # nats below the maximum at which a profile leaves the 95 % interval: half of chi-square, 1 degree

@@ -31,8 +31,8 @@ circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit
 circuit.verdict  circuit.prediction
 circuit.fit  circuit.information
 circuit.scoring
-circuit.recovery
-circuit.uncertainty
+circuit.conclusion
+circuit.recovery  circuit.uncertainty
 circuit
 
 circuit.calibration

@@ -9,11 +9,12 @@ import straight
 from people import strained
 
 from habenula.circuit import scoring
+from habenula.circuit.conclusion import conclude
 from habenula.circuit.conditions import depressed, draw
 from habenula.circuit.interventions import Ketamine, Recalibration
 from habenula.circuit.observations import Binomial, Gaussian, Observed, measure
 from habenula.circuit.prediction import ask, log_density
-from habenula.circuit.recovery import conclude, identifiable, places, recover
+from habenula.circuit.recovery import identifiable, places, recover
 from habenula.circuit.scoring import search
 from habenula.circuit.simulate import course
 from habenula.circuit.unknowns import put

@@ -7,9 +7,10 @@ import straight
 from people import strained
 
 from habenula.circuit import scoring, uncertainty
+from habenula.circuit.conclusion import conclude
 from habenula.circuit.interventions import Ketamine
 from habenula.circuit.observations import Gaussian, Observed, measure
-from habenula.circuit.recovery import conclude, places, recover
+from habenula.circuit.recovery import places, recover
 from habenula.circuit.scoring import search
 from habenula.circuit.uncertainty import design, profile
 from habenula.circuit.unknowns import put
