@@ -14,11 +14,12 @@ from .cohort import Cohort
 from .information import about_shared, covariance
 from .interventions import Arm
 from .prediction import Question, rows
-from .scoring import SETTLED, WILDEST, Bad, Search, best_start, lost
+from .scoring import PATIENCE, SETTLED, Bad, Search, best_start, lost
 
 NORMAL = 1.959964  # quantile of the standard normal between whose two signs 95 % lie
 UNSEEN = 0.1  # share of the prior's variance below which data that take it away have not seen a number
 AT_BOUND = 0.01  # share of the width
+HARDLY = 0.1  # nats to be gained that do not count where rounding lets no step find them
 FLAT = 0.05  # of a unit direction's square, below which a number is not named in it
 
 
@@ -129,7 +130,7 @@ class Recovery:
     prior: tuple[Float[np.ndarray, "subject number"], Float[np.ndarray, " number"]]
 
 
-def conclude(question: Question, found: Search, steps: int) -> Recovery:
+def conclude(question: Question, found: Search) -> Recovery:
     """What a search has come to."""
     shared, every = question.shared, np.arange(len(question.cohort))
     best = best_start(found, shared)
@@ -147,7 +148,7 @@ def conclude(question: Question, found: Search, steps: int) -> Recovery:
     before = np.diagonal(covariance(information[None], 1 / broad, shared)[0], axis1=1, axis2=2)
     seen = named(question, 1 - before[~bad] / broad)
     loss = lost(found, found.seen, found.free, shared, np.ones_like(shared))
-    statuses = _statuses(question, found, best, steps)
+    statuses = _statuses(question, found, best)
     failures = tuple(_failure(question, each) for each in found.bad.values())
     wrong = [status for status in statuses if status != "converged"]
     status = max(set(wrong), key=wrong.count) if wrong else "converged"
@@ -254,35 +255,26 @@ def _directions(question: Question, information, spread: Float[np.ndarray, " num
     return tuple(found)
 
 
-def _statuses(question: Question, found: Search, best: np.ndarray, steps: int) -> tuple[str, ...]:
+def _statuses(question: Question, found: Search, best: np.ndarray) -> tuple[str, ...]:
     """What stopped each subject's best start; what is shared stops all alike."""
     every = np.arange(len(best))
     unit = every if found.damping.shape[1] == len(best) else np.zeros_like(every)
-    bad, damping = found.seen.bad[best, every], found.damping[best, unit]
-    resting, free = found.resting[best, unit], found.free[best, every]
+    gain, resting = found.gain[best, unit], found.resting[best, unit]
     edge = np.log(1 / AT_BOUND - 1)
-    bounded = np.array(
-        [np.isfinite(each.scale.high - each.scale.low) for each in question.task.unknowns for _ in each.labels]
-    )
-    at_bound = (bounded & (abs(free) > edge)).any(axis=1)
-    unsettled = found.steps >= steps
-    return tuple(
-        "failed"
-        if bad[i]
-        else "bounds"
-        if at_bound[i]
-        else "stuck"
-        if damping[i] >= WILDEST
-        else "steps"
-        if unsettled and resting[i] == 0
-        else "converged"
-        for i in every
-    )
+    two_sided = [np.isfinite(each.scale.high - each.scale.low) for each in question.task.unknowns for _ in each.labels]
+    at_bound = (np.array(two_sided) & (abs(found.free[best, every]) > edge)).any(axis=1)
+    cases = [
+        (found.seen.bad[best, every], "failed"),
+        (at_bound, "bounds"),
+        ((gain < SETTLED) | ((gain < HARDLY) & (resting >= PATIENCE)), "converged"),
+        (resting >= PATIENCE, "stuck"),
+    ]
+    return tuple(map(str, np.select([case for case, _ in cases], [name for _, name in cases], "steps")))
 
 
 def _reason(status: str, statuses, unseen: tuple[str, ...], found: Search, failures) -> str:
     said = {
-        "converged": f"the search came to rest after {found.steps} steps, with less than {SETTLED} nats to be gained",
+        "converged": f"the search came to rest after {found.steps} steps, with hardly anything to be gained",
         "bounds": "a number rests at its bound: widen the bounds, or believe that it is none",
         "steps": f"more was to be gained after {found.steps} steps: allow more",
         "stuck": "no step helps although there is a slope: start elsewhere, or fit in float64",

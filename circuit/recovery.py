@@ -68,7 +68,7 @@ def recover(
     question = ask(cohort, arm, data, over, bounds=bounds, prior=prior, everyday=everyday, plan=plan)
     rate = learning_rate if callable(learning_rate) else lambda step, rate=learning_rate: rate
     began = places(question, starts, seed)
-    return conclude(question, search(question, began, steps=steps, learning_rate=rate, progress=progress), steps)
+    return conclude(question, search(question, began, steps=steps, learning_rate=rate, progress=progress))
 
 
 def identifiable(question: Question, starts: int = 4, seed: int = 0) -> dict[str, float]:

@@ -54,6 +54,7 @@ class Search:
         damping: (start, unit); a unit is a subject, or all of them where something is shared.
         resting: steps since the last gain, likewise.
         bad: the first time each lane was not finite.
+        gain: nats still to be gained where it ended, to second order, likewise.
         steps: that were made.
     """
 
@@ -64,6 +65,7 @@ class Search:
     damping: Float[np.ndarray, "start unit"]
     resting: np.ndarray
     bad: dict[tuple[int, int], Bad]
+    gain: Float[np.ndarray, "start unit"]
     steps: int = 0
 
 
@@ -97,11 +99,13 @@ def search(
     spread = np.asarray(belief.spread, float).copy() if spread is None else spread
     seen, bad = look(question, free, 0)
     units = (len(free), 1 if (question.shared & active).any() else free.shape[1])
-    found = Search(free, seen, mean, spread, np.full(units, 1e-2), np.zeros(units, int), bad)
+    found = Search(free, seen, mean, spread, np.full(units, 1e-2), np.zeros(units, int), bad, np.full(units, np.inf))
     broad = np.asarray(belief.spread, float)
     while found.steps < steps:
-        step, gain = _step(found, question.shared, active)
-        if ((gain < SETTLED) | (found.resting >= PATIENCE)).all() and found.steps >= (WARM + PATIENCE) * pooled.any():
+        step, found.gain = _step(found, question.shared, active)
+        if ((found.gain < SETTLED) | (found.resting >= PATIENCE)).all() and found.steps >= (
+            WARM + PATIENCE
+        ) * pooled.any():
             break
         trial = found.free + learning_rate(found.steps) * step
         found.steps += 1
@@ -111,6 +115,7 @@ def search(
             _populate(found, question.shared, pooled, broad)
         if progress is not None:
             progress(found.steps, steps)
+    found.gain = _step(found, question.shared, active)[1]
     return found
 
 

@@ -21,7 +21,7 @@ from habenula.circuit.unknowns import put
 
 
 def fitted(question, steps=30, starts=2, **options):
-    return conclude(question, search(question, places(question, starts, 0), steps=steps, **options), steps)
+    return conclude(question, search(question, places(question, starts, 0), steps=steps, **options))
 
 
 def drawn(subjects, truth, seed=0):

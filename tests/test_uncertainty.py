@@ -23,7 +23,7 @@ def found(request, monkeypatch):
     truth = np.array([[-1.0, -0.7]]) * np.ones((4, 1))
     values = truth @ straight.SLOPES + straight.SD * np.random.default_rng(0).normal(size=(4, 4))
     question = straight.question(values, dict.fromkeys(straight.OVER, request.param))
-    return conclude(question, search(question, places(question, 1, 0), steps=20), 20)
+    return conclude(question, search(question, places(question, 1, 0), steps=20))
 
 
 def test_the_profile_of_a_normal_likelihood_is_a_parabola(found):
