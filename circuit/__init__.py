@@ -6,6 +6,10 @@ The main path is four lines:
     seen = course(cohort, (Ketamine(mg_per_kg=0.5, day=7.0),), days=28)     # weeks, by the hour
     now = moment(cohort, seconds=2.0)                                       # seconds, by the quarter of a millisecond
     fit = restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
+
+and back, from what was observed to what was hidden:
+
+    found = recover(cohort, arm, data, over=("mg_per_kg",))
 """
 
 if __name__ == "circuit":
@@ -14,6 +18,7 @@ if __name__ == "circuit":
 from ..kernels import Plan as Plan
 from ..kernels import processes as processes
 from .cohort import Cohort as Cohort
+from .conclusion import Recovery as Recovery
 from .conditions import Condition as Condition
 from .conditions import depressed as depressed
 from .conditions import draw as draw
@@ -32,13 +37,26 @@ from .interventions import Stress as Stress
 from .moment import Event as Event
 from .moment import Moment as Moment
 from .moment import moment as moment
+from .observations import Binomial as Binomial
+from .observations import Gaussian as Gaussian
+from .observations import Observed as Observed
+from .observations import Ordinal as Ordinal
+from .observations import Poisson as Poisson
+from .observations import measure as measure
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
 from .planner import Forecast as Forecast
 from .planner import plan as plan
+from .prediction import ask as ask
+from .prediction import log_density as log_density
+from .recovery import identifiable as identifiable
+from .recovery import recover as recover
 from .set_points import FixedPoint as FixedPoint
 from .set_points import fixed_points as fixed_points
 from .simulate import Course as Course
 from .simulate import course as course
 from .survey import Survey as Survey
 from .survey import survey as survey
+from .uncertainty import design as design
+from .uncertainty import profile as profile
+from .unknowns import put as put

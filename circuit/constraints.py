@@ -64,6 +64,22 @@ class Interval:
         return x
 
 
+@dataclasses.dataclass(frozen=True)
+class Positive:
+    """Numbers above 0 without a natural unit: x = exp(free), so that a unit of `free` is a factor of e. Static."""
+
+    low: float = 0.0
+    high: float = math.inf
+
+    def constrain(self, free: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The positive number; rising in `free`."""
+        return jnp.exp(free)
+
+    def unconstrain(self, x: Float[Array, "*shape"], margin: float = MARGIN) -> Float[Array, "*shape"]:
+        """The inverse; what is not positive counts as the least normal number."""
+        return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
 def constrain(free: PyTree, intervals: PyTree) -> PyTree:
     """Each leaf of `free` within the interval at its place in `intervals`."""
     return jax.tree.map(lambda interval, leaf: interval.constrain(leaf), intervals, free)

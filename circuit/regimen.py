@@ -47,7 +47,7 @@ def find_leaves(
     Raises:
         ValueError: a name that fits no leaf or several, or twice; bounds that are impossible or of no fitted leaf.
     """
-    choices = _choices(arm)
+    choices = fields(arm)
     listed = ", ".join(choices)
     over = (over,) if isinstance(over, str) else tuple(over)
     if strange := set(bounds) - set(over):
@@ -57,7 +57,7 @@ def find_leaves(
         fits = [place for full, place in choices.items() if name in (full, full.rpartition(".")[2])]
         if len(fits) != 1:
             raise ValueError(f"over={name!r} is {'ambiguous' if fits else 'no leaf of the arm'}; choose from {listed}.")
-        found.append(Leaf(name, *fits[0], _interval(arm, name, *fits[0], bounds.get(name), days)))
+        found.append(Leaf(name, *fits[0], interval_of(arm, name, *fits[0], bounds.get(name), days)))
     if not found or len({(leaf.position, leaf.field) for leaf in found}) < len(found):
         raise ValueError(f"{over=} must name at least one leaf, and none twice; choose from {listed}.")
     return tuple(found)
@@ -68,16 +68,21 @@ def replace(arm: Arm, leaves: tuple[Leaf, ...], values: Sequence[Array]) -> Arm:
     return eqx.tree_at(lambda arm: [leaf.of(arm) for leaf in leaves], arm, list(values))
 
 
-def _choices(arm: Arm) -> dict[str, tuple[int, str]]:
+def fields(arm: Arm) -> dict[str, tuple[int, str]]:
     """Position and field of every leaf by full name: class and field, with a number where a class comes twice."""
     kinds = [type(intervention).__name__ for intervention in arm]
     label = lambda i: kinds[i] if kinds.count(kinds[i]) == 1 else f"{kinds[i]}[{kinds[:i].count(kinds[i])}]"
     return {f"{label(i)}.{field}": (i, field) for i in range(len(arm)) for field in type(arm[i]).bounds}
 
 
-def _interval(
+def interval_of(
     arm: Arm, name: str, position: int, field: str, asked: tuple[float, float] | None, days: float
 ) -> Interval:
+    """Bounds of a leaf called `name`: its intervention's own, times cut to the course, or narrower ones `asked` for.
+
+    Raises:
+        ValueError: bounds that do not rise, or reach beyond the intervention's own.
+    """
     low, high = type(arm[position]).bounds[field]
     if field in TIMES and field != "hour":
         high = min(high, days - LAST)

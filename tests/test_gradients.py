@@ -13,7 +13,9 @@ import pytest
 from habenula.circuit.cohort import Cohort, get, with_traits
 from habenula.circuit.descent import Problem, Task, _lost
 from habenula.circuit.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
+from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.parameters import typical
+from habenula.circuit.prediction import ask, log_density
 from habenula.circuit.regimen import find_leaves
 from habenula.circuit.simulate import course
 from habenula.circuit.slow_clock import healthy_state
@@ -138,3 +140,20 @@ def test_the_loss_of_a_fit(personal):
     shape = (2, 3, SUBJECTS if personal else 1)  # doses, starts, columns
     free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i in range(2))
     check(lambda free: _lost(free, problem, task)[0], free, modes=("reverse",))
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_objective_of_a_recovery():
+    """Under every noise model, with values missing, in what is shared and in what is each subject's own."""
+    people, days, generator = cohort(), (0.5, 1.0, 2.0), np.random.default_rng(5)
+    values = {
+        "vta_output": (Gaussian(0.3), 4 + generator.normal(size=(SUBJECTS, 3))),
+        "rate": (Poisson(10.0), generator.poisson(40, size=(SUBJECTS, 3)).astype(float)),
+        "block": (Binomial(20), generator.integers(0, 20, size=(SUBJECTS, 3)).astype(float)),
+        "mood": (Ordinal([0.5, 0.7, 0.9], 0.1), generator.integers(0, 4, size=(SUBJECTS, 3)).astype(float)),
+    }
+    values["vta_output"][1][1, 1] = np.nan
+    data = [Observed(name, days, noise, value) for name, (noise, value) in values.items()]
+    over = {"mg_per_kg": "shared", "clearance": "subject", "state.gain": "subject"}
+    density = log_density(ask(people, ARMS["ketamine"](), data, over, everyday="known"))
+    check(density.function, density.initial)

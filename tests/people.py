@@ -1,0 +1,16 @@
+"""A few subjects with a strained habenula, made without living through anything."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from habenula.circuit.cohort import Cohort, with_traits
+from habenula.circuit.parameters import typical
+from habenula.circuit.slow_clock import healthy_state
+
+
+def strained(subjects: int, seed: int = 3) -> Cohort:
+    subject = jnp.arange(subjects, dtype=jnp.uint32)
+    p = with_traits(typical(), subject, jnp.uint32(seed), {})
+    state = healthy_state(subjects, p)
+    state = eqx.tree_at(lambda s: (s.gain, s.kir_shift), state, (state.gain * 2.2, state.kir_shift - 5.0))
+    return Cohort(subject, p, state, jnp.uint32(seed))
