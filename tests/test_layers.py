@@ -22,12 +22,12 @@ circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
-circuit.constraints
-circuit.slow_clock
-circuit.interventions  circuit.cohort  circuit.fast_clock
+circuit.constraints  circuit.effort  circuit.choices
+circuit.slow_clock  circuit.marginal  circuit.identifiability  circuit.tasks
+circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
 circuit.validation  circuit.regimen
 circuit.simulate
-circuit.conditions  circuit.moment  circuit.set_points  circuit.descent
+circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.behaviour
 circuit.verdict
 circuit.fit
 circuit
@@ -35,12 +35,14 @@ circuit
 circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
+circuit.calibration.effort
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
 circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
-circuit.study.trial  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
+circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.sweep  circuit.study.store
+circuit.study.plot_choices  circuit.study.example_choices
 circuit.study.cli
 circuit.study
 """
