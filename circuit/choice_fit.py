@@ -30,9 +30,7 @@ FARTHEST = 2.0  # logit; longest scoring step
 STILL = {3: 2e-2, 5: 5e-3}  # change of the population in a round, in units of its spread, below which it stands still
 COARSE, FINE = 3, 5  # nodes along each preference: until the population stands still, and from then on
 LAPSE = (-4.6, 1.5)  # logit: mean and s.d. of the prior on the lapse, 0.05 to 17 %
-SHARED = ("early", "naive", "lapse")
-PRIOR_MEAN = (0.0, 0.0, LAPSE[0])  # of what people share
-PRIOR_SD = (3.0, 1.0, LAPSE[1])
+EARLY, NAIVE = (0.0, 3.0), (0.0, 1.0)  # the same of the expectation and of its share
 NORMAL_95 = 1.959964
 BLOCK = 5  # rounds between reports of progress
 
@@ -89,7 +87,7 @@ class ChoiceFit:
         shrunk: by preference, each subject's posterior mean.
         reliability: by preference, share of the population's variance that the posterior means carry; its root is the
             greatest correlation that estimates can have with the truth.
-        population: by preference, and `early` (logit), `naive` and `lapse` (shares): see `effort`.
+        population: by preference, and what people share (`early_*`, `naive`, `lapse`; see `effort`).
         correlation: of preferences over the population.
         predicted: P(accept) of each offer, a mean over the subject's posterior.
         log_likelihood: of each subject's choices at its shrunk estimates.
@@ -163,11 +161,11 @@ def fit_choices(
 @entry_point
 def _raw(offers: Offers) -> tuple[Float[Array, "subject preference"], Float[Array, "subject preference"]]:
     """Estimates under the weak prior, and their standard errors."""
-    preferences = offers.slopes.shape[0]
+    preferences = offers.slopes.shape[1]
     nobody = Population(
         mean=jnp.zeros(preferences),
         root=WEAK * jnp.eye(preferences),
-        early=jnp.asarray(0.0),
+        early=jnp.zeros(preferences),
         naive=jnp.asarray(0.0),
         lapse=jnp.asarray(LAPSE[0]),
     )
@@ -183,23 +181,23 @@ def _scored(start: Float[Array, "subject preference"], population: Population, o
 
     def one(own, offers: Offers):
         logit = marginal.logits(own, population, offers)
-        slopes = (1 - population.naive * offers.fresh) * offers.slopes
+        slopes = (1 - population.naive * offers.fresh)[None] * offers.slopes
         accept = effort.acceptance(logit, lapse)
         rise = (1 - lapse) * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)  # of P(accept) with the logit
         surprise = offers.known * (offers.accepted - accept) * rise / (accept * (1 - accept))
         weight = offers.known * rise * rise / (accept * (1 - accept))
-        score = (slopes * surprise).sum(axis=-1) - precision @ (own - population.mean)
-        information = (slopes[:, None] * slopes[None] * weight).sum(axis=-1) + precision
+        score = (slopes * surprise[None]).sum(axis=-1) - precision @ (own - population.mean)
+        information = (slopes[:, None] * slopes[None] * weight[None, None]).sum(axis=-1) + precision
         return score, information
 
     def step(_, at):
-        score, information = jax.vmap(one, (0, marginal.LANES))(at, offers)
+        score, information = jax.vmap(one, 0)(at, offers)
         move = jnp.linalg.solve(information, score[..., None])[..., 0]
         length = jnp.sqrt(jnp.square(move).sum(axis=-1, keepdims=True))
         return at + move / jnp.maximum(1, length / FARTHEST)
 
     at = jax.lax.fori_loop(0, SCORING, step, start)
-    return at, jax.vmap(one, (0, marginal.LANES))(at, offers)[1]
+    return at, jax.vmap(one, 0)(at, offers)[1]
 
 
 @entry_point
@@ -207,7 +205,7 @@ def _begin(raw: Float[Array, "subject preference"], offers: Offers) -> tuple[Pop
     """A population like the raw estimates, and nodes around each subject's mode under it."""
     mean = raw.mean(axis=0)
     spread = jnp.maximum(raw.std(axis=0), 0.1)
-    population = Population(mean, jnp.diag(spread), jnp.asarray(0.0), jnp.asarray(0.0), jnp.asarray(LAPSE[0]))
+    population = Population(mean, jnp.diag(spread), jnp.zeros_like(mean), jnp.asarray(0.0), jnp.asarray(LAPSE[0]))
     centre, information = _scored(raw, population, offers)
     return population, Places(centre, jnp.linalg.cholesky(jnp.linalg.inv(information)))
 
@@ -220,14 +218,15 @@ def _rounds(population: Population, places: Places, offers: Offers, count: int, 
         population, places, _ = at
         mean, covariance, _ = marginal.posterior(population, offers, places, rule)
         centre = mean.mean(axis=0)
-        apart = mean - centre
+        apart = mean - centre[None]
         total = (covariance + apart[:, :, None] * apart[:, None, :]).mean(axis=0)
-        after = Population(centre, _cholesky(total), *_share(population, offers, places, rule))
+        after = _with_shared(population, _share(population, offers, places, rule))
+        after = eqx.tree_at(lambda q: (q.mean, q.root), after, (centre, _cholesky(total)))
         scale = jnp.diagonal(after.root)
         parts = (
             (after.mean - population.mean) / scale,
             (after.root - population.root) / scale[:, None],
-            *(getattr(after, name) - getattr(population, name) for name in SHARED),
+            _shared(after) - _shared(population),
         )
         moved = jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts]))
         half = Places((places.centre + mean) / 2, (places.root + _cholesky(covariance)) / 2)
@@ -236,18 +235,27 @@ def _rounds(population: Population, places: Places, offers: Offers, count: int, 
     return jax.lax.fori_loop(0, count, step, (population, places, jnp.asarray(jnp.inf)))
 
 
+def _shared(population: Population) -> Float[Array, " shared"]:
+    """What people share, in a row."""
+    return jnp.concatenate([population.early, jnp.stack([population.naive, population.lapse])])
+
+
+def _with_shared(population: Population, shared: Float[Array, " shared"]) -> Population:
+    return eqx.tree_at(lambda q: (q.early, q.naive, q.lapse), population, (shared[:-2], shared[-2], shared[-1]))
+
+
+def _prior(preferences: int) -> Float[np.ndarray, "shared 2"]:
+    """Mean and s.d. of the prior of what people share."""
+    return np.array([EARLY] * preferences + [NAIVE, LAPSE])
+
+
 def _share(population: Population, offers: Offers, places: Places, rule: int) -> Float[Array, " shared"]:
     """A scoring step in what people share."""
-
-    def of(shared):
-        at = eqx.tree_at(lambda q: [getattr(q, name) for name in SHARED], population, list(shared))
-        return marginal.log_marginal(at, offers, places, rule)
-
-    now = jnp.stack([getattr(population, name) for name in SHARED])
-    scores = jax.jacfwd(of)(now)
-    prior = jnp.asarray(PRIOR_SD) ** -2
-    slope = scores.sum(axis=0) - prior * (now - jnp.asarray(PRIOR_MEAN))
-    information = (scores[:, :, None] * scores[:, None, :]).sum(axis=0) + jnp.diag(prior)
+    now = _shared(population)
+    scores = jax.jacfwd(lambda to: marginal.log_marginal(_with_shared(population, to), offers, places, rule))(now)
+    mean, sd = jnp.asarray(_prior(len(population.mean)), now.dtype).T
+    slope = scores.sum(axis=0) - (now - mean) / sd**2
+    information = (scores[:, :, None] * scores[:, None, :]).sum(axis=0) + jnp.diag(sd**-2)
     return now + jnp.clip(jnp.linalg.solve(information, slope), -0.5, 0.5)
 
 
@@ -255,18 +263,18 @@ def _share(population: Population, offers: Offers, places: Places, rule: int) ->
 def _conclude(population: Population, places: Places, offers: Offers):
     """Posteriors, predictions, log-likelihoods and the covariance of the population's numbers."""
     mean, covariance, log_marginal = marginal.posterior(population, offers, places, FINE)
-    at_mean = jax.vmap(marginal.log_likelihood, (0, None, marginal.LANES))(mean, population, offers)
+    at_mean = jax.vmap(marginal.log_likelihood, (0, None, 0))(mean, population, offers)
     lower = np.tril_indices(len(population.mean))
 
-    size = len(population.mean)
+    size, entries = len(population.mean), len(lower[0])
 
     def of(numbers):
-        matrix = jnp.zeros_like(population.root).at[lower].set(numbers[size : -len(SHARED)])
-        at = Population(numbers[:size], matrix, *numbers[-len(SHARED) :])
-        return marginal.log_marginal(at, offers, places, FINE)
+        means, entered, shared = numbers[:size], numbers[size : size + entries], numbers[size + entries :]
+        at = (means, jnp.zeros_like(population.root).at[lower].set(entered))
+        moved = eqx.tree_at(lambda q: (q.mean, q.root), _with_shared(population, shared), at)
+        return marginal.log_marginal(moved, offers, places, FINE)
 
-    shared = jnp.stack([getattr(population, name) for name in SHARED])
-    scores = jax.jacfwd(of)(jnp.concatenate([population.mean, population.root[lower], shared]))
+    scores = jax.jacfwd(of)(jnp.concatenate([population.mean, population.root[lower], _shared(population)]))
     information = (scores[:, :, None] * scores[:, None, :]).sum(axis=0)
     return mean, covariance, log_marginal, at_mean, marginal.predicted(population, offers, places, FINE), information
 
@@ -275,7 +283,7 @@ def _cholesky(covariance: Float[Array, "*lane preference preference"]) -> Float[
     """Of a covariance that rounding or a spread of nothing may have left singular."""
     size = covariance.shape[-1]
     scale = jnp.trace(covariance, axis1=-2, axis2=-1)[..., None, None] / size
-    return jnp.linalg.cholesky(covariance + (1e-5 * scale + 1e-8) * jnp.eye(size))
+    return jnp.linalg.cholesky(covariance + (1e-5 * scale + 1e-8) * jnp.broadcast_to(jnp.eye(size), covariance.shape))
 
 
 def _check(choices: Choices, rounds: int) -> None:
@@ -319,19 +327,20 @@ def _assembled(choices, verdicts, names, raw, population, found, made, converged
 
 def _spreads(names, population: Population, total: np.ndarray, information: np.ndarray) -> dict[str, Spread]:
     """Means and spreads of the population with their errors; the lapse as a share."""
-    prior = np.concatenate([np.zeros(len(information) - len(SHARED)), np.square(1 / np.array(PRIOR_SD))])
+    prior = np.zeros(len(information))
+    prior[-len(names) - 2 :] = _prior(len(names))[:, 1] ** -2
     covariance = np.linalg.pinv(information + np.diag(prior))
     errors, size = np.sqrt(np.diag(covariance)), len(names)
     root, lower = np.asarray(population.root, float), np.tril_indices(size)
     found = {}
     for i, name in enumerate(names):
         slope = np.where(lower[0] == i, root[lower], 0) / np.sqrt(total[i, i])  # of the s.d. in the root's entries
-        sd_error = float(np.sqrt(slope @ covariance[size : -len(SHARED), size : -len(SHARED)] @ slope))
+        sd_error = float(np.sqrt(slope @ covariance[size : -size - 2, size : -size - 2] @ slope))
         at = float(population.mean[i])
         half = NORMAL_95 * errors[i]
         found[name] = Spread(at, float(np.sqrt(total[i, i])), float(at - half), float(at + half), sd_error)
-    for name, error in zip(SHARED, errors[-len(SHARED) :], strict=True):
-        at = float(getattr(population, name))
+    shared = (*(f"early_{name}" for name in names), "naive", "lapse")
+    for name, at, error in zip(shared, np.asarray(_shared(population), float), errors[-len(shared) :], strict=True):
         numbers = np.array([at, at - NORMAL_95 * error, at + NORMAL_95 * error])
         mean, low, high = 1 / (1 + np.exp(-numbers)) if name == "lapse" else numbers
         found[name] = Spread(float(mean), 0.0, float(low), float(high))

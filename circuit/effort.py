@@ -2,13 +2,13 @@
 
 An offer of some effort and reward is accepted with
 
-    P(accept) = lapse/2 + (1 - lapse) sigmoid((1 - naive f) a + early f)        f = e^(-t/fade)
+    P(accept) = lapse/2 + (1 - lapse) sigmoid((1 - naive f) a + f a0)        f = e^(-t/fade)
     a = bias + reward_weight (R - R0) - effort_weight (E - E0)
 
 at trial t = 0, 1, ...; R0 and E0 are a reference offer, so that the bias is the willingness to take that one. At the
-first trials, before the effort has been felt, offers are weighed less (`naive`), and eagerly accepted (`early`). The
-circuit enters in one place, `governed`: the veto of the LHb acts on the bias; dopamine sets how dear effort is; how much
-a reward is liked enters nowhere.
+first trials, before the effort has been felt, one's own preferences count less (`naive`), and everyone judges by the same
+expectation, a0: as `a`, with the preferences `early_*`. The circuit enters in one place, `governed`: the veto of the LHb
+acts on the bias; dopamine sets how dear effort is; how much a reward is liked enters nowhere.
 
 Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024): effort and reward linear in their level
 (against powers and logarithms), a lapse, and first trials that differ; see `habenula.circuit.calibration.effort`.
@@ -43,9 +43,9 @@ class Effort(eqx.Module):
 
     Attributes:
         reference_effort, reference_reward: levels. The offer at which the bias is read.
-        early: logit. Eagerness at the first trial.
-        naive: share by which the offer is not yet weighed at the first trial.
-        fade: trials over which both fall to 1/e.
+        early_bias, early_reward, early_effort: logit, and logit per level. What everyone judges by at the first trial.
+        naive: share by which one's own preferences do not yet count there.
+        fade: trials over which that wears off to 1/e.
         lapse: share of choices made without regard to the offer.
         veto: logit per e-fold of LHb output above the healthy one.
         reference_habenula: Hz. LHb output of the typical healthy subject.
@@ -59,7 +59,9 @@ class Effort(eqx.Module):
 
     reference_effort: Float[Array, ""]
     reference_reward: Float[Array, ""]
-    early: Float[Array, ""]
+    early_bias: Float[Array, ""]
+    early_reward: Float[Array, ""]
+    early_effort: Float[Array, ""]
     naive: Float[Array, ""]
     fade: Float[Array, ""]
     lapse: Float[Array, ""]
@@ -105,9 +107,14 @@ def freshness(trial: Lane, p: Effort) -> Lane:
     return jnp.exp(-trial / p.fade)
 
 
-def at_first(appraisal: Lane, freshness: Lane, early: Lane, naive: Lane) -> Lane:
-    """Logit of acceptance: the offer's appraisal, as far as it is weighed already, and the eagerness of the first trials."""
-    return (1 - naive * freshness) * appraisal + early * freshness
+def expectation(p: Effort) -> Preferences:
+    """What everyone judges by at the first trial."""
+    return Preferences(p.early_bias, p.early_reward, p.early_effort)
+
+
+def at_first(appraisal: Lane, expected: Lane, freshness: Lane, naive: Lane) -> Lane:
+    """Logit of acceptance: one's own appraisal as far as it counts already, and what everyone `expected` as far as not."""
+    return (1 - naive * freshness) * appraisal + freshness * expected
 
 
 def log_choice(accepted: Lane, logit: Lane, lapse: Lane) -> Lane:

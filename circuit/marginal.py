@@ -30,10 +30,10 @@ class Offers(eqx.Module):
         known: 1 where a choice was made, 0 elsewhere.
     """
 
-    slopes: Float[Array, "preference subject trial"]
-    fresh: Float[Array, "subject trial"]
-    accepted: Float[Array, "subject trial"]
-    known: Float[Array, "subject trial"]
+    slopes: Float[Array, "*subject preference trial"]
+    fresh: Float[Array, "*subject trial"]
+    accepted: Float[Array, "*subject trial"]
+    known: Float[Array, "*subject trial"]
 
 
 class Population(eqx.Module):
@@ -42,14 +42,14 @@ class Population(eqx.Module):
     Attributes:
         mean: of each preference.
         root: lower Cholesky factor of their covariance.
-        early: logit. Eagerness at the first trial.
-        naive: share by which the offer is not yet weighed at the first trial.
+        early: the preferences by which everyone judges at the first trial, before the effort has been felt.
+        naive: share by which one's own do not yet count there.
         lapse: logit of the share of choices made without regard to the offer.
     """
 
     mean: Float[Array, " preference"]
     root: Float[Array, "preference preference"]
-    early: Float[Array, ""]
+    early: Float[Array, " preference"]
     naive: Float[Array, ""]
     lapse: Float[Array, ""]
 
@@ -57,25 +57,21 @@ class Population(eqx.Module):
 class Places(eqx.Module):
     """Where each subject's nodes lie: around `centre`, spread by `root`, a lower Cholesky factor."""
 
-    centre: Float[Array, "subject preference"]
-    root: Float[Array, "subject preference preference"]
+    centre: Float[Array, "*subject preference"]
+    root: Float[Array, "*subject preference preference"]
 
 
-def logits(
-    own: Float[Array, "*node preference"], population: Population, offers: Offers
-) -> Float[Array, "*node trial"]:
-    """Logit of acceptance of one subject's offers (no axis of subjects) at each of its values of preferences."""
-    weighed = sum(own[..., i, None] * slope for i, slope in enumerate(offers.slopes))
-    return effort.at_first(weighed, offers.fresh, population.early, population.naive)
+def logits(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, " trial"]:
+    """Logit of acceptance of one subject's offers (no axis of subjects) under its `own` preferences."""
+    weighed, expected = own @ offers.slopes, population.early @ offers.slopes
+    return effort.at_first(weighed, expected, offers.fresh, population.naive)
 
 
-def log_likelihood(
-    own: Float[Array, "*node preference"], population: Population, offers: Offers
-) -> Float[Array, "*node"]:
-    """Log-probability of one subject's choices (no axis of subjects) at each of its values of preferences."""
+def log_likelihood(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, ""]:
+    """Log-probability of one subject's choices under its `own` preferences."""
     logit = logits(own, population, offers)
     each = effort.log_choice(offers.accepted, logit, jax.nn.sigmoid(population.lapse))
-    return (offers.known * each).sum(axis=-1)
+    return (offers.known * each).sum()
 
 
 def log_marginal(population: Population, offers: Offers, places: Places, rule: int = 5) -> Float[Array, " subject"]:
@@ -98,29 +94,27 @@ def predicted(population: Population, offers: Offers, places: Places, rule: int 
 
     def of(places, offers):
         nodes, masses = _subject(population, offers, places, rule)
-        logit = logits(nodes, population, offers)
+        logit = jax.vmap(lambda own: logits(own, population, offers))(nodes)
         each = effort.acceptance(logit, jax.nn.sigmoid(population.lapse))
         return (jax.nn.softmax(masses)[:, None] * each).sum(axis=0)
 
-    return jax.vmap(of, (0, LANES))(places, offers)
+    return jax.vmap(of)(places, offers)
 
 
 def _log_masses(population: Population, offers: Offers, places: Places, rule: int):
     """Nodes (subject, node, preference), and the log of what each contributes to the integral (subject, node)."""
-    return jax.vmap(lambda places, offers: _subject(population, offers, places, rule), (0, LANES))(places, offers)
-
-
-LANES = Offers(slopes=1, fresh=0, accepted=0, known=0)  # pyright: ignore[reportArgumentType]
+    return jax.vmap(lambda places, offers: _subject(population, offers, places, rule))(places, offers)
 
 
 def _subject(population: Population, offers: Offers, places: Places, rule: int):
     """The same for one subject."""
     z, weight = (jnp.asarray(each, places.centre.dtype) for each in _grid(rule, places.centre.shape[-1]))
-    nodes = places.centre + (places.root * z[:, None, :]).sum(axis=-1)
-    away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean).T, lower=True)
+    nodes = places.centre[None] + (places.root[None] * z[:, None, :]).sum(axis=-1)
+    away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True)
     prior = -0.5 * jnp.square(away).sum(axis=0) - _log_volume(population.root)
     density = -0.5 * jnp.square(z).sum(axis=-1) - _log_volume(places.root)  # of the normal that the nodes stand for
-    return nodes, log_likelihood(nodes, population, offers) + prior - density + weight
+    inside = jax.vmap(lambda own: log_likelihood(own, population, offers))(nodes)
+    return nodes, inside + prior - density + weight
 
 
 def _log_volume(root: Float[Array, "preference preference"]) -> Float[Array, ""]:
@@ -148,4 +142,4 @@ def offers_of(
     trial = jnp.arange(accepted.shape[1]).astype(jnp.result_type(float))
     fresh = jnp.broadcast_to(effort.freshness(trial, p), accepted.shape)
     made = lambda value: jnp.asarray(value, jnp.result_type(float))
-    return Offers(made(np.stack([slopes[name] for name in fields])), fresh, made(accepted), made(known))
+    return Offers(made(np.stack([slopes[name] for name in fields], axis=1)), fresh, made(accepted), made(known))

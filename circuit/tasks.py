@@ -140,7 +140,7 @@ def eefrt() -> Task:
         share = jax.scipy.stats.norm.cdf(z[index])
         label = jnp.minimum((3 * share).astype(jnp.int32), 2)
         probability = jnp.stack([jnp.asarray(p[name], z.dtype) for name in ("unlikely", "even", "likely")])[label]
-        magnitude = p["hard_least"] + (3 * share - label) * (p["hard_most"] - p["hard_least"])
+        magnitude = p["hard_least"] + (3 * share - label.astype(z.dtype)) * (p["hard_most"] - p["hard_least"])
         reward = 1 + p["levels_per_dollar"] * probability * (magnitude - p["easy_reward"])
         level = jnp.asarray(1 + p["levels_per_press"] * (p["hard_presses"] - p["easy_presses"]), z.dtype)
         is_open = (clock < p["duration"]).astype(z.dtype)
@@ -184,6 +184,7 @@ def play(
         ValueError: numbers of subjects that do not agree, or none.
     """
     p = effort.effort() if constants is None else constants
+    preferences = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), preferences)
     output = p.reference_habenula if habenula is None else jnp.asarray(habenula, jnp.result_type(float))
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves((preferences, output)) if leaf.ndim}
     lengths |= set() if subjects is None else {subjects}
@@ -218,8 +219,10 @@ def _play(task: Task, preferences: Preferences, habenula, number, keys, p: Effor
     def live(preferences: Preferences, habenula, z, uniform):
         def trial(state, at):
             t, z, u = at
-            weighed = effort.appraisal(state.effort, state.reward, preferences, p)
-            logit = effort.at_first(weighed, effort.freshness(t, p), p.early, p.naive)
+            own, expected = (
+                effort.appraisal(state.effort, state.reward, each, p) for each in (preferences, effort.expectation(p))
+            )
+            logit = effort.at_first(own, expected, effort.freshness(t, p), p.naive)
             accepted = (u[CHOICE] < effort.acceptance(logit, p.lapse)).astype(z.dtype)
             latency = jnp.exp(effort.log_latency_mean(logit, habenula, p) + p.latency_spread * z[LATENCY])
             seen = {"effort": state.effort, "reward": state.reward, "accepted": accepted, "latency": latency}

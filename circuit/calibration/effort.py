@@ -3,7 +3,7 @@
     python -m habenula.circuit.calibration.effort FOLDER
 
 FOLDER holds `trials.csv.gz` and `subjects.csv` of half of the people of Mehrhof & Nord (2024), who made them public. How
-long the first trials' eagerness lasts is the one of `FADES` with the greatest marginal likelihood. Latencies give the
+long the first trials' expectation lasts is the one of `FADES` with the greatest marginal likelihood. Latencies give the
 median, how much doubt adds, and their spread, within people. The veto is such that over a sample of virtual people with
 as many depressed ones, the rest healthy or resilient, the bias falls by .20 logit per standard deviation of anhedonia,
 which is the loss of drive.
@@ -25,7 +25,7 @@ from ..simulate import observe
 from .downstream import subjects_at
 
 SCRIPT = "habenula.circuit.calibration.effort"
-FADES = (3.0, 5.0, 8.0, 12.0)  # trials
+FADES = (4.0, 7.0, 10.0, 15.0)  # trials
 SLOPE = -0.20  # logit of bias per s.d. of anhedonia (Mehrhof & Nord 2024)
 SAMPLE = 512  # virtual people of each condition
 SLOWEST = 60.0  # s; a latency beyond it is an absence
@@ -82,8 +82,9 @@ def main() -> None:
     reference = float(observe(subjects_at(p, healthy, 1), ("habenula",))["habenula"][0])
     veto = fit_veto(float(np.mean(scores["mdd_current"])), reference)
     note = "479 people of Mehrhof & Nord 2024"
+    names = ("bias", "reward", "effort")
     rows = [
-        ("effort.early", fit.population["early"].mean, "1", f"logit; {note}"),
+        *((f"effort.early_{name}", fit.population[f"early_{name}"].mean, "1", note) for name in names),
         ("effort.naive", fit.population["naive"].mean, "1", note),
         ("effort.fade", fade, "1", f"trials; {note}"),
         ("effort.lapse", fit.population["lapse"].mean, "1", note),
@@ -93,7 +94,6 @@ def main() -> None:
         ("effort.doubt", doubt, "1", note),
         ("effort.latency_spread", spread, "1", note),
     ]
-    names = ("bias", "reward", "effort")
     for i, name in enumerate(names):
         rows.append((f"effort_population.{name}", fit.population[name].mean, "1", note))
         rows.append((f"effort_population.{name}_spread", fit.population[name].sd, "1", note))

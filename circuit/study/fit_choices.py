@@ -14,15 +14,8 @@ from .grid import Cell, Column, lines
 
 EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
 MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
-UNITS = {
-    "bias": "logit",
-    "reward": "logit/level",
-    "effort": "logit/level",
-    "early": "logit",
-    "naive": "share",
-    "lapse": "share",
-}
-SHARED = ("early", "naive", "lapse")
+UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
+SHARED = {**{f"early_{name}": unit for name, unit in UNITS.items()}, "naive": "share", "lapse": "share"}
 
 
 class CellSeen(NamedTuple):
@@ -155,7 +148,8 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
     for name in (*found.fit.identifiable, *SHARED):
         verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
         if spread is None:
-            assert verdict is not None
+            if verdict is None:
+                continue
             rows.append(
                 [Cell(name, "bold"), *[Cell("-")] * 4, Cell(""), Cell(f"not seen: {verdict.reason}", "bold red")]
             )
@@ -165,7 +159,7 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
         numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
         words = verdict.reason if verdict else "shared by all"
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(UNITS[name]), Cell(words, "dim")])
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED)[name]), Cell(words, "dim")])
     return lines(columns, rows, limit)
 
 
