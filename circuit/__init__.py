@@ -12,6 +12,12 @@ if __name__ == "circuit":
     raise ImportError("import habenula.circuit, not circuit; pip install -e . once")
 
 from ..kernels import Plan as Plan
+from .behaviour import choose as choose
+from .behaviour import draw_preferences as draw_preferences
+from .choice_fit import ChoiceFit as ChoiceFit
+from .choice_fit import fit_choices as fit_choices
+from .choices import Choices as Choices
+from .choices import read as read
 from .cohort import Cohort as Cohort
 from .conditions import Condition as Condition
 from .conditions import depressed as depressed
@@ -19,6 +25,7 @@ from .conditions import draw as draw
 from .conditions import healthy as healthy
 from .conditions import healthy_output as healthy_output
 from .conditions import resilient as resilient
+from .effort import Preferences as Preferences
 from .fit import Restoration as Restoration
 from .fit import restore as restore
 from .interventions import SSRI as SSRI
@@ -37,3 +44,6 @@ from .set_points import FixedPoint as FixedPoint
 from .set_points import fixed_points as fixed_points
 from .simulate import Course as Course
 from .simulate import course as course
+from .tasks import eefrt as eefrt
+from .tasks import play as play
+from .tasks import staircases as staircases
