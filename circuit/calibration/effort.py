@@ -25,7 +25,7 @@ from ..simulate import observe
 from .downstream import subjects_at
 
 SCRIPT = "habenula.circuit.calibration.effort"
-FADES = (4.0, 7.0, 10.0, 15.0)  # trials
+FADES = (7.0, 10.0, 14.0)  # trials
 SLOPE = -0.20  # logit of bias per s.d. of anhedonia (Mehrhof & Nord 2024)
 SAMPLE = 512  # virtual people of each condition
 SLOWEST = 60.0  # s; a latency beyond it is an absence
@@ -67,7 +67,7 @@ def fit_veto(depressed: float, reference: float) -> float:
     veto, anhedonia, weights = np.concatenate(output), -np.concatenate(drive), np.concatenate(weight)
     apart = lambda values: values - weights @ values
     deviation = np.sqrt(weights @ apart(anhedonia) ** 2)
-    return -SLOPE * deviation / (weights @ (apart(veto) * apart(anhedonia))) * deviation
+    return -SLOPE * deviation / (weights @ (apart(veto) * apart(anhedonia)))
 
 
 def main() -> None:
