@@ -17,6 +17,12 @@ if __name__ == "circuit":
 
 from ..kernels import Plan as Plan
 from ..kernels import processes as processes
+from .behaviour import choose as choose
+from .behaviour import draw_preferences as draw_preferences
+from .choice_fit import ChoiceFit as ChoiceFit
+from .choice_fit import fit_choices as fit_choices
+from .choices import Choices as Choices
+from .choices import read as read
 from .cohort import Cohort as Cohort
 from .conclusion import Recovery as Recovery
 from .conditions import Condition as Condition
@@ -25,6 +31,7 @@ from .conditions import draw as draw
 from .conditions import healthy as healthy
 from .conditions import healthy_output as healthy_output
 from .conditions import resilient as resilient
+from .effort import Preferences as Preferences
 from .fit import Restoration as Restoration
 from .fit import restore as restore
 from .interventions import SSRI as SSRI
@@ -57,6 +64,9 @@ from .simulate import Course as Course
 from .simulate import course as course
 from .survey import Survey as Survey
 from .survey import survey as survey
+from .tasks import eefrt as eefrt
+from .tasks import play as play
+from .tasks import staircases as staircases
 from .uncertainty import design as design
 from .uncertainty import profile as profile
 from .unknowns import put as put

@@ -48,14 +48,14 @@ def given(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", ["doctor", "evidence", "moment", "trial", "bench"])
+@pytest.mark.parametrize("command", ["doctor", "evidence", "fit", "moment", "trial", "bench"])
 def test_help_has_examples_and_names_the_keys_of_its_json(habenula, command):
     result = habenula(command, "--help")
     assert result.exit_code == 0
     assert f"habenula {command} " in result.output
     for expected in ("Examples", "--json", "--quiet", "JSON:"):
         assert expected in result.output
-    assert ("--seed" in result.output) == (command not in ("doctor", "bench"))
+    assert ("--seed" in result.output) == (command not in ("doctor", "fit", "bench"))
     assert command in habenula().output
 
 

@@ -1,4 +1,4 @@
-"""The command line: `habenula doctor`, `evidence`, `moment`, `trial` and `bench`.
+"""The command line: `habenula doctor`, `evidence`, `fit`, `moment`, `trial` and `bench`.
 
 Nothing here computes. A command checks what it was given, starts JAX (only now, so that help is instant), calls the
 library, and shows what comes back; results go to standard output, progress and errors to standard error.
@@ -176,6 +176,48 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
     if json:
         rows = [_row(row, simulated.get(row.id), published.verdict) for row in published.rows()]
         files.write_json(json, {"rows": rows})
+
+
+@app.command()
+def fit(
+    choices: Annotated[
+        Path | None, typer.Argument(metavar="[CHOICES]", help="A file of choices, csv or csv.gz.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="A file with a line of scores for each subject.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the figure goes; its ending says the format.")] = Path("fit.png"),
+    json: Json = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    r"""Fit people's choices between effort and rest: bias, reward weight and effort weight of everyone at once.
+
+    CHOICES has columns subject, trial, effort, reward, choice (1 accepted, 0 declined) and, if known, staircase and rt
+    (ms). Without it, or where there is no choices.csv, the example that comes with the package is fitted. Scores, such
+    as of anhedonia, are set beside the preferences found.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula fit
+    habenula fit choices.csv --json fit.json
+    habenula fit trials.csv.gz --scores subjects.csv --out people.pdf
+
+    JSON: {subjects, trials, loglik_per_trial, cells: [{effort, reward, observed, predicted}], population: {name: {mean,
+    sd, low, high}}, identifiable: {name: {identifiable, error, subjects, reason}}, reliability, relations, estimates:
+    {subject, status, raw, shrunk}, converged}; cells are of the first trials of staircases where the file has them.
+    """
+    _demand_file(json)
+    machine.start_jax()
+    from . import fit_choices, plot_choices, tables
+
+    with _watch(quiet) as report:
+        found = fit_choices.run(choices, scores, report)
+    plot_choices.figure(found, out)
+    screen = Console()
+    fit_choices.show(found, lambda title, lines: tables.titled(screen, title, lines), tables.room(screen))
+    screen.print(f"Figure: {out}", markup=False, highlight=False, soft_wrap=True)
+    if json:
+        files.write_json(json, fit_choices.to_json(found))
 
 
 @app.command()

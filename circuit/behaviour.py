@@ -1,0 +1,82 @@
+"""How a cohort behaves: its circuit, as it stands, under the preferences of people.
+
+    choices = choose(cohort, staircases(), draw_preferences(len(cohort), seed=1))
+
+What a person would choose in health is drawn from the population that 479 people gave; what the circuit makes of it is
+`effort.governed`, written once.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..kernels import channel_keys, normals
+from . import defaults, effort
+from .choices import Choices
+from .cohort import Cohort
+from .effort import Effort, Preferences
+from .simulate import observe
+from .tasks import Task, play
+
+DRAW = 0xFFFFFFFD  # the step of the noise that names preferences; no task lasts so long
+
+
+def draw_preferences(subjects: int, seed: int = 0) -> Preferences:
+    """Preferences of healthy people (constants `effort_population.*`), correlated; a subject's depend on its number.
+
+    Raises:
+        ValueError: fewer than one subject.
+    """
+    if subjects < 1:
+        raise ValueError(f"{subjects=} must be at least 1.")
+    mean, root = population()
+    number = jnp.arange(subjects, dtype=jnp.uint32)
+    z = normals(channel_keys(seed, len(mean)), number, jnp.uint32(DRAW))
+    own = jnp.asarray(mean, z.dtype)[:, None] + jnp.asarray(root, z.dtype) @ z
+    return Preferences(*own)
+
+
+def part(preferences: Preferences, which) -> Preferences:
+    """The preferences of some subjects: an index array, a mask or a slice."""
+    return jax.tree.map(lambda leaf: leaf[which] if leaf.ndim else leaf, preferences)
+
+
+def population() -> tuple[np.ndarray, np.ndarray]:
+    """Mean of bias, reward and effort weight over people, and the lower Cholesky factor of their covariance."""
+    p = defaults.section("effort_population")
+    names = ("bias", "reward", "effort")
+    sd = np.array([p[f"{name}_spread"] for name in names])
+    correlation = np.eye(len(names))
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        correlation[i, j] = correlation[j, i] = p[f"{names[i]}_{names[j]}"]
+    return np.array([p[name] for name in names]), np.linalg.cholesky(correlation * np.outer(sd, sd))
+
+
+def govern(cohort: Cohort, preferences: Preferences, constants: Effort | None = None) -> Preferences:
+    """Preferences under the cohort's circuit as it stands: its habenular veto and its dopamine."""
+    seen = observe(cohort, ("habenula", "dopamine"))
+    return effort.governed(preferences, seen["habenula"], seen["dopamine"], _or_default(constants))
+
+
+def choose(
+    cohort: Cohort, task: Task, preferences: Preferences, *, seed: int = 0, constants: Effort | None = None
+) -> Choices:
+    """Let a cohort do a task under its circuit as it stands.
+
+    Args:
+        cohort: the subjects.
+        task: from `tasks`.
+        preferences: what they would have in health; scalars, or one value per subject.
+        seed: names offers and choices.
+        constants: what people share; the package's by default.
+
+    Raises:
+        ValueError: preferences of another number of subjects.
+    """
+    own = govern(cohort, preferences, constants)
+    habenula = observe(cohort, ("habenula",))["habenula"]
+    return play(task, own, subjects=len(cohort), habenula=habenula, seed=seed, constants=constants)
+
+
+def _or_default(constants: Effort | None) -> Effort:
+    return effort.effort() if constants is None else constants

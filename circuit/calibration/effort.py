@@ -1,0 +1,109 @@
+"""Fit effort choice: what people share and how they differ, from choices of 479 people; the veto, from anhedonia.
+
+    python -m habenula.circuit.calibration.effort FOLDER
+
+FOLDER holds `trials.csv.gz` and `subjects.csv` of half of the people of Mehrhof & Nord (2024), who made them public. How
+long the first trials' expectation lasts is the one of `FADES` with the greatest marginal likelihood. Latencies give the
+median, how much doubt adds, and their spread, within people. The veto is such that over a sample of virtual people with
+as many depressed ones, the rest healthy or resilient, the bias falls by .20 logit per standard deviation of anhedonia,
+which is the loss of drive.
+"""
+
+import sys
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from .. import choices, conditions, defaults, effort
+from ..choice_fit import ChoiceFit, fit_choices
+from ..choices import Choices
+from ..parameters import typical
+from ..set_points import fixed_points
+from ..simulate import observe
+from .downstream import subjects_at
+
+SCRIPT = "habenula.circuit.calibration.effort"
+FADES = (7.0, 10.0, 14.0)  # trials
+SLOPE = -0.20  # logit of bias per s.d. of anhedonia (Mehrhof & Nord 2024)
+SAMPLE = 512  # virtual people of each condition
+SLOWEST = 60.0  # s; a latency beyond it is an absence
+
+
+def fit_people(people: Choices) -> tuple[float, ChoiceFit]:
+    """The fade with the greatest marginal likelihood, and the fit under it."""
+    fits = {}
+    for fade in FADES:
+        constants = eqx.tree_at(lambda p: p.fade, effort.effort(), jnp.asarray(fade))
+        fits[fade] = fit_choices(people, constants=constants)
+        print(f"fade {fade:4g} trials: log marginal likelihood {fits[fade].log_marginal:.1f}", flush=True)
+    best = max(fits, key=lambda fade: fits[fade].log_marginal)
+    return best, fits[best]
+
+
+def latencies(people: Choices, accept: np.ndarray) -> tuple[float, float, float]:
+    """Median latency (s) without doubt, what full doubt adds to its log, and the s.d. left, all within people."""
+    assert people.latency is not None
+    made = people.known & (people.latency < SLOWEST)
+    log, doubt = np.where(made, np.log(people.latency), 0), np.where(made, 4 * accept * (1 - accept), 0)
+    count = made.sum(axis=1, keepdims=True)
+    means = [each.sum(axis=1, keepdims=True) / count for each in (log, doubt)]
+    log_apart, doubt_apart = (np.where(made, each - mean, 0) for each, mean in zip((log, doubt), means, strict=True))
+    slope = (log_apart * doubt_apart).sum() / (doubt_apart**2).sum()
+    left = np.sqrt(((log_apart - slope * doubt_apart) ** 2).sum() / (made.sum() - len(made)))
+    return float(np.exp(np.median(means[0] - slope * means[1]))), float(slope), float(left)
+
+
+def fit_veto(depressed: float, reference: float) -> float:
+    """The veto (logit per e-fold of LHb output) with which bias falls by `SLOPE` where a share `depressed` is so."""
+    kinds = {conditions.healthy: (1 - depressed) / 2, conditions.resilient: (1 - depressed) / 2}
+    output, drive, weight = [], [], []
+    for kind, share in (kinds | {conditions.depressed: depressed}).items():
+        seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("habenula", "drive"))
+        output.append(np.log(np.asarray(seen["habenula"], float) / reference))
+        drive.append(np.asarray(seen["drive"], float))
+        weight.append(np.full(SAMPLE, share / SAMPLE))
+    veto, anhedonia, weights = np.concatenate(output), -np.concatenate(drive), np.concatenate(weight)
+    apart = lambda values: values - weights @ values
+    deviation = np.sqrt(weights @ apart(anhedonia) ** 2)
+    return -SLOPE * deviation / (weights @ (apart(veto) * apart(anhedonia)))
+
+
+def main() -> None:
+    """Fit, print and write to the table."""
+    folder = Path(sys.argv[1])
+    people = choices.read(folder / "trials.csv.gz")
+    scores = choices.read_scores(folder / "subjects.csv", people.subject)
+    fade, fit = fit_people(people)
+    median, doubt, spread = latencies(people, fit.predicted)
+    p = typical()
+    healthy = fixed_points(p)[0].state
+    reference = float(observe(subjects_at(p, healthy, 1), ("habenula",))["habenula"][0])
+    veto = fit_veto(float(np.mean(scores["mdd_current"])), reference)
+    note = "479 people of Mehrhof & Nord 2024"
+    names = ("bias", "reward", "effort")
+    rows = [
+        *((f"effort.early_{name}", fit.population[f"early_{name}"].mean, "1", note) for name in names),
+        ("effort.naive", fit.population["naive"].mean, "1", note),
+        ("effort.fade", fade, "1", f"trials; {note}"),
+        ("effort.lapse", fit.population["lapse"].mean, "1", note),
+        ("effort.veto", veto, "1", "logit per e-fold; slope of bias on anhedonia, Mehrhof & Nord 2024"),
+        ("effort.reference_habenula", reference, "Hz", "typical healthy set point"),
+        ("effort.latency", median, "s", note),
+        ("effort.doubt", doubt, "1", note),
+        ("effort.latency_spread", spread, "1", note),
+    ]
+    for i, name in enumerate(names):
+        rows.append((f"effort_population.{name}", fit.population[name].mean, "1", note))
+        rows.append((f"effort_population.{name}_spread", fit.population[name].sd, "1", note))
+        for j in range(i + 1, len(names)):
+            correlation = float(fit.correlation[i, j])
+            rows.append((f"effort_population.{name}_{names[j]}", correlation, "1", f"correlation; {note}"))
+    for name, value, unit, words in rows:
+        print(f"{name:36} {value:8.4f} {unit}")
+        defaults.update([defaults.Constant(name, value, unit, "fitted", SCRIPT, words)])
+
+
+if __name__ == "__main__":
+    main()

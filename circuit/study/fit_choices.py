@@ -1,0 +1,222 @@
+"""What `habenula fit` does: read choices, fit everyone at once, and say it in a table, a figure and JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.text import Text
+
+from .. import choices as reader
+from ..choice_fit import NORMAL_95, ChoiceFit, fit_choices
+from ..choices import Choices
+from .grid import Cell, Column, lines
+
+EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
+MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
+UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
+SHARED = {**{f"early_{name}": unit for name, unit in UNITS.items()}, "naive": "share", "lapse": "share"}
+
+
+class CellSeen(NamedTuple):
+    """How often an offer was accepted, and how often it should have been."""
+
+    effort: float
+    reward: float
+    offers: int
+    observed: float
+    predicted: float
+
+
+class Relation(NamedTuple):
+    """Change of a preference per standard deviation of a score, with its 95 % interval."""
+
+    score: str
+    preference: str
+    slope: float
+    low: float
+    high: float
+    subjects: int
+
+
+class Fitted(NamedTuple):
+    """What the command shows."""
+
+    name: str
+    choices: Choices
+    fit: ChoiceFit
+    cells: tuple[CellSeen, ...]
+    relations: tuple[Relation, ...]
+
+
+def find(path: Path | None) -> Path:
+    """The file that is meant: the example where none is named, or where its name is that of no file here."""
+    return EXAMPLE if path is None or (path == Path(EXAMPLE.name) and not path.exists()) else path
+
+
+def run(path: Path | None, scores: Path | None = None, report: Callable[[str, int, int], None] | None = None) -> Fitted:
+    """Read, fit and compare.
+
+    Args:
+        path: of the choices; None for the example that comes with the package.
+        scores: of a file with scores of subjects.
+        report: called as `report(stage, done, total)`.
+
+    Raises:
+        OSError, ValueError: see `choices.read`, `choices.read_scores` and `choice_fit.fit_choices`.
+    """
+    say = report or (lambda stage, done, total: None)
+    found = find(path)
+    say(f"reading {found.name}", 0, 1)
+    people = reader.read(found)
+    table = reader.read_scores(scores, people.subject) if scores else {}
+    say(f"reading {found.name}", 1, 1)
+    stage = f"fitting {len(people)} subjects"
+    say(stage, 0, 1)
+    fit = fit_choices(people, progress=lambda done, total: say(stage, done, total))
+    name = "the example of the package" if found == EXAMPLE else str(found)
+    return Fitted(name, people, fit, cells(people, fit.predicted), relations(fit, table))
+
+
+def cells(people: Choices, predicted: np.ndarray) -> tuple[CellSeen, ...]:
+    """By offer, on first trials of staircases where there are any: share accepted, and what was predicted.
+
+    No cells where there are more than `MOST_CELLS` different offers.
+    """
+    counted = people.first if people.first.any() else people.known
+    offers = np.unique(np.stack([people.effort[counted], people.reward[counted]], axis=1), axis=0)
+    if len(offers) > MOST_CELLS:
+        return ()
+    found = []
+    for effort, reward in offers:
+        here = counted & (people.effort == effort) & (people.reward == reward)
+        share = [float(values[here].mean()) for values in (people.accepted, predicted)]
+        found.append(CellSeen(float(effort), float(reward), int(here.sum()), *share))
+    return tuple(found)
+
+
+def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relation, ...]:
+    """Least-squares slope of each preference's shrunk estimates on each standardised score."""
+    found = []
+    for score, values in scores.items():
+        for name, estimates in fit.shrunk.items():
+            both = np.isfinite(values) & np.isfinite(estimates.value)
+            if both.sum() < 3 or np.ptp(values[both]) == 0:
+                continue
+            x = (values[both] - values[both].mean()) / values[both].std()
+            y = estimates.value[both] - estimates.value[both].mean()
+            slope = float((x * y).mean())
+            half = NORMAL_95 * float(np.sqrt(np.square(y - slope * x).sum() / (len(x) - 2) / len(x)))
+            found.append(Relation(score, name, slope, slope - half, slope + half, len(x)))
+    return tuple(found)
+
+
+def to_json(found: Fitted) -> dict[str, Any]:
+    """The result as plain numbers; see the help of the command."""
+    fit, people = found.fit, found.choices
+    estimates = {
+        kind: {name: {"value": each.value.tolist(), "error": each.error.tolist()} for name, each in by.items()}
+        for kind, by in (("raw", fit.raw), ("shrunk", fit.shrunk))
+    }
+    unseen = {"mean": None, "sd": None, "low": None, "high": None}
+    spread = {name: {k: getattr(each, k) for k in unseen} for name, each in fit.population.items()}
+    return {
+        "subjects": len(people),
+        "trials": people.trials,
+        "loglik_per_trial": float(fit.log_likelihood.sum()) / people.trials,
+        "cells": [
+            {"effort": c.effort, "reward": c.reward, "observed": c.observed, "predicted": c.predicted}
+            for c in found.cells
+        ],
+        "population": {name: spread.get(name, unseen) for name in (*fit.identifiable, *SHARED)},
+        "identifiable": {
+            name: {"identifiable": v.identifiable, "error": v.error, "subjects": v.subjects, "reason": v.reason}
+            for name, v in fit.identifiable.items()
+        },
+        "reliability": fit.reliability,
+        "relations": [relation._asdict() for relation in found.relations],
+        "estimates": {"subject": list(fit.subject), "status": list(fit.status)} | estimates,
+        "converged": fit.converged,
+    }
+
+
+def population_table(found: Fitted, limit: int) -> list[Text]:
+    """Means, spreads and what can be told of each preference."""
+    columns = [Column("of the population", left=True), Column("mean"), Column("95 % interval"), Column("sd")]
+    columns += [Column("reliability"), Column("unit", left=True), Column("", left=True, wraps=True)]
+    rows = []
+    for name in (*found.fit.identifiable, *SHARED):
+        verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
+        if spread is None:
+            if verdict is None:
+                continue
+            rows.append(
+                [Cell(name, "bold"), *[Cell("-")] * 4, Cell(""), Cell(f"not seen: {verdict.reason}", "bold red")]
+            )
+            continue
+        digits = 3 if name == "lapse" else 2
+        numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}"]
+        numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
+        numbers[-1] = numbers[-1].replace("nan", "")
+        words = verdict.reason if verdict else "shared by all"
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED)[name]), Cell(words, "dim")])
+    return lines(columns, rows, limit)
+
+
+def cell_table(found: Fitted) -> list[Text]:
+    """Observed and predicted acceptance: a line for each effort, a column for each reward."""
+    rewards = sorted({cell.reward for cell in found.cells})
+    of = {(cell.effort, cell.reward): cell for cell in found.cells}
+    columns = [Column("effort", left=True)]
+    columns += [
+        Column(f"{reward:g}", group) for group in ("observed, reward", "predicted, reward") for reward in rewards
+    ]
+    rows = []
+    for effort in sorted({cell.effort for cell in found.cells}):
+        row = [Cell(f"{effort:g}", "bold")]
+        for name in ("observed", "predicted"):
+            row += [
+                Cell(f"{getattr(of[key], name):.3f}" if (key := (effort, reward)) in of else "") for reward in rewards
+            ]
+        rows.append(row)
+    return lines(columns, rows)
+
+
+def relation_table(relations: Sequence[Relation]) -> list[Text]:
+    """Slopes of preferences on scores."""
+    columns = [Column("score", left=True), Column("preference", left=True), Column("per s.d. of the score")]
+    columns += [Column("95 % interval"), Column("subjects")]
+    rows = []
+    for each in relations:
+        style = "bold" if each.low > 0 or each.high < 0 else ""
+        numbers = [f"{each.slope:+.3f}", f"{each.low:+.3f} to {each.high:+.3f}", f"{each.subjects}"]
+        rows.append([Cell(each.score), Cell(each.preference), *(Cell(number, style) for number in numbers)])
+    return lines(columns, rows)
+
+
+def notes(found: Fitted) -> list[Text]:
+    """What the tables do not hold."""
+    fit, people = found.fit, found.choices
+    counts = {status: fit.status.count(status) for status in dict.fromkeys(fit.status)}
+    words = ", ".join(f"{count} {status}" for status, count in counts.items())
+    worst = max((abs(cell.observed - cell.predicted) for cell in found.cells), default=np.nan)
+    texts = [
+        f"Log-likelihood {float(fit.log_likelihood.sum()) / people.trials:.4f} per trial. Subjects: {words}. "
+        f"{'Converged' if fit.converged else 'NOT CONVERGED'} after {fit.rounds} rounds.",
+        "Reliability: share of the population's variance that shrunk estimates carry; they correlate with the truth by "
+        "its root at most.",
+    ]
+    if found.cells:
+        kind = "the first trial of each staircase" if people.first.any() else "all trials"
+        texts.append(f"Acceptance is that on {kind}; the largest difference is {worst:.3f}.")
+    return [Text(text, "dim") for text in texts]
+
+
+def show(found: Fitted, titled: Callable[[str, Sequence[Text]], None], limit: int) -> None:
+    """Everything that the fit has to say, through `titled(heading, lines)`."""
+    heading = f"{len(found.choices)} subjects, {found.choices.trials} choices: {found.name}"
+    titled(heading, [*population_table(found, limit), *notes(found)])
+    if found.cells:
+        titled("Offers accepted", cell_table(found))
+    if found.relations:
+        titled("Preferences and scores (shrunk estimates)", relation_table(found.relations))

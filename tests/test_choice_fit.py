@@ -1,0 +1,232 @@
+"""The fit of choices: derivatives, recovery with honest intervals, what cannot be seen, and real people."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import nquad
+from test_gradients import check
+
+from habenula.circuit import choice_fit, choices, effort, identifiability, marginal, tasks
+from habenula.circuit.choice_fit import fit_choices
+from habenula.circuit.effort import Preferences
+from habenula.circuit.marginal import Places, Population
+
+MEAN, SPREAD = np.array([1.0, 2.0, 2.0]), np.array([2.0, 1.5, 1.5])  # logit; people whose choices are mixed
+NAMES = ("bias", "reward", "effort")
+
+
+def people(subjects: int, seed: int = 0):
+    """Simulated people in the staircases, and their true preferences (preference, subject)."""
+    true = MEAN[:, None] + SPREAD[:, None] * np.random.default_rng(seed).normal(size=(3, subjects))
+    own = Preferences(*(jnp.asarray(each) for each in true))
+    return tasks.play(tasks.staircases(), own, seed=seed), true
+
+
+def offers_of(made, names=NAMES):
+    levels = {"effort": made.effort, "reward": made.reward}
+    return marginal.offers_of(names, levels, made.accepted, made.known, effort.effort())
+
+
+@pytest.fixture(scope="module")
+def recovered():
+    made, true = people(300)
+    return made, true, fit_choices(made)
+
+
+def test_the_marginal_likelihood_against_an_integrator(float64):
+    made, _ = people(1)
+    made = dataclasses.replace(made, known=made.known & (np.arange(64) % 4 == 0))
+    offers = offers_of(made, ("bias", "effort"))
+    root = np.array([[1.5, 0.0], [0.4, 0.8]])
+    number = lambda value: jnp.asarray(value, float)
+    population = Population(number([0.5, 1.2]), number(root), number([1.0, 0.5]), number(0.6), number(-4.0))
+    places = Places(number([[0.5, 1.2]]), number(root[None]))
+    for _ in range(8):
+        mean, covariance, _ = marginal.posterior(population, offers, places, 15)
+        places = Places(mean, jnp.linalg.cholesky(covariance))
+    alone = jax.tree.map(lambda leaf: leaf[0], offers)
+    inside = jax.jit(lambda own: marginal.log_likelihood(own, population, alone))
+    inverse = np.linalg.inv(root @ root.T)
+
+    def density(bias, weight):
+        apart = np.array([bias, weight]) - np.array([0.5, 1.2])
+        normal = np.exp(-0.5 * apart @ inverse @ apart) / (2 * np.pi * np.linalg.det(root))
+        return float(jnp.exp(inside(jnp.asarray([bias, weight])))) * normal
+
+    expected = nquad(density, [(-9, 10), (-4, 7)], opts={"epsrel": 1e-4, "epsabs": 0, "limit": 30})[0]
+    assert float(marginal.log_marginal(population, offers, places, 15)[0]) == pytest.approx(np.log(expected), abs=2e-3)
+    assert float(marginal.log_marginal(population, offers, places, 5)[0]) == pytest.approx(np.log(expected), abs=2e-2)
+
+
+def test_derivatives_of_the_objective(float64):
+    made, _ = people(5)
+    offers, number = offers_of(made), lambda value: jnp.asarray(value, float)
+    root = number([[2.0, 0.0, 0.0], [0.3, 1.2, 0.0], [-0.2, 0.4, 1.1]])
+    population = Population(number(MEAN), root, number([1.0, 0.4, 0.8]), number(0.6), number(-4.0))
+    places = Places(jnp.tile(number(MEAN), (5, 1)), 0.5 * jnp.tile(root, (5, 1, 1)))
+    weights = number([1.0, -0.7, 0.6, 1.3, -0.4])
+    # Above the diagonal a Cholesky factor has no entries, so the root is perturbed below it only.
+    at = lambda q: eqx.tree_at(lambda q: q.root, q, jnp.tril(q.root))
+    check(lambda q: (weights * marginal.log_marginal(at(q), offers, places, 4)).sum(), population)
+
+
+def test_true_preferences_are_recovered(recovered):
+    made, true, fit = recovered
+    assert fit.converged
+    for i, name in enumerate(NAMES):
+        shrunk = np.corrcoef(true[i], fit.shrunk[name].value)[0, 1]
+        ceiling = np.sqrt(fit.reliability[name])
+        assert shrunk > 0.88, (name, shrunk)
+        assert abs(np.arctanh(shrunk) - np.arctanh(ceiling)) < 6 / np.sqrt(len(made)), "what reliability promises"
+        assert np.corrcoef(true[i], fit.raw[name].value)[0, 1] < shrunk + 0.02, "the population's help does no harm"
+
+
+def test_the_population_is_recovered(recovered):
+    _made, true, fit = recovered
+    for i, name in enumerate(NAMES):
+        found = fit.population[name]
+        assert abs(found.mean - true[i].mean()) < 4 * (found.high - found.low) / 4
+        assert abs(found.sd - true[i].std()) < 5 * found.sd_error
+    p = effort.effort()
+    for name in ("early_bias", "early_reward", "early_effort", "naive", "lapse"):
+        found = fit.population[name]
+        width = (found.high - found.low) / 4
+        assert found.low - 2 * width < float(getattr(p, name)) < found.high + 2 * width
+
+
+def test_intervals_hold_the_truth(recovered):
+    _, true, fit = recovered
+    held = np.array([(fit.shrunk[n].low < true[i]) & (true[i] < fit.shrunk[n].high) for i, n in enumerate(NAMES)])
+    assert 0.90 <= held.mean() <= 0.98, held.mean(axis=1)
+
+
+def test_a_weight_that_no_offer_shows_is_named_before_the_fit(recovered):
+    made = recovered[0]
+    flat = dataclasses.replace(made, reward=np.full_like(made.reward, 2.0))
+    verdicts = identifiability.judge(flat, effort.effort())
+    assert not verdicts["reward"].identifiable
+    assert verdicts["reward"].reason == "reward is the same in every offer"
+    assert np.isinf(verdicts["reward"].error)
+    assert verdicts["bias"].identifiable
+    assert verdicts["effort"].identifiable
+    tied = dataclasses.replace(made, effort=made.reward)
+    verdicts = identifiability.judge(tied, effort.effort())
+    assert verdicts["effort"].reason == "effort follows from reward in every offer"
+
+
+def test_expected_errors_are_those_of_a_logistic_regression():
+    made, _ = people(40)
+    verdicts = identifiability.judge(made, effort.effort())
+    design = identifiability.features(made, effort.effort()).reshape(-1, 3)
+    expected = np.sqrt(np.diag(np.linalg.inv(design.T @ design / 4)) * 40)
+    np.testing.assert_allclose([verdicts[name].error for name in NAMES], expected, rtol=1e-6)
+
+
+def test_who_accepts_everything_leans_on_the_population(recovered):
+    made, _, fit = recovered
+    share = (made.accepted * made.known).sum(axis=1) / made.known.sum(axis=1)
+    one_sided = int(((share == 0) | (share == 1)).sum())
+    assert fit.status.count("one-sided") == one_sided
+    assert fit.identifiable["bias"].subjects == len(made) - one_sided
+    assert fit.status.count("fitted") == len(made) - one_sided
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"known": False}, "no choice was made: every trial is missed."),
+        ({"accepted": 1.0}, "all 128 choices are 1: there is no preference to be seen in them."),
+    ],
+)
+def test_nothing_to_fit_is_refused(change, says):
+    made, _ = people(2)
+    change = {name: np.full_like(getattr(made, name), value) for name, value in change.items()}
+    with pytest.raises(ValueError, match=says.replace(".", r"\.")):
+        fit_choices(dataclasses.replace(made, **change))
+
+
+def test_one_subject_is_no_population():
+    with pytest.raises(ValueError, match="1 subject: a population has at least 2"):
+        fit_choices(people(1)[0])
+    with pytest.raises(ValueError, match="rounds=0 must be at least 1"):
+        fit_choices(people(2)[0], rounds=0)
+
+
+def test_progress_is_told():
+    heard = []
+    fit = fit_choices(people(300)[0], rounds=10, progress=lambda done, most: heard.append((done, most)))
+    assert heard[0] == (choice_fit.BLOCK, 10)
+    assert heard[-1] == (10, 10)
+    assert fit.rounds == 10
+    assert not fit.converged
+
+
+@pytest.mark.slow
+def test_a_thousand_people():
+    made, true = people(1000, seed=7)
+    fit = fit_choices(made)
+    for i, name in enumerate(NAMES):
+        shrunk, raw = (np.corrcoef(true[i], by[name].value)[0, 1] for by in (fit.shrunk, fit.raw))
+        print(name, f"raw {raw:.3f} shrunk {shrunk:.3f} ceiling {np.sqrt(fit.reliability[name]):.3f}")
+        assert shrunk >= 0.9
+
+
+# ---------------------------------------------------------------- real people
+
+
+@pytest.fixture(scope="module")
+def mehrhof():
+    """479 people (Mehrhof & Nord 2024), their scores and their fit; the data are not part of the project."""
+    folder = Path(os.environ.get("HABENULA_DATA", Path(__file__).parents[2] / "shared" / "data")) / "mehrhof_effort"
+    if not folder.is_dir():
+        pytest.skip(f"no published choices at {folder}")
+    made = choices.read(folder / "trials.csv.gz")
+    return made, choices.read_scores(folder / "subjects.csv", made.subject), fit_choices(made)
+
+
+def hierarchical_logistic(made, rounds: int = 30):
+    """Log-likelihood per trial of a logistic regression with normal random effects, by penalised least squares."""
+    design = identifiability.features(made, effort.effort())
+    mean, covariance = np.array([2.0, 1.0, 1.0]), np.eye(3) * 4
+    own = np.tile(mean, (len(made), 1))
+    for _ in range(rounds):
+        precision = np.linalg.inv(covariance)
+        for _ in range(10):
+            p = 1 / (1 + np.exp(-np.einsum("stk,sk->st", design, own)))
+            slope = np.einsum("stk,st->sk", design, made.accepted - p) - (own - mean) @ precision
+            curve = np.einsum("stk,stl,st->skl", design, design, p * (1 - p)) + precision
+            move = np.linalg.solve(curve, slope[..., None])[..., 0]
+            own = own + move / np.maximum(1, np.abs(move).max(axis=1, keepdims=True) / 2)
+        mean = own.mean(axis=0)
+        covariance = (np.linalg.inv(curve) + (own - mean)[:, :, None] * (own - mean)[:, None, :]).mean(axis=0)
+    logit = np.einsum("stk,sk->st", design, own)
+    return -np.logaddexp(0, -(2 * made.accepted - 1) * logit).mean()
+
+
+@pytest.mark.slow
+def test_real_people_are_fitted_no_worse_than_by_hierarchical_logistic_regression(mehrhof):
+    made, _, fit = mehrhof
+    assert (len(made), made.trials) == (479, 30656)
+    assert fit.converged
+    ours = fit.log_likelihood.sum() / made.trials
+    assert ours > hierarchical_logistic(made)
+    assert ours > -0.200
+
+
+@pytest.mark.slow
+def test_anhedonia_goes_with_the_bias_more_than_with_the_weights(mehrhof):
+    made, scores, fit = mehrhof
+    z = (scores["shaps"] - scores["shaps"].mean()) / scores["shaps"].std()
+    t = {}
+    for name in NAMES:
+        r = np.corrcoef(z, fit.shrunk[name].value)[0, 1]
+        t[name] = r * np.sqrt((len(made) - 2) / (1 - r * r))
+    assert t["bias"] < -1
+    assert abs(t["reward"]) < 1
+    assert abs(t["effort"]) < 1
