@@ -53,16 +53,17 @@ def _stacked(*rows: Array, axis: int) -> Array:
 
 
 def _row(equation: JaxprEqn) -> Callable | None:
-    """One row along an axis, as a sum with all others made zero."""
+    """One row along an axis, or along several, as a sum with all others made zero."""
     begin, end = equation.params["start_indices"], equation.params["limit_indices"]
     shape = equation.invars[0].aval.shape
     cut = [axis for axis, length in enumerate(shape) if end[axis] - begin[axis] < length]
-    if len(cut) != 1 or end[cut[0]] - begin[cut[0]] != 1:
+    if any(end[axis] - begin[axis] != 1 for axis in cut):
         return None
-    (axis,) = cut
 
     def taken(x):
-        number = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-        return jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True)
+        for axis in cut:
+            number = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True)
+        return x
 
     return taken
