@@ -3,6 +3,7 @@
 `study.probe` measures and keeps; a library call only reads, so that it never takes longer than it must.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -72,7 +73,7 @@ def here() -> Machine:
     found = {"cpu": jax.local_devices(backend="cpu")}
     if jax.default_backend() != "cpu":
         found = {jax.default_backend(): jax.local_devices(), "cpu": found["cpu"][:1]}  # see `planner`
-    kept = _read(rates_file())
+    kept = kept_rates(rates_file())
     rates = {name: kept.get(key_of(name)) or ASSUMED.get(name, ASSUMED["gpu"]) for name in found}
     memory = {name: _free(name, devices[0]) for name, devices in found.items()}
     return Machine({name: len(devices) for name, devices in found.items()}, rates, memory, _cache())
@@ -91,12 +92,17 @@ def key_of(name: str) -> str:
     return f"{len(devices)} x {kind}; {versions}"
 
 
-def _read(file: Path) -> dict[str, Rates]:
-    """Rates by key; none where the file is missing or damaged, which a probe mends."""
+def kept_rates(file: Path) -> dict[str, Rates]:
+    """Rates by key; without those that are damaged or of another form, which a probe mends."""
+    found: dict[str, Rates] = {}
     try:
-        return {key: Rates(**each, measured=True) for key, each in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        told = json.loads(file.read_text()).items()
+    except (OSError, ValueError, AttributeError):
+        return found
+    for key, each in told:
+        with contextlib.suppress(TypeError):
+            found[key] = Rates(**each, measured=True)
+    return found
 
 
 def _version(package: str) -> str:

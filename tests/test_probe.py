@@ -25,7 +25,16 @@ def test_rates_of_other_devices_stay(monkeypatch, tmp_path):
     one, other = (hardware.Rates(*[float(n)] * 6, measured=True) for n in (1, 2))
     probe._keep("one", one)
     probe._keep("other", other)
-    assert hardware._read(tmp_path / "rates.json") == {"one": one, "other": other}
+    assert hardware.kept_rates(tmp_path / "rates.json") == {"one": one, "other": other}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"old": {"quick": 1}, "odd": 1}'])
+def test_a_damaged_file_is_mended(monkeypatch, tmp_path, text):
+    monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
+    (tmp_path / "rates.json").write_text(text)
+    one = hardware.Rates(*[1.0] * 6, measured=True)
+    probe._keep("one", one)
+    assert hardware.kept_rates(tmp_path / "rates.json") == {"one": one}
 
 
 def test_a_trial_is_explained_without_being_run():

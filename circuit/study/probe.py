@@ -1,7 +1,6 @@
 """A short probe of this machine's speed, kept in the user's cache folder for the planner."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 
@@ -69,10 +68,6 @@ def _seconds(run: Callable) -> tuple[float, float]:
 
 def _keep(key: str, found: hardware.Rates) -> None:
     """Add to the file; other devices' rates stay."""
-    file, kept = hardware.rates_file(), {}
-    try:
-        kept = json.loads(file.read_text())
-    except (OSError, ValueError):  # none yet, or damaged
-        kept = {}
-    numbers = {name: value for name, value in dataclasses.asdict(found).items() if name != "measured"}
-    write_json(file, kept | {key: numbers})
+    file = hardware.rates_file()
+    every = {name: dataclasses.asdict(each) for name, each in (hardware.kept_rates(file) | {key: found}).items()}
+    write_json(file, {name: {k: v for k, v in each.items() if k != "measured"} for name, each in every.items()})
