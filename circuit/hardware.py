@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -126,7 +127,7 @@ def _cache() -> int:
         return CACHE
 
 
-def _free(name: str, device: jax.Device) -> int:
+def _free(name: str, device: Any) -> int:
     """Bytes of memory that may still be taken."""
     if name != "cpu":
         told = device.memory_stats() or {}

@@ -141,6 +141,7 @@ def plan(
         steps = round(24 * days)
         run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
     else:
+        assert seconds is not None
         steps = round(1000 * seconds / DT)
         run = Run(subjects, steps + round(1000 / DT), neurons, max(steps // save_every, 1), quantities, False, gradient)
     machine = here() if machine is None else machine

@@ -8,6 +8,8 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
+from .rewriting import shapes
+
 _PRODUCT = 16  # rows, columns and terms: from here on, compilers of kernels have products of matrices
 
 
@@ -29,10 +31,10 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
 def _product(equation: JaxprEqn) -> Callable | None:
     """Matrices times arrays of any rank, as products of matrices or, if small, as sums over an axis of their own."""
     ((i,), (j,)), (batched, _) = equation.params["dimension_numbers"]
-    a, b = (x.aval for x in equation.invars)
+    (a, b), (out,) = shapes(equation)
     if batched or a.ndim != 2:
         return None
-    out, keep = equation.outvars[0].aval, {**equation.params, "dimension_numbers": (((i,), (0,)), ((), ()))}
+    keep = {**equation.params, "dimension_numbers": (((i,), (0,)), ((), ()))}
     flat = lambda b: jnp.moveaxis(b, j, 0).reshape(b.shape[j], -1)
     if min(a.shape) >= _PRODUCT and b.size // b.shape[j] >= _PRODUCT:
         return None if b.ndim == 2 else lambda a, b: lax.dot_general_p.bind(a, flat(b), **keep).reshape(out.shape)
@@ -55,7 +57,7 @@ def _stacked(*rows: Array, axis: int) -> Array:
 def _row(equation: JaxprEqn) -> Callable | None:
     """One row along an axis, or along several, as a sum with all others made zero."""
     begin, end = equation.params["start_indices"], equation.params["limit_indices"]
-    shape = equation.invars[0].aval.shape
+    shape = shapes(equation)[0][0].shape
     cut = [axis for axis, length in enumerate(shape) if end[axis] - begin[axis] < length]
     if any(end[axis] - begin[axis] != 1 for axis in cut):
         return None

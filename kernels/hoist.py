@@ -13,7 +13,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 from .loop import largest_divisor
-from .rewriting import rewritten
+from .rewriting import rewritten, shapes
 
 # What a marked call cannot contain: work for libraries, for the host or for other devices. Of matrix products, the short
 # ones are written out before it is looked for.
@@ -71,8 +71,7 @@ def product_as_sum(equation: jax.extend.core.JaxprEqn) -> Callable | None:
     """
     if equation.primitive.name != "dot_general":
         return None
-    (contracted, batched), out = equation.params["dimension_numbers"], equation.outvars[0].aval
-    a, b = (x.aval for x in equation.invars)
+    (contracted, batched), ((a, b), (out,)) = equation.params["dimension_numbers"], shapes(equation)
     if len(contracted[0]) != 1 or batched[0] or not a.dtype == b.dtype == out.dtype:
         return None
     (i,), (j,) = contracted

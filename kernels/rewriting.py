@@ -19,11 +19,17 @@ def rewritten(jaxpr: Jaxpr, rule: Rule) -> Jaxpr:
     return jaxpr.replace(eqns=[_rewritten(equation, rule) for equation in jaxpr.eqns])
 
 
+def shapes(equation: JaxprEqn) -> tuple[list[jax.ShapeDtypeStruct], list[jax.ShapeDtypeStruct]]:
+    """Of what an operation takes and of what it gives."""
+    shape_of: Any = lambda x: jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
+    return [shape_of(x) for x in equation.invars], [shape_of(x) for x in equation.outvars]
+
+
 def _rewritten(equation: JaxprEqn, rule: Rule) -> JaxprEqn:
     function = rule(equation)
     if function is None:
         return equation.replace(params={name: _inner(value, rule) for name, value in equation.params.items()})
-    like = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars]
+    like, _ = shapes(equation)
     call = jax.make_jaxpr(jax.jit(function))(*like).jaxpr.eqns[0]
     return equation.replace(primitive=call.primitive, params=call.params)
 

@@ -19,7 +19,7 @@ def test_no_polynomial_of_its_degree_is_much_better():
     """Least squares in relative error, weighted until the largest error is smallest (Lawson 1961)."""
     f = np.cos(np.pi * (np.arange(800) + 0.5) / 800) / 2
     terms = f[:, None] ** np.arange(1, 6) / np.exp2(f)[:, None]
-    rest, weight = 1 - 1 / np.exp2(f), np.ones_like(f)
+    rest, weight, error = 1 - 1 / np.exp2(f), np.ones_like(f), np.ones_like(f)
     for _ in range(300):
         root = np.sqrt(weight)
         best = np.linalg.lstsq(terms * root[:, None], rest * root, rcond=None)[0]

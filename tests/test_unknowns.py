@@ -74,10 +74,13 @@ def test_values_are_put_where_they_were_named():
     cohort, arm = put(
         strained(3), ARM, {"mg_per_kg": [0.1, 0.2], "gain": 1.5, "clearance": [1.0, 2.0, 3.0], "severity": 0.5}
     )
-    np.testing.assert_allclose(arm[0].mg_per_kg, [0.1, 0.2])
+    infusions, strain = arm
+    assert isinstance(infusions, Ketamine)
+    assert isinstance(strain, Stress)
+    np.testing.assert_allclose(infusions.mg_per_kg, [0.1, 0.2])
     np.testing.assert_allclose(cohort.state.gain, [1.5, 1.5, 1.5])
     np.testing.assert_allclose(cohort.parameters.clearance, [1.0, 2.0, 3.0])
-    np.testing.assert_allclose(arm[1].severity, 0.5)
+    np.testing.assert_allclose(strain.severity, 0.5)
 
 
 def test_the_prior_stands_around_what_is_given():

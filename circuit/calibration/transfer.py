@@ -100,7 +100,8 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     standard = lambda value, mean, spread: jnp.asarray((value - mean) / spread, jnp.float32)
     scaled, target = standard(x, middle, half), standard(y, mean, spread)
     weights, biases = train(scaled[:, ~held], target[:, ~held])
-    error = (np.asarray(network(weights, biases, scaled[:, held])) - target[:, held]) * spread
+    fitted = network([jnp.asarray(w) for w in weights], [jnp.asarray(b) for b in biases], scaled[:, held])
+    error = (np.asarray(fitted) - target[:, held]) * spread
     r2 = 1 - (error**2).mean(axis=1) / y[:, held].var(axis=1)
     scores = {
         "R2 of log output": float(r2[0]),
