@@ -47,7 +47,9 @@ def test_part_takes_subjects_and_leaves_what_all_share():
 def test_depression_lowers_the_bias_by_way_of_the_veto(cohorts):
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 1.5)))
     well, ill = (behaviour.govern(cohort, same) for cohort in cohorts)
-    apart = np.asarray(ill.bias, float) - np.asarray(well.bias, float)  # within numbers: the same person, stressed or not
+    apart = np.asarray(ill.bias, float) - np.asarray(
+        well.bias, float
+    )  # within numbers: the same person, stressed or not
     assert apart.mean() + 5 * apart.std() / np.sqrt(SUBJECTS) < 0
     p = effort.effort()
     output = [np.log(np.asarray(observe(cohort, ("habenula",))["habenula"], float)) for cohort in cohorts]

@@ -15,7 +15,11 @@ from .grid import Cell, Column, lines
 EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
 MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
 UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
-SHARED = {f"early_{name}": unit for name, unit in UNITS.items()} | {"naive": "share", "fade": "trials", "lapse": "share"}
+SHARED = {f"early_{name}": unit for name, unit in UNITS.items()} | {
+    "naive": "share",
+    "fade": "trials",
+    "lapse": "share",
+}
 
 
 class CellSeen(NamedTuple):
@@ -163,7 +167,8 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
         numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
         words = verdict.reason if verdict else "shared by all"
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED).get(name, "level felt")), Cell(words, "dim")])
+        unit = (UNITS | SHARED).get(name, "level felt")
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(unit), Cell(words, "dim")])
     return lines(columns, rows, limit)
 
 
