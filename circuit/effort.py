@@ -34,9 +34,9 @@ class Preferences(eqx.Module):
         effort: logit per level of effort.
     """
 
-    bias: Float[Array, "*subject"]
-    reward: Float[Array, "*subject"]
-    effort: Float[Array, "*subject"]
+    bias: Float[Array, "*#subject"]
+    reward: Float[Array, "*#subject"]
+    effort: Float[Array, "*#subject"]
 
 
 class Effort(eqx.Module):
