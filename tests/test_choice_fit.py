@@ -222,6 +222,7 @@ def hierarchical_logistic(made, rounds: int = 30):
     """Log-likelihood per trial of a logistic regression with normal random effects, by penalised least squares."""
     design = identifiability.features(made, effort.effort())
     mean, covariance = np.array([2.0, 1.0, 1.0]), np.eye(3) * 4
+    curve = np.eye(3)
     own = np.tile(mean, (len(made), 1))
     for _ in range(rounds):
         precision = np.linalg.inv(covariance)
@@ -243,6 +244,7 @@ def test_real_people_are_fitted_no_worse_than_by_hierarchical_logistic_regressio
     assert (len(made), made.trials) == (479, 30656)
     assert fit.converged
     ours = fit.log_likelihood.sum() / made.trials
+    print("per trial", ours, "hierarchical logistic", hierarchical_logistic(made))
     assert ours > hierarchical_logistic(made)
     assert ours > -0.200
 

@@ -12,8 +12,9 @@ marginal likelihood. Seven forms were compared with one in which levels feel lik
 differ (-7726.6). Without such first trials it lost 379 +- 44 (s.e. over people); without them but with free inner levels,
 337 +- 47. With them, free inner levels of effort and reward gained 47 +- 18 (of effort alone 30 +- 14, of reward alone
 7 +- 8), an interaction of effort and reward 1 +- 7, and both 48 +- 18. So inner levels are free and nothing interacts.
-Acceptance at the first trials of staircases, so predicted, missed the observed by .028 at most. The forms themselves
-occurred to us with these people's cells in view, so that only other people can tell how far they reach.
+Acceptance at the first trials of staircases missed the observed by .028 at most, with what people share from the other
+half and their own preferences from their choices. The forms occurred to us with these people's cells in view, so that
+only other people can tell how far they reach.
 """
 
 import sys
