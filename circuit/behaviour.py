@@ -53,7 +53,13 @@ def population() -> tuple[np.ndarray, np.ndarray]:
 
 
 def govern(cohort: Cohort, preferences: Preferences, constants: Effort | None = None) -> Preferences:
-    """Preferences under the cohort's circuit as it stands: its habenular veto and its dopamine."""
+    """Preferences under the cohort's circuit as it stands: its habenular veto and its dopamine.
+
+    Raises:
+        ValueError: preferences of another number of subjects.
+    """
+    if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {len(cohort)}):
+        raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: draw one for each.")
     seen = observe(cohort, ("habenula", "dopamine"))
     return effort.governed(preferences, seen["habenula"], seen["dopamine"], _or_default(constants))
 

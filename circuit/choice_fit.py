@@ -3,9 +3,10 @@
     fit = fit_choices(read("choices.csv"))
 
 Empirical Bayes by expectation and maximisation: every subject's posterior on its own grid (`marginal`), then the
-population's mean and covariance from their moments, and a scoring step in what people share. Each subject comes with two
-estimates: `raw` from its own choices, with hardly any prior, and `shrunk`, its posterior mean, which leans towards the
-population the less the subject's choices say. What the data cannot see is said before (`identifiability`).
+population's mean and covariance from their moments, and a scoring step in what people share: what each inner level feels
+like, what the first trials expect, and lapses. Each subject comes with two estimates: `raw` from its own choices, with
+hardly any prior, and `shrunk`, its posterior mean, which leans towards the population the more, the less the subject's
+choices say. What the data cannot see is said before (`identifiability`).
 """
 
 import dataclasses
@@ -27,12 +28,15 @@ from .marginal import Offers, Places, Population
 WEAK = 10.0  # logit; s.d. of the prior around 0 under which raw estimates are found: it bounds them, and hardly more
 SCORING = 40  # steps of Fisher scoring for raw estimates
 FARTHEST = 2.0  # logit; longest scoring step
-STILL = {3: 2e-2, 5: 5e-3}  # change of the population in a round, in units of its spread, below which it stands still
+STILL = {3: 1e-2, 5: 4e-3}  # change of the population in a round, in units of its spread, below which it stands still
+MOST_RATIO, LEAP = 0.97, 0.5  # ratio of successive rounds that is believed; longest leap, in units of the spread
 COARSE, FINE = 3, 5  # nodes along each preference: until the population stands still, and from then on
 LAPSE = (-4.6, 1.5)  # logit: mean and s.d. of the prior on the lapse, 0.05 to 17 %
 EARLY, NAIVE = (0.0, 3.0), (0.0, 1.0)  # the same of the expectation and of its share
+FADE = (2.3, 1.0)  # log of trials: the same of how long it lasts, 1.4 to 70 trials
+FELT = (0.0, 0.5)  # of the distance between neighbours: the same of by how much an inner level feels greater than it is
 NORMAL_95 = 1.959964
-BLOCK = 5  # rounds between reports of progress
+BLOCK = 6  # rounds between reports of progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +91,8 @@ class ChoiceFit:
         shrunk: by preference, each subject's posterior mean.
         reliability: by preference, share of the population's variance that the posterior means carry; its root is the
             greatest correlation that estimates can have with the truth.
-        population: by preference, and what people share (`early_*`, `naive`, `lapse`; see `effort`).
+        population: by preference, and what people share: `effort_2` and the like (what an inner level feels like),
+            `early_*`, `naive`, `fade`, `lapse`; see `effort`.
         correlation: of preferences over the population.
         predicted: P(accept) of each offer, a mean over the subject's posterior.
         log_likelihood: of each subject's choices at its shrunk estimates.
@@ -116,7 +121,7 @@ class ChoiceFit:
 def fit_choices(
     choices: Choices,
     *,
-    rounds: int = 100,
+    rounds: int = 150,
     constants: Effort | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ChoiceFit:
@@ -127,7 +132,7 @@ def fit_choices(
     Args:
         choices: from `choices.read` or a simulation.
         rounds: of expectation and maximisation, at most.
-        constants: the reference offer and how long the first trials' eagerness lasts; the package's by default.
+        constants: the reference offer; the package's by default.
         progress: called with the numbers of rounds made and at most.
 
     Raises:
@@ -137,11 +142,8 @@ def fit_choices(
     p = effort.effort() if constants is None else constants
     verdicts = identifiability.judge(choices, p)
     names = tuple(name for name, verdict in verdicts.items() if verdict.identifiable)
-    levels = {"effort": choices.effort, "reward": choices.reward}
-    offers = marginal.offers_of(names, levels, choices.accepted, choices.known, p)
-
-    raw, spread = _raw(offers)
-    population, places = _begin(raw, offers)
+    offers = marginal.offers_of(names, choices, p)
+    population, places = _begin(offers)
     made, converged = 0, False
     for rule in (COARSE, FINE):
         converged = False
@@ -155,22 +157,16 @@ def fit_choices(
     if progress:
         progress(rounds, rounds)
     found = _conclude(population, places, offers)
-    return _assembled(choices, verdicts, names, (raw, spread), population, found, made, converged)
+    return _assembled(choices, verdicts, names, _raw(population, offers), population, found, made, converged)
 
 
 @entry_point
-def _raw(offers: Offers) -> tuple[Float[Array, "subject preference"], Float[Array, "subject preference"]]:
-    """Estimates under the weak prior, and their standard errors."""
-    preferences = offers.slopes.shape[1]
-    nobody = Population(
-        mean=jnp.zeros(preferences),
-        root=WEAK * jnp.eye(preferences),
-        early=jnp.zeros(preferences),
-        naive=jnp.asarray(0.0),
-        lapse=jnp.asarray(LAPSE[0]),
-    )
-    start = jnp.zeros((offers.accepted.shape[0], preferences))
-    at, information = _scored(start, nobody, offers)
+def _raw(population: Population, offers: Offers):
+    """Estimates under the weak prior, given what people share, and their standard errors; (subject, preference)."""
+    size = len(population.mean)
+    nobody = (jnp.zeros(size), WEAK * jnp.eye(size))
+    weak = eqx.tree_at(lambda q: (q.mean, q.root), population, nobody)
+    at, information = _scored(jnp.zeros((offers.accepted.shape[0], size)), weak, offers)
     return at, jnp.sqrt(jnp.diagonal(jnp.linalg.inv(information), axis1=1, axis2=2))
 
 
@@ -181,7 +177,8 @@ def _scored(start: Float[Array, "subject preference"], population: Population, o
 
     def one(own, offers: Offers):
         logit = marginal.logits(own, population, offers)
-        slopes = (1 - population.naive * offers.fresh)[None] * offers.slopes
+        fresh = marginal.freshness(population, offers)
+        slopes = (1 - population.naive * fresh)[None] * marginal.slopes(population, offers)
         accept = effort.acceptance(logit, lapse)
         rise = (1 - lapse) * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)  # of P(accept) with the logit
         surprise = offers.known * (offers.accepted - accept) * rise / (accept * (1 - accept))
@@ -201,62 +198,77 @@ def _scored(start: Float[Array, "subject preference"], population: Population, o
 
 
 @entry_point
-def _begin(raw: Float[Array, "subject preference"], offers: Offers) -> tuple[Population, Places]:
-    """A population like the raw estimates, and nodes around each subject's mode under it."""
-    mean = raw.mean(axis=0)
+def _begin(offers: Offers) -> tuple[Population, Places]:
+    """A population like what subjects show without its help, and nodes around each one's mode under it."""
+    size, inner = offers.slopes.shape[1], offers.inner.shape[2]
+    number = jnp.asarray
+    zeros = jnp.zeros(size)
+    nobody = Population(
+        zeros, WEAK * jnp.eye(size), zeros, jnp.zeros(inner), number(0.0), number(FADE[0]), number(LAPSE[0])
+    )
+    raw, _ = _scored(jnp.zeros((offers.accepted.shape[0], size)), nobody, offers)
     spread = jnp.maximum(raw.std(axis=0), 0.1)
-    population = Population(mean, jnp.diag(spread), jnp.zeros_like(mean), jnp.asarray(0.0), jnp.asarray(LAPSE[0]))
+    population = eqx.tree_at(lambda q: (q.mean, q.root), nobody, (raw.mean(axis=0), jnp.diag(spread)))
     centre, information = _scored(raw, population, offers)
     return population, Places(centre, jnp.linalg.cholesky(jnp.linalg.inv(information)))
 
 
 @entry_point
 def _rounds(population: Population, places: Places, offers: Offers, count: int, rule: int):
-    """`count` rounds of expectation and maximisation, and how far the last one moved the population."""
+    """`count` rounds of expectation and maximisation, a leap to where they tend, and the last round's change."""
 
     def step(_, at):
-        population, places, _ = at
+        _, population, places = at
         mean, covariance, _ = marginal.posterior(population, offers, places, rule)
         centre = mean.mean(axis=0)
         apart = mean - centre[None]
         total = (covariance + apart[:, :, None] * apart[:, None, :]).mean(axis=0)
         after = _with_shared(population, _share(population, offers, places, rule))
         after = eqx.tree_at(lambda q: (q.mean, q.root), after, (centre, _cholesky(total)))
-        scale = jnp.diagonal(after.root)
-        parts = (
-            (after.mean - population.mean) / scale,
-            (after.root - population.root) / scale[:, None],
-            _shared(after) - _shared(population),
-        )
-        moved = jnp.max(jnp.stack([jnp.max(jnp.abs(part)) for part in parts]))
         half = Places((places.centre + mean) / 2, (places.root + _cholesky(covariance)) / 2)
-        return after, half, moved  # nodes go halfway: skewed posteriors would throw theirs to and fro
+        return population, after, half  # nodes go halfway: skewed posteriors would throw theirs to and fro
 
-    return jax.lax.fori_loop(0, count, step, (population, places, jnp.asarray(jnp.inf)))
+    before, last, places = jax.lax.fori_loop(0, count - 1, step, (population, population, places))
+    _, now, places = step(0, (before, last, places))
+    first, second = _apart(last, before), _apart(now, last)
+    ratio = jnp.clip((first @ second) / (first @ first + 1e-12), 0.0, MOST_RATIO)  # of one step to the one before
+    moved = jnp.max(jnp.abs(second))
+    leap = jnp.minimum(ratio / (1 - ratio), LEAP / (moved + 1e-12))  # what is left of a geometric series (Aitken 1926)
+    return jax.tree.map(lambda now, last: now + leap * (now - last), now, last), places, moved
+
+
+def _apart(after: Population, before: Population) -> Float[Array, " number"]:
+    """The way from one population to another, in units of the spread."""
+    scale = jnp.diagonal(after.root)
+    mean, root = (after.mean - before.mean) / scale, (after.root - before.root) / scale[:, None]
+    return jnp.concatenate([mean, root.reshape(-1), _shared(after) - _shared(before)])
 
 
 def _shared(population: Population) -> Float[Array, " shared"]:
     """What people share, in a row."""
-    return jnp.concatenate([population.early, jnp.stack([population.naive, population.lapse])])
+    singles = jnp.stack([population.naive, population.fade, population.lapse])
+    return jnp.concatenate([population.early, population.felt, singles])
 
 
 def _with_shared(population: Population, shared: Float[Array, " shared"]) -> Population:
-    return eqx.tree_at(lambda q: (q.early, q.naive, q.lapse), population, (shared[:-2], shared[-2], shared[-1]))
+    early, felt = shared[: len(population.mean)], shared[len(population.mean) : -3]
+    where = lambda q: (q.early, q.felt, q.naive, q.fade, q.lapse)
+    return eqx.tree_at(where, population, (early, felt, *shared[-3:]))
 
 
-def _prior(preferences: int) -> Float[np.ndarray, "shared 2"]:
+def _prior(population: Population) -> Float[np.ndarray, "shared 2"]:
     """Mean and s.d. of the prior of what people share."""
-    return np.array([EARLY] * preferences + [NAIVE, LAPSE])
+    return np.array([EARLY] * len(population.mean) + [FELT] * len(population.felt) + [NAIVE, FADE, LAPSE])
 
 
 def _share(population: Population, offers: Offers, places: Places, rule: int) -> Float[Array, " shared"]:
-    """A scoring step in what people share."""
+    """Half a scoring step in what people share; whole ones swing about the optimum."""
     now = _shared(population)
     scores = jax.jacfwd(lambda to: marginal.log_marginal(_with_shared(population, to), offers, places, rule))(now)
-    mean, sd = jnp.asarray(_prior(len(population.mean)), now.dtype).T
+    mean, sd = jnp.asarray(_prior(population), now.dtype).T
     slope = scores.sum(axis=0) - (now - mean) / sd**2
     information = (scores[:, :, None] * scores[:, None, :]).sum(axis=0) + jnp.diag(sd**-2)
-    return now + jnp.clip(jnp.linalg.solve(information, slope), -0.5, 0.5)
+    return now + jnp.clip(jnp.linalg.solve(information, slope) / 2, -0.5, 0.5)
 
 
 @entry_point
@@ -314,7 +326,7 @@ def _assembled(choices, verdicts, names, raw, population, found, made, converged
         },
         shrunk={name: Estimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
         reliability={name: float(mean[:, i].var() / total[i, i]) for i, name in enumerate(names)},
-        population=_spreads(names, population, total, information),
+        population=_spreads(choices, names, population, total, information),
         correlation=total / np.outer(sd, sd),
         predicted=predicted,
         log_likelihood=at_mean,
@@ -325,24 +337,32 @@ def _assembled(choices, verdicts, names, raw, population, found, made, converged
     )
 
 
-def _spreads(names, population: Population, total: np.ndarray, information: np.ndarray) -> dict[str, Spread]:
-    """Means and spreads of the population with their errors; the lapse as a share."""
-    prior = np.zeros(len(information))
-    prior[-len(names) - 2 :] = _prior(len(names))[:, 1] ** -2
-    covariance = np.linalg.pinv(information + np.diag(prior))
+def _spreads(choices, names, population: Population, total: np.ndarray, information: np.ndarray) -> dict[str, Spread]:
+    """Means and spreads of the population with their errors; the fade in trials, the lapse as a share."""
+    levels = {
+        f"{name}_{level:g}": float(level)
+        for name in ("reward", "effort")
+        if name in names
+        for level in marginal.inner_levels(getattr(choices, name)[choices.known])
+    }
+    shared = (*(f"early_{name}" for name in names), *levels, "naive", "fade", "lapse")
+    known = np.zeros(len(information))
+    known[-len(shared) :] = _prior(population)[:, 1] ** -2
+    covariance = np.linalg.pinv(information + np.diag(known))
     errors, size = np.sqrt(np.diag(covariance)), len(names)
     root, lower = np.asarray(population.root, float), np.tril_indices(size)
     found = {}
     for i, name in enumerate(names):
         slope = np.where(lower[0] == i, root[lower], 0) / np.sqrt(total[i, i])  # of the s.d. in the root's entries
-        sd_error = float(np.sqrt(slope @ covariance[size : -size - 2, size : -size - 2] @ slope))
+        entries = slice(size, size + len(slope))
+        sd_error = float(np.sqrt(slope @ covariance[entries, entries] @ slope))
         at = float(population.mean[i])
         half = NORMAL_95 * errors[i]
         found[name] = Spread(at, float(np.sqrt(total[i, i])), float(at - half), float(at + half), sd_error)
-    shared = (*(f"early_{name}" for name in names), "naive", "lapse")
+    outward = {"fade": np.exp, "lapse": lambda logit: 1 / (1 + np.exp(-logit))}
     for name, at, error in zip(shared, np.asarray(_shared(population), float), errors[-len(shared) :], strict=True):
         numbers = np.array([at, at - NORMAL_95 * error, at + NORMAL_95 * error])
-        mean, low, high = 1 / (1 + np.exp(-numbers)) if name == "lapse" else numbers
+        mean, low, high = outward[name](numbers) if name in outward else numbers + levels.get(name, 0.0)
         found[name] = Spread(float(mean), 0.0, float(low), float(high))
     return found
 

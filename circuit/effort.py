@@ -5,13 +5,14 @@ An offer of some effort and reward is accepted with
     P(accept) = lapse/2 + (1 - lapse) sigmoid((1 - naive f) a + f a0)        f = e^(-t/fade)
     a = bias + reward_weight (R - R0) - effort_weight (E - E0)
 
-at trial t = 0, 1, ...; R0 and E0 are a reference offer, so that the bias is the willingness to take that one. At the
-first trials, before the effort has been felt, one's own preferences count less (`naive`), and everyone judges by the same
-expectation, a0: as `a`, with the preferences `early_*`. The circuit enters in one place, `governed`: the veto of the LHb
-acts on the bias; dopamine sets how dear effort is; how much a reward is liked enters nowhere.
+at trial t = 0, 1, ...; R and E are levels as they are `felt`, R0 and E0 a reference offer, so that the bias is the
+willingness to take that one. At the first trials, before the effort has been felt, one's own preferences count less
+(`naive`), and everyone judges by the same expectation, a0: as `a`, with the preferences `early_*`. The circuit enters in
+one place, `governed`: the veto of the LHb acts on the bias; dopamine sets how dear effort is; how much a reward is liked
+enters nowhere.
 
-Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024): effort and reward linear in their level
-(against powers and logarithms), a lapse, and first trials that differ; see `habenula.circuit.calibration.effort`.
+Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024), each half predicted from the other; see
+`habenula.circuit.calibration.effort`.
 """
 
 import equinox as eqx
@@ -33,9 +34,9 @@ class Preferences(eqx.Module):
         effort: logit per level of effort.
     """
 
-    bias: Float[Array, "*subject"]
-    reward: Float[Array, "*subject"]
-    effort: Float[Array, "*subject"]
+    bias: Float[Array, "*#subject"]
+    reward: Float[Array, "*#subject"]
+    effort: Float[Array, "*#subject"]
 
 
 class Effort(eqx.Module):
@@ -43,6 +44,7 @@ class Effort(eqx.Module):
 
     Attributes:
         reference_effort, reference_reward: levels. The offer at which the bias is read.
+        effort_2, effort_3, reward_2, reward_3: levels. What the second and third of four feel like, 1 and 4 being 1 and 4.
         early_bias, early_reward, early_effort: logit, and logit per level. What everyone judges by at the first trial.
         naive: share by which one's own preferences do not yet count there.
         fade: trials over which that wears off to 1/e.
@@ -59,6 +61,10 @@ class Effort(eqx.Module):
 
     reference_effort: Float[Array, ""]
     reference_reward: Float[Array, ""]
+    effort_2: Float[Array, ""]
+    effort_3: Float[Array, ""]
+    reward_2: Float[Array, ""]
+    reward_3: Float[Array, ""]
     early_bias: Float[Array, ""]
     early_reward: Float[Array, ""]
     early_effort: Float[Array, ""]
@@ -98,13 +104,19 @@ def veto(habenula: Lane, p: Effort) -> Lane:
 
 def appraisal(effort: Lane, reward: Lane, preferences: Preferences, p: Effort) -> Lane:
     """How much better than declining the offer is, logit; offers and preferences broadcast."""
-    worth = preferences.reward * (reward - p.reference_reward)
-    return preferences.bias + worth - preferences.effort * (effort - p.reference_effort)
+    worth = preferences.reward * (felt(reward, p.reward_2, p.reward_3) - p.reference_reward)
+    return preferences.bias + worth - preferences.effort * (felt(effort, p.effort_2, p.effort_3) - p.reference_effort)
 
 
-def freshness(trial: Lane, p: Effort) -> Lane:
-    """How new the task is at a trial, of which the first is 0: 1 there, and falling."""
-    return jnp.exp(-trial / p.fade)
+def felt(level: Lane, second: Lane, third: Lane) -> Lane:
+    """What a level feels like: `second` at 2, `third` at 3, itself at 1 and below and at 4 and beyond, straight between."""
+    near = lambda at: jnp.maximum(1 - jnp.abs(level - at), 0)
+    return level + (second - 2) * near(2) + (third - 3) * near(3)
+
+
+def freshness(trial: Lane, fade: Lane) -> Lane:
+    """How new the task is at a trial, of which the first is 0: 1 there, and 1/e after `fade` more."""
+    return jnp.exp(-trial / fade)
 
 
 def expectation(p: Effort) -> Preferences:

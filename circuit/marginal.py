@@ -17,21 +17,26 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import effort
+from .choices import Choices
 from .effort import Effort
+
+MOST_INNER = 6  # levels between the lowest and the highest beyond which each feels like what it is
 
 
 class Offers(eqx.Module):
     """Choices in the form that a fit computes with.
 
     Attributes:
-        slopes: of the logit in each preference.
-        fresh: 1 at the first trial, and falling as the task becomes familiar.
+        slopes: of the logit in each preference, where levels feel like what they are.
+        inner: change of those slopes as an inner level, neither the lowest nor the highest, feels greater by 1.
+        trial: 0 at the first one.
         accepted: 1 or 0.
         known: 1 where a choice was made, 0 elsewhere.
     """
 
     slopes: Float[Array, "*subject preference trial"]
-    fresh: Float[Array, "*subject trial"]
+    inner: Float[Array, "*subject preference level trial"]
+    trial: Float[Array, "*subject trial"]
     accepted: Float[Array, "*subject trial"]
     known: Float[Array, "*subject trial"]
 
@@ -43,14 +48,18 @@ class Population(eqx.Module):
         mean: of each preference.
         root: lower Cholesky factor of their covariance.
         early: the preferences by which everyone judges at the first trial, before the effort has been felt.
-        naive: share by which one's own do not yet count there.
+        felt: levels; by how much each inner level feels greater than it is.
+        naive: share by which one's own preferences do not yet count at the first trial.
+        fade: log of the trials over which that wears off to 1/e.
         lapse: logit of the share of choices made without regard to the offer.
     """
 
     mean: Float[Array, " preference"]
     root: Float[Array, "preference preference"]
     early: Float[Array, " preference"]
+    felt: Float[Array, " level"]
     naive: Float[Array, ""]
+    fade: Float[Array, ""]
     lapse: Float[Array, ""]
 
 
@@ -61,10 +70,20 @@ class Places(eqx.Module):
     root: Float[Array, "*subject preference preference"]
 
 
+def slopes(population: Population, offers: Offers) -> Float[Array, "preference trial"]:
+    """Of the logit of one subject's offers in each preference, at levels as they are felt."""
+    return offers.slopes + (population.felt[None, :, None] * offers.inner).sum(axis=1)
+
+
+def freshness(population: Population, offers: Offers) -> Float[Array, "*subject trial"]:
+    """How new the task is: 1 at the first trial, and falling."""
+    return effort.freshness(offers.trial, jnp.exp(population.fade))
+
+
 def logits(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, " trial"]:
     """Logit of acceptance of one subject's offers (no axis of subjects) under its `own` preferences."""
-    weighed, expected = own @ offers.slopes, population.early @ offers.slopes
-    return effort.at_first(weighed, expected, offers.fresh, population.naive)
+    along = slopes(population, offers)
+    return effort.at_first(own @ along, population.early @ along, freshness(population, offers), population.naive)
 
 
 def log_likelihood(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, ""]:
@@ -130,16 +149,30 @@ def _grid(rule: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
     return z, np.log(weights.reshape(-1, preferences)).sum(axis=-1)
 
 
-def offers_of(
-    fields: tuple[str, ...], levels: dict[str, np.ndarray], accepted: np.ndarray, known: np.ndarray, p: Effort
-) -> Offers:
-    """The slopes of the logit in the preferences named by `fields`, at offers with `levels` of effort and reward."""
+def inner_levels(values: np.ndarray) -> np.ndarray:
+    """The levels between the lowest and the highest of `values`; none where there are more than `MOST_INNER`."""
+    inner = np.unique(values)[1:-1]
+    return inner if len(inner) <= MOST_INNER else inner[:0]
+
+
+def offers_of(fields: tuple[str, ...], choices: Choices, p: Effort) -> Offers:
+    """Choices as a fit of the preferences named by `fields` takes them."""
     slopes = {
-        "bias": np.ones_like(accepted),
-        "reward": levels["reward"] - float(p.reference_reward),
-        "effort": float(p.reference_effort) - levels["effort"],
+        "bias": np.ones_like(choices.effort),
+        "reward": choices.reward - float(p.reference_reward),
+        "effort": float(p.reference_effort) - choices.effort,
     }
-    trial = jnp.arange(accepted.shape[1]).astype(jnp.result_type(float))
-    fresh = jnp.broadcast_to(effort.freshness(trial, p), accepted.shape)
+    inner = []
+    for name, sign in (("reward", 1.0), ("effort", -1.0)):
+        values = getattr(choices, name)
+        for level in inner_levels(values[choices.known]) if name in fields else ():
+            inner.append([sign * (values == level) * (field == name) for field in fields])
+    bent = np.array(inner, float).reshape(-1, len(fields), *choices.effort.shape).transpose(2, 1, 0, 3)
     made = lambda value: jnp.asarray(value, jnp.result_type(float))
-    return Offers(made(np.stack([slopes[name] for name in fields], axis=1)), fresh, made(accepted), made(known))
+    return Offers(
+        slopes=made(np.stack([slopes[name] for name in fields], axis=1)),
+        inner=made(bent),
+        trial=made(np.broadcast_to(np.arange(choices.effort.shape[1]), choices.effort.shape)),
+        accepted=made(choices.accepted),
+        known=made(choices.known),
+    )

@@ -222,7 +222,7 @@ def _play(task: Task, preferences: Preferences, habenula, number, keys, p: Effor
             own, expected = (
                 effort.appraisal(state.effort, state.reward, each, p) for each in (preferences, effort.expectation(p))
             )
-            logit = effort.at_first(own, expected, effort.freshness(t, p), p.naive)
+            logit = effort.at_first(own, expected, effort.freshness(t, p.fade), p.naive)
             accepted = (u[CHOICE] < effort.acceptance(logit, p.lapse)).astype(z.dtype)
             latency = jnp.exp(effort.log_latency_mean(logit, habenula, p) + p.latency_spread * z[LATENCY])
             seen = {"effort": state.effort, "reward": state.reward, "accepted": accepted, "latency": latency}

@@ -47,7 +47,7 @@ def test_choices_are_as_frequent_as_the_formula_says(made):
     trial = jnp.broadcast_to(jnp.arange(64.0), made.effort.shape)
     offer = jnp.asarray(made.effort, jnp.float32), jnp.asarray(made.reward, jnp.float32)
     own, common = (effort.appraisal(*offer, each, p) for each in (MIXED, effort.expectation(p)))
-    logit = effort.at_first(own, common, effort.freshness(trial, p), p.naive)
+    logit = effort.at_first(own, common, effort.freshness(trial, p.fade), p.naive)
     expected = np.asarray(effort.acceptance(logit, p.lapse), float)
     error = np.sqrt((expected * (1 - expected)).sum())
     assert abs((made.accepted - expected).sum()) < 5 * error

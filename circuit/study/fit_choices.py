@@ -15,7 +15,11 @@ from .grid import Cell, Column, lines
 EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
 MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
 UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
-SHARED = {**{f"early_{name}": unit for name, unit in UNITS.items()}, "naive": "share", "lapse": "share"}
+SHARED = {f"early_{name}": unit for name, unit in UNITS.items()} | {
+    "naive": "share",
+    "fade": "trials",
+    "lapse": "share",
+}
 
 
 class CellSeen(NamedTuple):
@@ -128,7 +132,7 @@ def to_json(found: Fitted) -> dict[str, Any]:
             {"effort": c.effort, "reward": c.reward, "observed": c.observed, "predicted": c.predicted}
             for c in found.cells
         ],
-        "population": {name: spread.get(name, unseen) for name in (*fit.identifiable, *SHARED)},
+        "population": {name: spread.get(name, unseen) for name in _names(fit)},
         "identifiable": {
             name: {"identifiable": v.identifiable, "error": v.error, "subjects": v.subjects, "reason": v.reason}
             for name, v in fit.identifiable.items()
@@ -140,16 +144,20 @@ def to_json(found: Fitted) -> dict[str, Any]:
     }
 
 
+def _names(fit: ChoiceFit) -> tuple[str, ...]:
+    """Preferences, seen or not, and what people share."""
+    return tuple(dict.fromkeys((*fit.identifiable, *fit.population)))
+
+
 def population_table(found: Fitted, limit: int) -> list[Text]:
     """Means, spreads and what can be told of each preference."""
     columns = [Column("of the population", left=True), Column("mean"), Column("95 % interval"), Column("sd")]
     columns += [Column("reliability"), Column("unit", left=True), Column("", left=True, wraps=True)]
     rows = []
-    for name in (*found.fit.identifiable, *SHARED):
+    for name in _names(found.fit):
         verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
         if spread is None:
-            if verdict is None:
-                continue
+            assert verdict is not None
             rows.append(
                 [Cell(name, "bold"), *[Cell("-")] * 4, Cell(""), Cell(f"not seen: {verdict.reason}", "bold red")]
             )
@@ -159,7 +167,8 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
         numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
         words = verdict.reason if verdict else "shared by all"
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED)[name]), Cell(words, "dim")])
+        unit = (UNITS | SHARED).get(name, "level felt")
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(unit), Cell(words, "dim")])
     return lines(columns, rows, limit)
 
 
