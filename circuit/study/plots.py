@@ -27,6 +27,22 @@ ENDED = {
     "plateau": "no way up found",
 }
 EVENT_SHADES = {"current": "#DCE6F2", "reward": "#DDF0E6", "aversive": "#F6DEDA"}
+# The same manner for figures made by hand: `plt.rcParams.update(STYLE)`.
+STYLE: dict[str, Any] = {
+    "figure.dpi": 72,
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "text.color": INK,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 14,
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelcolor": INK,
+    "lines.linewidth": 2.2,
+    "legend.frameon": False,
+}
 
 
 def save(figure: Figure, path: Path, dots: int = 160) -> None:
