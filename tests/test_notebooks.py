@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
@@ -37,7 +38,7 @@ def test_a_notebook_runs(path, monkeypatch):
     monkeypatch.setenv("HABENULA_NOTEBOOK_SUBJECTS", "4")
     matplotlib.use("agg")
     space: dict = {}
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), jax.numpy_rank_promotion("allow"):  # JAX as readers have it
         plt.close("all")
         for cell in cells(path):
             if cell["cell_type"] == "code":
