@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 POLYNOMIAL = (1.0, 0.6931469776, 0.2402224209, 0.0555073374, 0.0096715126, 0.0013264727)
 LARGEST = 87.0  # beyond it, exp(-x) is no normal number of single precision
-_ROUND = 1.5 * 2.0**23  # added to a small number, leaves its nearest integer in the last bits
 
 
 @jax.custom_jvp
@@ -26,12 +25,12 @@ def exponential(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.exp(x)
     number = np.float32
     y = jnp.clip(x, -LARGEST, LARGEST) * number(1 / math.log(2))
-    shifted = y + number(_ROUND)
-    f = y - (shifted - number(_ROUND))
+    n = jnp.round(y)
+    f = y - n
     square = f * f
     a, b, c, d, e, g = map(number, POLYNOMIAL)
     power = (a + b * f) + square * ((c + d * f) + square * (e + g * f))  # Estrin's rule: short chains
-    bits = lax.bitcast_convert_type(power, jnp.int32) + (lax.bitcast_convert_type(shifted, jnp.int32) << 23)
+    bits = lax.bitcast_convert_type(power, jnp.int32) + (n.astype(jnp.int32) << 23)
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 

@@ -9,14 +9,9 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
-from .loop import largest_divisor
-from .rewriting import rewritten, shapes
-
-# What a marked call cannot contain: work for libraries, for the host or for other devices. Of matrix products, the short
-# ones are written out before it is looked for.
+# What a marked call cannot contain: work for libraries, for the host or for other devices.
 _FOREIGN = re.compile(
     "dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
     "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
@@ -24,8 +19,6 @@ _FOREIGN = re.compile(
 )
 _REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 _LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a library
-_SHORT = 64  # terms: up to here, a matrix product is written out as a sum
-_AT_ONCE = 8  # terms of it that are added while the sum is in a register
 
 
 def hoisted(function: Callable) -> Callable:
@@ -35,21 +28,17 @@ def hoisted(function: Callable) -> Callable:
     this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
     (`small_while_loop_hoisting_pass`). The mark has to be on every result, for a dead one may take its mark along.
 
-    Products of small matrices, which XLA would hand to a library, are written out as sums. A function that holds
-    anything else that the compiler cannot have in such a call (`hoistable`) is called without the mark. The numbers are
-    the same; the speed tells, and so does `hoist_taken`.
+    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark.
+    The numbers are the same; the speed tells, and so does `hoist_taken`.
     """
+    compiled = jax.jit(lambda *args: (function(*args), _touch(args)))
 
     def call(*args):
-        closed, like = jax.make_jaxpr(function, return_shape=True)(*args)
-        jaxpr = rewritten(closed.jaxpr, product_as_sum)
-        if not hoistable(jaxpr):
+        if not hoistable(compiled.trace(*args).jaxpr.jaxpr):
             return function(*args)
-        computed, structure = jaxpr_as_fun(closed.replace(jaxpr=jaxpr)), jax.tree.structure(like)
-        compiled = jax.jit(lambda *args: (computed(*jax.tree.leaves(args)), _touch(args)))
         mark = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false")
         out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
-        return jax.tree.unflatten(structure, out)
+        return out
 
     return call
 
@@ -57,41 +46,9 @@ def hoisted(function: Callable) -> Callable:
 def hoistable(jaxpr: jax.extend.core.Jaxpr) -> bool:
     """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
 
-    Not so: sorts, scatters, decompositions, callbacks, collectives, matrix products, and sums of 4096 floats or
-    more.
+    Not so: matrix products, sorts, scatters, decompositions, callbacks, collectives, and sums of 4096 floats or more.
     """
     return not any(_foreign(equation) for equation in _equations(jaxpr))
-
-
-def product_as_sum(equation: jax.extend.core.JaxprEqn) -> Callable | None:
-    """A short matrix product as a sum, in order, of products of its columns and rows; for `rewritten`.
-
-    A few terms are added at once, so that the sum goes through memory once for them: faster than XLA's library on the
-    small matrices of a step, and equal to it.
-    """
-    if equation.primitive.name != "dot_general":
-        return None
-    (contracted, batched), ((a, b), (out,)) = equation.params["dimension_numbers"], shapes(equation)
-    if len(contracted[0]) != 1 or batched[0] or not a.dtype == b.dtype == out.dtype:
-        return None
-    (i,), (j,) = contracted
-    terms = a.shape[i]
-    if not 1 <= terms <= _SHORT:
-        return None
-    several = largest_divisor(terms, _AT_ONCE)
-
-    def add(k, total, a, b):
-        parts = (
-            lax.dynamic_slice_in_dim(a, k * several, several, i),
-            lax.dynamic_slice_in_dim(b, k * several, several, j),
-        )
-        for n in range(several):
-            column, row = (lax.index_in_dim(part, n, axis, False) for part, axis in zip(parts, (i, j), strict=True))
-            total += jnp.expand_dims(column, range(column.ndim, out.ndim)) * jnp.expand_dims(row, range(column.ndim))
-        return total
-
-    zero = lambda: jnp.zeros(out.shape, out.dtype)
-    return lambda a, b: lax.fori_loop(0, terms // several, lambda k, total: add(k, total, a, b), zero())
 
 
 def hoist_taken(compiled: str) -> bool:

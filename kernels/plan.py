@@ -24,8 +24,8 @@ class Plan:
         devices: over how many devices lanes are divided.
         interpret: whether "fused" is computed without its compiler, on any device: slow, for tests.
         hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not
-            happen: with a sum of 4096 numbers or more, over neurons and lanes of a tile, or with a product of matrices
-            that sums over more than 64.
+            happen: with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of
+            a tile.
     """
 
     backend: str = "auto"

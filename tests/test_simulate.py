@@ -9,7 +9,7 @@ import pytest
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.interventions import SSRI, Ketamine, Recalibration, Stress
 from habenula.circuit.simulate import course
-from habenula.kernels import Plan, hoist_taken
+from habenula.kernels import Plan
 
 ARM = (Ketamine(0.5, 1.0), Recalibration([2.2], 1.0), SSRI(10.0))
 
@@ -45,19 +45,6 @@ def test_the_plain_loop_agrees(ill, whole):
     some = course(ill[:20], ARM, 6.0, plan=Plan(backend="scan"))
     for name in whole.record:
         np.testing.assert_allclose(some[name], whole[name][:20], rtol=2e-5, atol=2e-5, err_msg=name)
-
-
-@pytest.mark.parametrize(
-    "arm", [(), Ketamine(0.5, 1.0), Recalibration([1.2], 1.0)], ids=["untreated", "ketamine", "live"]
-)
-def test_the_slow_clock_is_compiled_whole(ill, arm):
-    """The run, and its derivative."""
-    few = ill[:4]
-    live = lambda gain: course(eqx.tree_at(lambda c: c.state.gain, few, gain), arm, 3.0)["vta_output"]
-    program = str(jax.jit(live).lower(few.state.gain).compile().as_text())
-    assert hoist_taken(program)
-    slope = jax.jit(jax.value_and_grad(lambda gain: live(gain).mean())).lower(few.state.gain).compile().as_text()
-    assert len([line for line in str(slope).splitlines() if hoist_taken(line)]) == 2
 
 
 def test_a_course_resumed_is_the_course(ill, whole):
