@@ -142,6 +142,7 @@ def test_the_loss_of_a_fit(personal):
     check(lambda free: _lost(free, problem, task)[0], free, modes=("reverse",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_the_objective_of_a_recovery():
     """Under every noise model, with values missing, in what is shared and in what is each subject's own."""
