@@ -21,10 +21,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from ..kernels import Plan, entry_point
-from . import interventions, regimen
+from . import regimen
 from .cohort import Cohort
 from .constraints import constrain
 from .interventions import Arm
+from .lanes import Kept, tiled, tiled_arm, with_neuron
 from .regimen import Leaf
 from .simulate import course
 
@@ -42,7 +43,7 @@ class Task:
 
     Attributes:
         leaves: to be fitted.
-        neuron: structure and constants of the LHb neuron, static, for the transfer function is made for them.
+        neuron: the constants of the LHb neuron, see `lanes`.
         days: length of the course.
         window: first and last day over which output is judged.
         personal: whether every subject has a regimen of its own.
@@ -50,7 +51,7 @@ class Task:
     """
 
     leaves: tuple[Leaf, ...]
-    neuron: tuple
+    neuron: Kept
     days: float
     window: tuple[float, float]
     personal: bool
@@ -162,18 +163,13 @@ def _lost(free: Free, problem: Problem, task: Task):
 
 def _outputs(values, problem: Problem, task: Task, starts: int, subjects: int) -> Float[Array, "start subject saved"]:
     """VTA output (Hz) of every subject from every start."""
-    structure, constants = task.neuron
-    neuron = jax.tree.unflatten(structure, [np.asarray(value, jnp.result_type(float)) for value in constants])
-    cohort = jax.tree.map(lambda leaf: jnp.tile(leaf, starts) if leaf.ndim else leaf, problem.cohort)
-    cohort = eqx.tree_at(lambda c: c.parameters.neuron, cohort, neuron, is_leaf=lambda leaf: leaf is None)
+    cohort = with_neuron(tiled(problem.cohort, starts), task.neuron)
 
     def lanes(value):
         each = jnp.broadcast_to(value, (*value.shape[:-1], subjects))
         return _drop_bad(each.reshape(*value.shape[:-2], starts * subjects))
 
-    own = interventions.personal(problem.arm)
-    arm = jax.tree.map(lambda leaf, each: jnp.tile(leaf, starts) if each else leaf, problem.arm, own)
-    arm = regimen.replace(arm, task.leaves, [lanes(value) for value in values])
+    arm = regimen.replace(tiled_arm(problem.arm, starts), task.leaves, [lanes(value) for value in values])
     found = course(cohort, arm, task.days, save_every=SAVE_EVERY, record=("vta_output",), plan=task.plan)
     return found["vta_output"].reshape(starts, subjects, -1)
 

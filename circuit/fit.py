@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,7 +20,8 @@ from .cohort import Cohort
 from .conditions import healthy_output
 from .constraints import constrain, unconstrain
 from .descent import SAVE_EVERY, TOLERANCE, Problem, Search, Task, advance, begin, better_of, within_window
-from .interventions import PER_DOSE, Arm, Intervention
+from .interventions import PER_DOSE, Arm, Intervention, as_arm
+from .lanes import without_neuron
 from .regimen import Leaf, find_leaves
 from .simulate import course
 from .verdict import MARGIN, sentence, statuses, utmost
@@ -112,19 +112,17 @@ def restore(
         TypeError: what is no intervention.
         ValueError: names that are unknown or ambiguous, impossible numbers; see also `validation.check_course`.
     """
-    arm = (arm,) if isinstance(arm, Intervention) else arm
+    arm = as_arm(arm)
     window = (max(days - 7.0, 0.0), days) if window is None else window
     target = healthy_output() if target is None else target
     validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
     _check(target, window, days, {"starts": starts, "steps": steps}, [learning_rate, burden, shortfall])
-    arm = tuple(arm)
     leaves = find_leaves(arm, over, bounds or {}, days)
     _check_shared(arm, () if personal else leaves)
 
-    constants, structure = jax.tree.flatten(cohort.parameters.neuron)
-    task = Task(leaves, (structure, tuple(map(float, constants))), days, window, personal, plan)
+    bare, neuron = without_neuron(cohort)
+    task = Task(leaves, neuron, days, window, personal, plan)
     number = lambda value: jnp.asarray(value, jnp.result_type(float))
-    bare = eqx.tree_at(lambda c: c.parameters.neuron, cohort, None)
     problem = Problem(bare, arm, number(target), number(shortfall), number(burden))
 
     search, made = begin(_starts(arm, leaves, starts, len(cohort) if personal else 1, seed), len(cohort)), 0

@@ -8,6 +8,7 @@ what they do to an hour is a smooth function of when they begin.
 is 0 where nothing is given.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -230,6 +231,16 @@ class Recalibration(eqx.Module):
 
 Intervention = Stress | Placebo | Ketamine | SSRI | Bupropion | Methylphenidate | Recalibration
 Arm = tuple[Intervention, ...]
+
+
+def as_arm(given: Intervention | Sequence) -> Arm:
+    """An arm, of one intervention or of several."""
+    return (given,) if isinstance(given, Intervention) else tuple(given)
+
+
+def is_acting(arm: Arm) -> bool:
+    """Whether it has doses of ketamine or sessions, which are followed within the hour."""
+    return any(isinstance(each, Ketamine | Recalibration) for each in arm)
 
 
 def personal(arm: Arm) -> Arm:

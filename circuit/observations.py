@@ -207,6 +207,10 @@ class Observed(eqx.Module):
         """The same times in hours."""
         return tuple(round(24 * day) for day in self.day)
 
+    def among(self, every: int) -> np.ndarray:
+        """Where they stand among records of a course that are `every` so many hours apart."""
+        return np.array(self.hours) // every - 1
+
 
 def measure(
     cohort: Cohort, arm: Arm | Intervention, planned: Sequence[Observed], seed: int = 0, plan: Plan = PLAN
@@ -229,7 +233,7 @@ def measure(
     seen = course(cohort, arm, hours / 24, save_every=every, record=names, plan=plan)
     generator, found = np.random.default_rng(seed), []
     for each in empty:
-        expected = np.asarray(seen[each.quantity], float)[:, [hour // every - 1 for hour in each.hours]]
+        expected = np.asarray(seen[each.quantity], float)[:, each.among(every)]
         found.append(Observed(each.quantity, each.day, each.noise, each.noise.drawn(expected, generator)))
     return tuple(found)
 

@@ -14,7 +14,7 @@ from ..kernels import Plan
 from .channel_block import READINGS
 from .fast_clock import DT
 from .hardware import GRADIENT, Machine, Rates, here
-from .interventions import Arm, Intervention, Ketamine, Recalibration
+from .interventions import Arm, Intervention, as_arm, is_acting
 
 NUMBER = 4  # bytes
 LANES = 16  # in one instruction: fewer cost as much
@@ -136,10 +136,8 @@ def plan(
     if quantities < 0:
         raise ValueError(f"{quantities=} must be at least 0.")
     if days is not None:
-        arm = (arm,) if isinstance(arm, Intervention) else arm
-        treated = any(isinstance(each, Ketamine | Recalibration) for each in arm)
         steps = round(24 * days)
-        run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
+        run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, is_acting(as_arm(arm)), gradient)
     else:
         assert seconds is not None
         steps = round(1000 * seconds / DT)

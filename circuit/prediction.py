@@ -12,7 +12,7 @@ they may be declared known: then the subjects live the very life that their seed
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..kernels import Plan, entry_point
-from . import interventions, unknowns, validation
+from . import unknowns, validation
 from .cohort import Cohort
-from .interventions import Arm, Intervention
+from .interventions import Arm, Intervention, as_arm
+from .lanes import Kept, tiled, tiled_arm, with_neuron, without_neuron
 from .observations import Gaussian, Observed, aligned, records
 from .simulate import course
 from .unknowns import Belief, Unknown
@@ -39,14 +40,14 @@ class Task:
 
     Attributes:
         unknowns: to be recovered.
-        neuron: structure and constants of the LHb neuron, static, for the transfer function is made for them.
+        neuron: the constants of the LHb neuron, see `lanes`.
         hours: length of the course.
         every: h between records.
         plan: how to use the hardware.
     """
 
     unknowns: tuple[Unknown, ...]
-    neuron: tuple
+    neuron: Kept
     hours: int
     every: int
     plan: Plan
@@ -136,7 +137,7 @@ def ask(
         TypeError: what is no intervention, or not observed.
         ValueError: see `observations.aligned`, `unknowns.find`, `unknowns.believe` and `validation.check_course`.
     """
-    arm = (arm,) if isinstance(arm, Intervention) else tuple(arm)
+    arm = as_arm(arm)
     if everyday not in ("unknown", "known"):
         raise ValueError(f"{everyday=} must be 'unknown' or, for simulated data, 'known'.")
     if plan.backend != "scan":
@@ -149,14 +150,13 @@ def ask(
     leaves = unknowns.find(cohort, arm, over, bounds or {}, hours / 24)
     belief = unknowns.believe(leaves, cohort, arm, prior or {})
 
-    constants, structure = jax.tree.flatten(cohort.parameters.neuron)
-    task = Task(leaves, (structure, tuple(map(float, constants))), hours, every, plan)
     lived = cohort
     if everyday == "unknown":
         data = widened(data, cohort, arm, hours, every)
         at = lambda c: (c.parameters.synapses.everyday_spread, c.state.aversion)
         lived = eqx.tree_at(at, cohort, jax.tree.map(jnp.zeros_like, at(cohort)))
-    bare = eqx.tree_at(lambda c: c.parameters.neuron, lived, None)
+    bare, neuron = without_neuron(lived)
+    task = Task(leaves, neuron, hours, every, plan)
     return Question(cohort, arm, Problem(bare, arm, data, belief), task, everyday)
 
 
@@ -164,15 +164,15 @@ def widened(data: tuple[Observed, ...], cohort: Cohort, arm: Arm, hours: int, ev
     """The data with the variance by everyday life added to that of Gaussian noise."""
     if not any(isinstance(each.noise, Gaussian) for each in data):
         return data
-    lives = _tiled(cohort, LIVES)
+    lives = tiled(cohort, LIVES)
     which = np.repeat(np.arange(1, LIVES + 1, dtype=np.uint32), len(cohort))
     lives = eqx.tree_at(lambda c: c.subject, lives, lives.subject + jnp.asarray(which * np.uint32(ANOTHER)))
     names = tuple(dict.fromkeys(each.quantity for each in data))
-    seen = course(lives, _tiled_arm(arm, LIVES), hours / 24, save_every=every, record=names)
+    seen = course(lives, tiled_arm(arm, LIVES), hours / 24, save_every=every, record=names)
     found = []
     for each in data:
         if isinstance(each.noise, Gaussian):
-            lived = np.asarray(seen[each.quantity], float)[:, [hour // every - 1 for hour in each.hours]]
+            lived = np.asarray(seen[each.quantity], float)[:, each.among(every)]
             variance = lived.reshape(LIVES, len(cohort), -1).var(axis=0, ddof=1)
             variance = np.where(np.isfinite(variance), variance, 0)
             sd = np.sqrt(np.square(np.asarray(each.noise.sd, float)) + variance)
@@ -211,22 +211,15 @@ def expected(
 ) -> Float[Array, "start subject observation"]:
     """What is expected to be observed at free numbers of every start and subject."""
     _, starts, subjects = free.shape
-    structure, constants = task.neuron
-    neuron = jax.tree.unflatten(structure, [np.asarray(value, jnp.result_type(float)) for value in constants])
-    cohort = eqx.tree_at(
-        lambda c: c.parameters.neuron, _tiled(problem.cohort, starts), neuron, is_leaf=lambda leaf: leaf is None
-    )
-    arm = _tiled_arm(problem.arm, starts)
+    cohort = with_neuron(tiled(problem.cohort, starts), task.neuron)
+    arm = tiled_arm(problem.arm, starts)
     for unknown, of in zip(task.unknowns, rows(task.unknowns), strict=True):
         value = unknown.scale.constrain(free[of].reshape(-1, starts * subjects))
         cohort, arm = unknowns.put_one(cohort, arm, unknown, value if unknown.doses else value[0])
     names = tuple(dict.fromkeys(each.quantity for each in problem.data))
     seen = course(cohort, arm, task.hours / 24, save_every=task.every, record=names, plan=task.plan)
     return jnp.concatenate(
-        [
-            seen[each.quantity].reshape(starts, subjects, -1)[..., np.array(each.hours) // task.every - 1]
-            for each in problem.data
-        ],
+        [seen[each.quantity].reshape(starts, subjects, -1)[..., each.among(task.every)] for each in problem.data],
         axis=-1,
     )
 
@@ -308,14 +301,3 @@ def _judged(each: Observed, seen: Float[Array, "start subject day"]):
     known = ~jnp.isnan(each.value)[None]
     score = jax.grad(lambda of: _logarithm(each, of).sum())(seen)
     return _logarithm(each, seen), score, jnp.where(known, jax.vmap(each.noise.information)(seen), 0)
-
-
-def _tiled(tree: Any, times: int) -> Any:
-    return jax.tree.map(lambda leaf: jnp.tile(leaf, times) if leaf.ndim else leaf, tree)
-
-
-def _tiled_arm(arm: Arm, times: int) -> Arm:
-    own = interventions.personal(arm)
-    return jax.tree.map(
-        lambda leaf, each: jnp.tile(leaf, (1,) * (leaf.ndim - 1) + (times,)) if each else leaf, arm, own
-    )

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ..kernels import Plan, entry_point, integrate
 from . import dopamine, lateral_habenula, motivation, parameters, population, validation
 from .cohort import Cohort
-from .interventions import Arm, Intervention, inputs_of, personal
+from .interventions import Arm, Intervention, as_arm, inputs_of, personal
 from .parameters import Parameters
 from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, or_zero, step
 from .transfer import Transfer, load
@@ -113,7 +113,7 @@ def course(
     Raises:
         TypeError, ValueError: see `validation.check_course`; unknown names in `record`.
     """
-    arm = (arm,) if isinstance(arm, Intervention) else tuple(arm)
+    arm = as_arm(arm)
     if unknown := set(record) - set(QUANTITIES):
         raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
     validation.check_course(cohort, arm, days, start, save_every)

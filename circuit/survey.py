@@ -15,7 +15,7 @@ import numpy as np
 from ..kernels import Plan, Quantiles, Summary
 from . import validation
 from .conditions import Condition, draw
-from .interventions import Arm, Intervention, personal
+from .interventions import Arm, Intervention, as_arm, personal
 from .parameters import Parameters
 from .planner import chunk_of
 from .simulate import PLAN, RECORD, Failure, course
@@ -101,7 +101,7 @@ def survey(
     Raises:
         TypeError, ValueError: as `draw` and `course`; nothing to record.
     """
-    arm = (arm,) if isinstance(arm, Intervention) else tuple(arm)
+    arm = as_arm(arm)
     if not record:
         raise ValueError(f"{record=} leaves nothing to survey; name some of simulate.QUANTITIES.")
     most = chunk_of(plan, days, len(record), save_every) if chunk is None else chunk
@@ -131,6 +131,11 @@ def divide(subjects: int, most: int, plan: Plan) -> tuple[range, ...]:
     unit = plan.tile * plan.devices
     pieces = -(-subjects // max(most // unit * unit, unit))
     each = unit * -(-subjects // (pieces * unit))
+    return places(subjects, each)
+
+
+def places(subjects: int, each: int) -> tuple[range, ...]:
+    """Places of subjects in pieces of so many `each`; the last may be short."""
     return tuple(range(begin, min(begin + each, subjects)) for begin in range(0, subjects, each))
 
 

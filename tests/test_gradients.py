@@ -13,6 +13,7 @@ import pytest
 from habenula.circuit.cohort import Cohort, get, with_traits
 from habenula.circuit.descent import Problem, Task, _lost
 from habenula.circuit.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
+from habenula.circuit.lanes import without_neuron
 from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.parameters import typical
 from habenula.circuit.prediction import ask, log_density
@@ -132,10 +133,9 @@ def test_one_value_per_subject_under_both_loops(backend):
 @pytest.mark.usefixtures("float64")
 def test_the_loss_of_a_fit(personal):
     people, arm = cohort(), ARMS["recalibration"]()
-    constants, structure = jax.tree.flatten(people.parameters.neuron)
+    bare, neuron = without_neuron(people)
     leaves = find_leaves(arm, ("intensity", "times"), {}, DAYS)
-    task = Task(leaves, (structure, tuple(map(float, constants))), DAYS, (0.0, DAYS), personal, SCAN)
-    bare = eqx.tree_at(lambda c: c.parameters.neuron, people, None)
+    task = Task(leaves, neuron, DAYS, (0.0, DAYS), personal, SCAN)
     problem = Problem(bare, arm, jnp.asarray(5.0), jnp.asarray(0.02), jnp.asarray(0.01))
     shape = (2, 3, SUBJECTS if personal else 1)  # doses, starts, columns
     free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i in range(2))

@@ -27,9 +27,10 @@ circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasti
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
-circuit.slow_clock  circuit.marginal  circuit.identifiability  circuit.tasks
+circuit.slow_clock  circuit.identifiability  circuit.tasks
+circuit.marginal
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
-circuit.validation  circuit.regimen  circuit.planner
+circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
 circuit.survey  circuit.behaviour

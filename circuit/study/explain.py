@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ..conditions import depressed
 from ..hardware import Machine, here
+from ..interventions import is_acting
 from ..moment import QUANTITIES
 from ..planner import Forecast, duration, plan, size
 from . import trial
@@ -38,7 +39,7 @@ def of_trial(
     """
     chosen, machine = trial.check(subjects, weeks, arms), machine or here()
     found = trial.forecasts(chosen, subjects, weeks, devices, machine)
-    acting = sum(trial.is_acting(arm) for arm in chosen.values())
+    acting = sum(is_acting(arm) for arm in chosen.values())
     drawn = plan(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
     stages = [Stage("draw the cohorts", 2, drawn)]
     stages.append(Stage("arms of tablets, or none", len(chosen) - acting, found.pop(trial.HEALTHY)))

@@ -18,11 +18,11 @@ import numpy as np
 
 from ...kernels import Plan
 from ..conditions import Condition
-from ..interventions import Arm, Intervention
+from ..interventions import Arm, Intervention, as_arm
 from ..parameters import Parameters, typical
 from ..planner import chunk_of
 from ..simulate import PLAN, RECORD
-from ..survey import Piece, divide, live
+from ..survey import Piece, divide, live, places
 from .files import replacing, write_json
 
 TITLE = "survey.json"
@@ -46,8 +46,7 @@ class Store:
     @property
     def parts(self) -> tuple[range, ...]:
         """Places of subjects, piece by piece."""
-        subjects, each = self.told["subjects"], self.told["piece"]
-        return tuple(range(begin, min(begin + each, subjects)) for begin in range(0, subjects, each))
+        return places(self.told["subjects"], self.told["piece"])
 
     @property
     def missing(self) -> tuple[range, ...]:
@@ -112,7 +111,7 @@ def write(
     Raises:
         ValueError: the folder holds another run: which word of it differs is said.
     """
-    folder, arm = Path(folder), (arm,) if isinstance(arm, Intervention) else tuple(arm)
+    folder, arm = Path(folder), as_arm(arm)
     if not record:
         raise ValueError(f"{record=} leaves nothing to keep; name some of simulate.QUANTITIES.")
     most = chunk_of(plan, days, len(record), save_every) if chunk is None else chunk

@@ -20,7 +20,7 @@ from ..cohort import Cohort
 from ..conditions import Condition, depressed, draw, healthy
 from ..fit import Restoration, restore
 from ..hardware import Machine
-from ..interventions import Arm, Ketamine, Recalibration
+from ..interventions import Arm, Ketamine, Recalibration, is_acting
 from ..planner import MOST, Forecast, plan
 from ..simulate import Course, course, observe
 from ..survey import divide
@@ -118,11 +118,6 @@ def forecasts(
     given = first.plan if first.platform == jax.default_backend() else None
     found = {acting[0]: first} if acting else {}
     return found | {HEALTHY: course_of(given=given, machine=machine)}
-
-
-def is_acting(arm: Arm) -> bool:
-    """Whether it has doses of ketamine or sessions."""
-    return any(isinstance(each, Ketamine | Recalibration) for each in arm)
 
 
 def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
