@@ -19,8 +19,9 @@ FLAGS = (
     "-fschedule-insns",
     "-fopenmp",
     "-fPIC",
-    "-shared",
 )
+# Linked without -ffast-math, which would round small numbers to 0 in all of the process that loads the library.
+LINK = ("-shared", "-fopenmp")
 
 
 def available() -> str | None:
@@ -31,15 +32,14 @@ def available() -> str | None:
 def build() -> Path:
     """The shared library, built anew for another source, other flags or another processor."""
     target = subprocess.run(["gcc", "-march=native", "-Q", "--help=target"], capture_output=True, check=True).stdout
-    name = hashlib.sha256(SOURCE.read_bytes() + target + " ".join(FLAGS).encode()).hexdigest()[:16]
+    name = hashlib.sha256(SOURCE.read_bytes() + target + " ".join((*FLAGS, *LINK)).encode()).hexdigest()[:16]
     library = Path(tempfile.gettempdir()) / "habenula-benchmarks" / f"lhb-{name}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # a half-written library must not be found
             compiled, linked = Path(folder) / "lhb.o", Path(folder) / library.name
             subprocess.run(["gcc", *FLAGS, "-c", "-o", compiled, SOURCE], check=True, capture_output=True)
-            # Linked without -ffast-math, which would round small numbers to 0 in all of the process that loads it.
-            subprocess.run(["gcc", "-shared", "-fopenmp", "-o", linked, compiled, "-lm"], check=True)
+            subprocess.run(["gcc", *LINK, "-o", linked, compiled, "-lm"], check=True)
             linked.replace(library)
     return library
 
