@@ -233,8 +233,8 @@ Intervention = Stress | Placebo | Ketamine | SSRI | Bupropion | Methylphenidate 
 Arm = tuple[Intervention, ...]
 
 
-def as_arm(given: Intervention | Sequence) -> Arm:
-    """An arm, of one intervention or of several."""
+def as_arm(given: Intervention | Sequence) -> tuple:
+    """An arm, of one intervention or of several; what is no intervention passes, for `validation` to name it."""
     return (given,) if isinstance(given, Intervention) else tuple(given)
 
 

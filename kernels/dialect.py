@@ -16,7 +16,7 @@ _PRODUCT = 16  # rows, columns and terms: from here on, compilers of kernels hav
 def in_kernels(equation: JaxprEqn) -> Callable | None:
     """How a kernel computes an operation that its compiler does not know; for `rewritten`.
 
-    Products of small matrices, stacks of rows, and rows taken out of an array.
+    Products of small matrices, stacks of rows, rows taken out of an array, and rounding.
     """
     match equation.primitive.name:
         case "dot_general":
@@ -25,6 +25,8 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
             return partial(_stacked, axis=equation.params["axis"])
         case "slice":
             return _row(equation)
+        case "round":
+            return lambda x: jnp.floor(x + x.dtype.type(0.5))  # halves go up, whatever the equation asks of them
     return None
 
 
