@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import exponential, exponential_euler, logistic, ornstein_uhlenbeck
+from ..kernels import SHARED, apart, exponential, exponential_euler, logistic, ornstein_uhlenbeck
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
@@ -166,7 +166,7 @@ def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
 
 
 def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
-    """B(V), the share of NMDA channels free of magnesium at 1 mM (Jahr & Stevens 1990)."""
+    """B(V) = 1/(1 + 0.28 exp(-0.062 V)), the share of NMDA channels free of magnesium at 1 mM (Jahr & Stevens 1990)."""
     return 1 / (1 + 0.28 * exponential(-0.062 * v))
 
 
@@ -185,10 +185,10 @@ def step(
 ) -> NeuronState:
     """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates)."""
     v, h, a, noise = state.potential, state.availability, state.afterhyperpolarisation, state.noise
-    activation = logistic((v - p.t_activation_half) * (1 / p.t_activation_slope))
+    activation, unblocked = apart(_gates)(v, p)
     calcium = p.t_conductance * given.t_channel[None] * activation**2 * h
     ampa = p.ampa_conductance * given.excitation[None]
-    nmda = p.nmda_conductance * (given.excitation * given.nmda)[None] * magnesium_unblock(v)
+    nmda = p.nmda_conductance * (given.excitation * given.nmda)[None] * unblocked
     potassium = p.afterhyperpolarisation_conductance * a
     total = p.leak_conductance + calcium + ampa + nmda + given.inhibition[None] + potassium
     drive = (
@@ -199,16 +199,21 @@ def step(
         + noise
         + given.current[None]
     )
-    fast = 1 + exponential((v + 60) * (1 / 3))  # tau_h = th0 + th1/fast
-    available = logistic((p.t_availability_half - v) * (1 / p.t_availability_slope))
+    fast = 1 + exponential((v + 60) * (1 / 3), SHARED)  # tau_h = th0 + th1/fast
+    shut = 1 + exponential((v - p.t_availability_half) * (1 / p.t_availability_slope), SHARED)  # h_inf = 1/shut
     onward = exponential_euler(v, drive - total * v, total, dt)
     return NeuronState(
         onward,
-        h + dt * (available - h) * fast / (p.t_recovery_fast * fast + p.t_recovery_slow),
+        h + dt * (1 - h * shut) * fast / (shut * (p.t_recovery_fast * fast + p.t_recovery_slow)),
         a + (state.rate * 0.01 - a) * (dt / p.afterhyperpolarisation_time),
         ornstein_uhlenbeck(noise, z, NOISE_TIME, p.noise, dt),
         rate(onward, p, population),
     )
+
+
+def _gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:
+    """Activation of the T-type channels, and `magnesium_unblock`."""
+    return logistic((v - p.t_activation_half) * (1 / p.t_activation_slope)), magnesium_unblock(v)
 
 
 def output(r: Float[Array, "neuron subject"], p: Neuron) -> Float[Array, " subject"]:

@@ -30,6 +30,16 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
     return None
 
 
+def without_marks(equation: JaxprEqn) -> Callable | None:
+    """The same, and without the words to another compiler (`hoist.apart`)."""
+    match equation.primitive.name:
+        case "xla_metadata_value":
+            return lambda x: x
+        case "optimization_barrier":
+            return lambda *values: values
+    return in_kernels(equation)
+
+
 def _product(equation: JaxprEqn) -> Callable | None:
     """Matrices times arrays of any rank, as products of matrices or, if small, as sums over an axis of their own."""
     ((i,), (j,)), (batched, _) = equation.params["dimension_numbers"]

@@ -6,6 +6,7 @@
 it again); 2^n is added to the exponent of the floating number. In double precision it is the library's function.
 """
 
+import functools
 import math
 
 import jax
@@ -16,28 +17,31 @@ from jaxtyping import Array, Float
 
 POLYNOMIAL = (1.0, 0.6931469776, 0.2402224209, 0.0555073374, 0.0096715126, 0.0013264727)
 LARGEST = 87.0  # beyond it, exp(-x) is no normal number of single precision
+SHARED = 40.0  # up to here, products of two exponentials and a few hundreds are numbers of single precision
+_INTEGERS = np.float32(1.5 * 2**23)  # added to a number within +-2^22, it leaves the nearest integer in the last bits
 
 
-@jax.custom_jvp
-def exponential(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """exp(x), in single precision to a share of 2.5e-7 + 7e-8 |x|; beyond +-87 it stays at its value there."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def exponential(x: Float[Array, "*shape"], largest: float = LARGEST) -> Float[Array, "*shape"]:
+    """exp(x), in single precision to a share of 2.5e-7 + 7e-8 |x|; beyond +-`largest` it stays at its value there."""
     if x.dtype != jnp.float32:
         return jnp.exp(x)
     number = np.float32
-    y = jnp.clip(x, -LARGEST, LARGEST) * number(1 / math.log(2))
-    n = jnp.round(y)
-    f = y - n
+    y = jnp.clip(x, -largest, largest) * number(1 / math.log(2))
+    # The sum is looked at as an integer at once: taken from it as a number again, the compiler would see nothing done.
+    bits = lax.bitcast_convert_type(y + _INTEGERS, jnp.int32)
+    f = y - (bits - _INTEGERS.view(np.int32)).astype(jnp.float32)
     square = f * f
     a, b, c, d, e, g = map(number, POLYNOMIAL)
     power = (a + b * f) + square * ((c + d * f) + square * (e + g * f))  # Estrin's rule: short chains
-    bits = lax.bitcast_convert_type(power, jnp.int32) + (n.astype(jnp.int32) << 23)
-    return lax.bitcast_convert_type(bits, jnp.float32)
+    scaled = lax.bitcast_convert_type(power, jnp.int32) + (bits << 23)
+    return lax.bitcast_convert_type(scaled, jnp.float32)
 
 
 @exponential.defjvp
-def _(primals, tangents):
+def _(largest, primals, tangents):
     (x,), (dx,) = primals, tangents
-    y = exponential(x)
+    y = exponential(x, largest)
     return y, y * dx
 
 

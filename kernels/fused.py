@@ -23,10 +23,11 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from .dialect import in_kernels
+from .dialect import in_kernels, without_marks
+from .hoist import apart
 from .loop import Carry, Loop, Noise, begin, end_block, fresh, output_of, results, watch
 from .noise import normal_pair
-from .rewriting import rewritten
+from .rewriting import Rule, rewritten
 
 _WARP = 32  # threads of a GPU that go in step
 _THREADS = 128  # numbers of one leaf of the state that one kernel advances, one to a thread
@@ -117,10 +118,11 @@ def run(
         state, output = loop.step(state, shared, own, now, z, j)
         return state, output, watch(loop, sums, state, output)
 
-    output = output_of(plain, few(state), now, Noise(keys, few(subjects), dtype), start)
+    output, _ = output_of(plain, few(state), now, Noise(keys, few(subjects), dtype), start)
     first = jax.eval_shape(partial(begin, loop, lanes=(lanes,)), few(state), output)
-    moving = _closed(advance, first.state, first.totals, z, start, shared, few(own), now)
-    seeing = _closed(loop.sample or (lambda state, output: None), first.state, output)
+    rule = in_kernels if interpret else without_marks
+    moving = _closed(rule, apart(advance), first.state, first.totals, z, start, shared, few(own), now)
+    seeing = _closed(rule, loop.sample or (lambda state, output: None), first.state, output)
 
     still = [*jax.tree.leaves(common(shared)), *jax.tree.leaves(laned(own))]
     begins = len(moving.read) - len(still) - len(streams)
@@ -183,11 +185,11 @@ def _body(loop: Loop, moving: Closed, seeing: Closed, into: dict, out: dict, out
     return body
 
 
-def _closed(function: Callable, *like: PyTree) -> Closed:
-    """`function` with the arrays that it holds as arguments, and what it reads of the others."""
+def _closed(rule: Rule, function: Callable, *like: PyTree) -> Closed:
+    """`function` in the words of a `rule`, with the arrays that it holds as arguments, and what it reads of the others."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*like)
     jaxpr = closed.jaxpr.replace(invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
-    jaxpr, used = dce_jaxpr(rewritten(jaxpr, in_kernels), [True] * len(jaxpr.outvars))
+    jaxpr, used = dce_jaxpr(rewritten(jaxpr, rule), [True] * len(jaxpr.outvars))
     count, structure = len(closed.consts), jax.tree.structure(shapes)
     computed = jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
 

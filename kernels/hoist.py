@@ -9,7 +9,7 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 # What a marked call cannot contain: work for libraries, for the host or for other devices.
 _FOREIGN = re.compile(
@@ -26,21 +26,46 @@ def hoisted(function: Callable) -> Callable:
 
     By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole;
     this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
-    (`small_while_loop_hoisting_pass`). The mark has to be on every result, for a dead one may take its mark along.
+    (`small_while_loop_hoisting_pass`).
 
     A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark.
     The numbers are the same; the speed tells, and so does `hoist_taken`.
     """
-    compiled = jax.jit(lambda *args: (function(*args), _touch(args)))
+    compiled = _touching(function)
 
     def call(*args):
         if not hoistable(compiled.trace(*args).jaxpr.jaxpr):
             return function(*args)
-        mark = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false")
-        out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
-        return out
+        return _marked(compiled, args, habenula="hoisted")
 
     return call
+
+
+def apart(function: Callable) -> Callable:
+    """`function` as a call that XLA for CPU compiles by itself, in every program; the numbers are the same.
+
+    Within a hoisted function, its loops are then not joined with those around it. Long loop bodies keep few of a
+    processor's units busy, as every number waits for the one before; several short loops, each over the same few KiB, give
+    them other numbers meanwhile.
+    """
+    compiled = _touching(function)
+    return lambda *args: _marked(compiled, args)
+
+
+def _touching(function: Callable) -> Any:
+    """`function`, compiled, with one number of every argument beside its result.
+
+    XLA aborts on a marked call with an argument that nothing inside uses, and divides one of a single result among threads.
+    """
+    touches = lambda args: [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(args) if leaf.size]
+    return jax.jit(lambda *args: (function(*args), touches(args)))
+
+
+def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
+    """A call marked on every result, for a dead one may take its mark along."""
+    mark: Any = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false", **marks)
+    out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
+    return out
 
 
 def hoistable(jaxpr: jax.extend.core.Jaxpr) -> bool:
@@ -54,17 +79,9 @@ def hoistable(jaxpr: jax.extend.core.Jaxpr) -> bool:
 def hoist_taken(compiled: str) -> bool:
     """Whether a compiled program, `jax.jit(f).lower(...).compile().as_text()`, kept a call that `hoisted` marked.
 
-    XLA marks small loops on its own account too, but does not forbid to inline them.
+    XLA marks small loops on its own account too, and `apart` marks parts of them.
     """
-    return any(
-        " call(" in line and 'xla_cpu_small_call="true"' in line and 'inlineable="false"' in line
-        for line in compiled.splitlines()
-    )
-
-
-def _touch(args: PyTree) -> list[Array]:
-    """One number of every argument: XLA aborts on a marked call with an argument that nothing inside uses."""
-    return [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(args) if leaf.size]
+    return any(" call(" in line and 'habenula="hoisted"' in line for line in compiled.splitlines())
 
 
 def _foreign(equation: jax.extend.core.JaxprEqn) -> bool:

@@ -100,7 +100,8 @@ def integrate(
     _check_axis(own, "own", -1, lanes, "lanes of `subjects`")
 
     block = _block(save_every, plan.block)
-    loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block)
+    even = block % 2 == 0 and isinstance(start, int) and start % 2 == 0
+    loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block, even)
     tile, whole = plan.divide(lanes)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)

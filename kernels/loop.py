@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
+from .hoist import apart, hoistable
 from .noise import normal_pairs
 from .statistics import Measured
 
@@ -32,6 +33,7 @@ class Loop(NamedTuple):
         saves: how many times `sample` is recorded.
         blocks: blocks between two saves.
         block: steps of one block.
+        even: whether every block is known to begin at an even step and to end at one: then no normal is made in vain.
     """
 
     step: Callable
@@ -40,6 +42,7 @@ class Loop(NamedTuple):
     saves: int
     blocks: int
     block: int
+    even: bool = False
 
     @property
     def steps(self) -> int:
@@ -79,12 +82,13 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    carry = begin(loop, state, output_of(step, state, now, noise, start), noise.subjects.shape)
+    output, compact = output_of(step, state, now, noise, start)
+    carry = begin(loop, state, output, noise.subjects.shape)
 
     def save(carry: Carry, now):
         begins, inputs = now
-        body = jax.checkpoint(lambda carry, now: (_block(loop, step, noise, carry, *now), None), prevent_cse=False)
-        carry, _ = scan(body, carry, (begins, inputs))
+        block = lambda carry, now: (_block(loop, step, noise, compact, carry, *now), None)
+        carry, _ = scan(jax.checkpoint(block, prevent_cse=False), carry, (begins, inputs))
         return carry, None if loop.sample is None else loop.sample(carry.state, carry.output)
 
     shape = (loop.saves, loop.blocks)
@@ -94,26 +98,45 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
     return carry.state, samples, results(loop, carry.totals), carry.bad
 
 
-def _block(loop: Loop, step: Callable, noise: Noise, carry: Carry, begin: Int[Array, ""], inputs: PyTree) -> Carry:
-    """Advance by one block of steps from step `begin`, with the normals of the whole block made at once."""
-    first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
-    pairs = normal_pairs(
-        noise.keys, noise.subjects, first + jnp.arange(loop.block // 2 + 1, dtype=jnp.int32), noise.dtype
-    )
+def _block(
+    loop: Loop, step: Callable, noise: Noise, compact: bool, carry: Carry, begin: Int[Array, ""], inputs: PyTree
+) -> Carry:
+    """Advance by one block of steps from step `begin`, with the normals of the whole block made at once.
 
-    def normals(j):
+    A `compact` step is made twice a turn: its states then go to and fro between two places, and need not be copied.
+    """
+    first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
+    number = first + jnp.arange(loop.block // 2 + (not loop.even), dtype=jnp.int32)
+    pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
+
+    def normals(j, odd):
+        if not noise.keys.size:
+            return None
         pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False)
+        if loop.even and compact:
+            return pair.imag if odd else pair.real
         return jnp.where(j & 1 == 1, pair.imag, pair.real)
 
-    def advance(carry, now):
-        state, _, sums = carry
-        j, inputs = now
-        state, output = step(state, inputs, normals(j) if noise.keys.size else None, j)
-        return (state, output, watch(loop, sums, state, output)), None
+    def advance(carried, j, inputs, z):
+        state, _, sums = carried
+        state, output = step(state, inputs, z, j)
+        return state, output, watch(loop, sums, state, output)
 
-    steps = begin + jnp.arange(loop.block, dtype=jnp.int32)
-    after, _ = lax.scan(advance, fresh(loop, carry), (steps, inputs))
-    return end_block(loop, carry, *after, begin + loop.block)
+    turn = 2 if compact and loop.block % 2 == 0 else 1
+    advance = apart(advance) if turn > 1 else advance
+
+    def advance_turn(carried, now):
+        begin, inputs = now
+        for i in range(turn):
+            j = begin + i
+            carried = advance(carried, j, jax.tree.map(lambda x, i=i: x[i], inputs), normals(j, i))
+        return carried, None
+
+    turns = loop.block // turn
+    begins = begin + turn * jnp.arange(turns, dtype=jnp.int32)
+    inputs = jax.tree.map(lambda x: x.reshape(turns, turn, *x.shape[1:]), inputs)
+    carried, _ = lax.scan(advance_turn, fresh(loop, carry), (begins, inputs))
+    return end_block(loop, carry, *carried, begin + loop.block)
 
 
 def begin(loop: Loop, state: PyTree, output: PyTree, lanes: tuple[int, ...]) -> Carry:
@@ -180,11 +203,17 @@ def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
     }
 
 
-def output_of(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]) -> PyTree:
-    """The shapes of what one step puts out, after checking that it hands back a state like the one it got."""
+def output_of(
+    step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]
+) -> tuple[PyTree, bool]:
+    """The shapes of what one step puts out, and whether all of it may be one piece of machine code.
+
+    Raises:
+        ValueError: it does not hand back a state like the one it got.
+    """
     channels, lanes = noise.keys.size, noise.subjects.size
     z = jax.ShapeDtypeStruct((channels, lanes), noise.dtype) if channels else None
-    after, output = jax.eval_shape(step, state, inputs, z, start)
+    traced, (after, output) = jax.make_jaxpr(step, return_shape=True)(state, inputs, z, start)
     before = jax.eval_shape(lambda: state)
     if jax.tree.structure(before) != jax.tree.structure(after):
         raise ValueError(f"A step got a state {jax.tree.structure(before)} but returned {jax.tree.structure(after)}.")
@@ -193,4 +222,4 @@ def output_of(step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start
             name = jax.tree_util.keystr(path) or "state"
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
-    return output
+    return output, hoistable(traced.jaxpr)

@@ -18,31 +18,39 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Complex, DTypeLike, Float, Integer, UInt32
 
+from .hoist import apart
+
 _MULTIPLIER = np.uint32(0xD256D193)
 _WEYL = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits
 _ROUNDS = 10
-
-
-def _high_word(a: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """The upper 32 bits of the 64-bit product of `a` and the multiplier.
-
-    64-bit integers, for these operations only, cost half of a product split into 16 bits. `lax.mulhi` would cost half
-    again, but older JAX lacks it and newer JAX cannot divide it over devices.
-    """
-    with jax.enable_x64(True):
-        product = lax.convert_element_type(a, np.uint64) * np.uint64(_MULTIPLIER)
-        return lax.convert_element_type(product >> np.uint64(32), np.uint32)
+# log(1 + t) = t + t^2 (these, times powers of t): of all that miss log(1 + t)/t, for |t| < 1/3, by the smallest share (3e-8)
+LOGARITHM = (-0.4999993608, 0.3333319814, -0.2500781889, 0.2001116868)
+LOGARITHM += (-0.1641596092, 0.1399580656, -0.1538853901, 0.1402636125)
 
 
 def philox2x32(
     first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shape"], key: UInt32[Array, "*#shape"]
 ) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
-    """The two words of Philox2x32-10 at counter `(first, second)` under `key`. Arguments broadcast."""
+    """The two words of Philox2x32-10 at counter `(first, second)` under `key`. Arguments broadcast.
+
+    Words are the lower halves of 64-bit integers, for these operations only: a product of 64 bits then needs no taking
+    apart, and what is left over in upper halves is never looked at.
+    """
     first, second, key = jnp.broadcast_arrays(first, second, key)
-    for _ in range(_ROUNDS):
-        first, second = _high_word(first) ^ key ^ second, first * _MULTIPLIER
-        key = key + _WEYL
-    return first, second
+    with jax.enable_x64(True):
+        wide = lambda x: lax.convert_element_type(x, np.uint64)
+        first, second, key = wide(first), wide(second), wide(key)
+        for _ in range(_ROUNDS):
+            product = (first & np.uint64(0xFFFFFFFF)) * np.uint64(_MULTIPLIER)
+            first, second = (product >> np.uint64(32)) ^ key ^ second, product
+            key = key + np.uint64(_WEYL)
+        return lax.convert_element_type(first, np.uint32), lax.convert_element_type(second, np.uint32)
+
+
+def _words(first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shape"], key: UInt32[Array, "*#shape"]):
+    """`philox2x32` as complex numbers whose parts have the bits of the words."""
+    as_float = lambda word: lax.bitcast_convert_type(word, jnp.float32)
+    return lax.complex(*map(as_float, philox2x32(first, second, key)))
 
 
 def channel_keys(seed: ArrayLike, channels: int) -> UInt32[Array, " channels"]:
@@ -87,7 +95,9 @@ def normal_pairs(
     counter = jnp.asarray(pairs).astype(jnp.uint32)[..., None, None]
     lane = subjects.reshape((1,) * counter.ndim + subjects.shape)[..., 0, :]
     key = keys.reshape((1,) * (counter.ndim - 2) + keys.shape + (1,))
-    return lax.complex(*_box_muller(*philox2x32(lane, counter, key), dtype))
+    words = apart(_words)(lane, counter, key)
+    as_word = lambda part: lax.bitcast_convert_type(part, jnp.uint32)
+    return lax.complex(*_box_muller(as_word(words.real), as_word(words.imag), dtype))
 
 
 def normal_pair(
@@ -126,13 +136,28 @@ def _box_muller(
     rounding.
     """
     dtype = jnp.dtype(dtype)
-    unit = (radius | 1).astype(dtype) * dtype.type(2.0**-32)
-    length = jnp.sqrt(-2 * jnp.log(unit))
+    length = jnp.sqrt(-2 * _log_of_share(radius | 1, dtype))
     fraction = lax.bitcast_convert_type(angle << 2, jnp.int32).astype(dtype) * dtype.type(2.0**-32)
     cosine, sine = _circle(fraction)
     swap, flip = angle >> 31 == 1, angle >> 30 & 1 == 1
     length = jnp.where(flip, -length, length)
     return length * jnp.where(swap, sine, cosine), length * jnp.where(swap, cosine, sine)
+
+
+def _log_of_share(word: UInt32[Array, "*shape"], dtype) -> Float[Array, "*shape"]:
+    """log(word/2^32) of a word that is not 0: from a power of two and a polynomial; in double precision the library's."""
+    x = word.astype(dtype)
+    if dtype != jnp.float32:
+        return jnp.log(x * dtype.type(2.0**-32))
+    bits = lax.bitcast_convert_type(x, jnp.int32)
+    exponent = (bits - np.int32(0x3F2AAAAB)) >> 23  # what is left lies between 2/3 and 4/3
+    t = lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
+    square = t * t
+    a, b, c, d, e, f, g, h = map(np.float32, LOGARITHM)
+    low = (a + b * t) + square * (c + d * t)  # Estrin's rule: short chains
+    high = (e + f * t) + square * (g + h * t)
+    rest = t + square * (low + (square * square) * high)
+    return (exponent - 32).astype(dtype) * dtype.type(math.log(2)) + rest
 
 
 def _circle(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:

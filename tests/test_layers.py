@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.exponential  kernels.rewriting
+kernels.exponential  kernels.rewriting  kernels.hoist
 kernels.dialect
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
 kernels.processes  kernels.summary
 kernels.loop  kernels.tiles
-kernels.fused  kernels.hoist
+kernels.fused
 kernels.integrate
 kernels
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habenula.kernels import channel_keys, normal_pairs, normals, philox2x32
+from habenula.kernels.noise import LOGARITHM
 
 SUBJECTS = jnp.arange(256, dtype=jnp.uint32)
 words = st.integers(0, 2**32 - 1)
@@ -138,3 +139,17 @@ def test_channel_keys():
 def test_bad_seeds(seed, channels, message):
     with pytest.raises(ValueError, match=message):
         channel_keys(seed, channels)
+
+
+def test_no_logarithm_of_its_degree_is_much_better():
+    """Least squares in relative error, weighted until the largest error is smallest (Lawson 1961)."""
+    t = np.cos(np.pi * (np.arange(800) + 0.5) / 800) / 3
+    true = np.log1p(t) / t
+    terms, rest = t[:, None] ** np.arange(1, 9) / true[:, None], 1 - 1 / true
+    weight, error = np.ones_like(t), np.ones_like(t)
+    for _ in range(300):
+        root = np.sqrt(weight)
+        best = np.linalg.lstsq(terms * root[:, None], rest * root, rcond=None)[0]
+        error = np.abs(terms @ best - rest)
+        weight *= error / error.max() + 1e-3
+    assert np.abs(terms @ LOGARITHM - rest).max() < 1.02 * error.max() < 3e-8
