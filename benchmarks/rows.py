@@ -37,13 +37,14 @@ FIELDS = (
 )
 PACKAGES = {  # whose versions matter, by engine; jax where none is named
     "c": (),
+    "c-tuned": (),
     "numba": ("numba", "llvmlite"),
     "diffrax": ("diffrax", "jax"),
     "brian2": ("brian2",),
     "numpy": ("numpy",),
     "cuda": (),
 }
-COMPILERS = {"c": "gcc", "brian2": "g++", "cuda": "nvcc"}
+COMPILERS = {"c": "gcc", "c-tuned": "gcc", "brian2": "g++", "cuda": "nvcc"}
 
 
 def row(told: dict, work: float, timing: Timing, ratio: float, load: float, device: str | None = None) -> dict:

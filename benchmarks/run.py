@@ -41,7 +41,7 @@ EXAMPLES = """cases:
 examples:
   python benchmarks/run.py                       everything, half an hour or more
   python benchmarks/run.py lhb --quick           our engine and every rival that is installed, a few minutes
-  python benchmarks/run.py lhb --engines c,scan  two rivals only
+  python benchmarks/run.py lhb --engines c,scan  two rivals only; c is C as first written, c-tuned by long work
   python benchmarks/run.py slow fast --json out.json
   python benchmarks/table.py                     then writes the table of the README
 

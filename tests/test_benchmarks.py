@@ -24,7 +24,14 @@ timing = importlib.import_module("timing")
 # Enough neuron-steps for an error of the mean of about 1 %, in a second or two.
 SMALL = workload.Workload(subjects=128, neurons=16, steps=1600, seed=7)
 TINY = workload.Workload(subjects=20, neurons=8, steps=301)  # neither whole vectors nor whole blocks
-RIVALS = ("c", "numpy", "scan", "diffrax", "numba")  # all that build within seconds; a race checks the others too
+RIVALS = (
+    "c",
+    "c-tuned",
+    "numpy",
+    "scan",
+    "diffrax",
+    "numba",
+)  # all that build within seconds; a race checks the others too
 
 
 def engine(name):
@@ -56,7 +63,7 @@ def test_engines_do_the_same_work(name, ours, ours_exact):
     assert noisy.equal, noisy.what
 
 
-@pytest.mark.parametrize("name", ["habenula", "c", "numpy"])
+@pytest.mark.parametrize("name", ["habenula", "c", "c-tuned", "numpy"])
 def test_two_cores_find_what_one_does(name):
     module = engine(name)
     one, two = module.prepare(TINY, 1)(), module.prepare(TINY, 2)()
@@ -251,11 +258,14 @@ def test_the_command_line_knows_the_cases():
     assert bench_script.SCRIPT == BENCHMARKS / "run.py"
 
 
-def test_inner_loops_of_the_c_engine_vectorise(tmp_path):
-    module = engine("c")
-    command = ["gcc", *module.FLAGS, "-fopt-info-vec", "-c", "-o", tmp_path / "lhb.o", module.SOURCE]
+@pytest.mark.parametrize("name", ["c", "c-tuned"])
+def test_inner_loops_of_the_c_engines_vectorise(name, tmp_path):
+    module, source = importlib.import_module(rivals.MODULES["c-tuned"]), engine(name).SOURCE
+    command = ["gcc", *module.FLAGS, "-fopt-info-vec", "-c", "-o", tmp_path / "lhb.o", source]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     assert told.count("loop vectorized") >= 6, told
+    if name == "c":
+        assert "_ZGV" in subprocess.run(["nm", tmp_path / "lhb.o"], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_cuda_kernel_keeps_its_state_in_registers():

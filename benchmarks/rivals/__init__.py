@@ -12,7 +12,8 @@ To add one, write such a module and a line here.
 
 MODULES = {
     "habenula": "rivals.habenula_tiled",
-    "c": "rivals.handwritten_c",
+    "c": "rivals.plain_c",
+    "c-tuned": "rivals.handwritten_c",
     "numba": "rivals.numba_loops",
     "scan": "rivals.jax_scan",
     "diffrax": "rivals.diffrax_solver",
