@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..kernels import channel_keys, normals
 from . import defaults, effort
@@ -107,8 +107,8 @@ def initiate(
     seen: Moment,
     preferences: Preferences,
     *,
-    offer: Sequence[float] = (4.0, 2.0),
-    every: float = 1000.0,
+    offer: Sequence[ArrayLike] = (4.0, 2.0),
+    stretches: int = 1,
     constants: Effort | None = None,
 ) -> Initiation:
     """Would subjects take up an effort at each time of a moment, and how long would they take to begin?
@@ -120,25 +120,22 @@ def initiate(
         seen: with records of "habenula" and "dopamine".
         preferences: what they would have in health; scalars, or one value per subject.
         offer: levels of effort and of reward, of which the first is hard and the second low by default.
-        every: ms, length of a stretch.
+        stretches: into how many equal ones the moment is divided.
         constants: what people share; the package's by default.
 
     Raises:
-        ValueError: preferences of another number of subjects, records that lack, or a stretch that they do not divide.
+        ValueError: preferences of another number of subjects, records that lack, or that do not divide into the stretches.
     """
     if lacking := {"habenula", "dopamine"} - set(seen.record):
         raise ValueError(f"the moment has no record of {sorted(lacking)}: record both habenula and dopamine.")
     subjects, saved = seen["habenula"].shape
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {subjects}):
         raise ValueError(f"preferences of {wrong} subjects for a moment of {subjects}: draw one for each.")
-    apart = float(seen.t[0])
-    length = round(every / apart)
-    if length < 1 or saved % length or abs(length * apart - every) > 1e-3:
-        raise ValueError(
-            f"{every=} ms: a moment of {saved} records {apart:g} ms apart does not divide into such stretches."
-        )
+    if stretches < 1 or saved % stretches:
+        raise ValueError(f"{stretches=}: a moment of {saved} records does not divide into them.")
+    length = saved // stretches
     p = _or_default(constants)
-    mean = lambda name: seen[name].reshape(subjects, -1, length).mean(axis=2)
+    mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
     own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
     governed = effort.governed(own, mean("habenula"), mean("dopamine"), p)
     logit = effort.appraisal(*(jnp.asarray(level, own.bias.dtype) for level in offer), governed, p)
