@@ -26,31 +26,34 @@ LONGEST = 600.0  # s
 
 
 class Event(eqx.Module):
-    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`.
+    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`, which then fades.
 
     Attributes:
         kind: "current" (uA/cm2 into LHb neurons), "reward" (prediction error) or "aversive" (1 a strong air puff).
         at: ms.
         lasts: ms.
         size: one value, or one per subject.
+        fades: ms, over which it goes back to 0 along a line; at once by default. LHb neurons that are let go from inhibition
+            at once burst together.
     """
 
     kind: str = eqx.field(static=True)
     at: Float[Array, "*subject"]
     lasts: Float[Array, "*subject"]
     size: Float[Array, "*subject"]
+    fades: Float[Array, "*subject"]
 
-    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0):
+    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0, fades: Any = 0.0):
         """Raises ValueError for an unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
         number = lambda value: jnp.asarray(value, jnp.result_type(float))
-        self.kind, self.at, self.lasts, self.size = kind, number(at), number(lasts), number(size)
+        self.kind, self.at, self.lasts, self.size, self.fades = kind, *map(number, (at, lasts, size, fades))
 
     def now(self, t: Float[Array, ""]) -> Float[Array, "*subject"]:
         """Its size at time `t` (ms), 0 before and after; edges are rounded over a step, for gradients in time."""
-        edge = lambda since: jnp.clip(since / DT + 0.5, 0, 1)
-        return self.size * (edge(t - self.at) - edge(t - self.at - self.lasts))
+        edge = lambda since, over: jnp.clip((since + DT / 2) / (over + DT), 0, 1)
+        return self.size * (edge(t - self.at, 0.0) - edge(t - self.at - self.lasts, self.fades))
 
 
 class Moment(eqx.Module):

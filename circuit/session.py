@@ -4,8 +4,10 @@
     -> habenula, RMTg, dopamine, by the quarter of a millisecond -> the values after the trial
 
 A trial is a stretch of the one fast clock (`moment.live`), from the state in which the trial before left the circuit. At
-the cue and at the outcome the habenula gets the negative of the error, for `phasic` ms; an air puff is felt besides, as
-aversive input, whether it was expected or not. The slow state stands still, for a session takes minutes.
+the cue and at the outcome the habenula gets the negative of the error, which holds and then fades; an air puff is felt
+besides, as aversive input, whether it was expected or not. The slow state stands still, for a session takes minutes. Errors
+fade because neurons that a reward has silenced, let go at once, would burst together and pause dopamine as if the reward
+had been taken away.
 
 What teaches is the subject's own error, not the dopamine that the circuit makes of it. In this circuit dopamine rises by
 disinhibition alone: an error of +1 raises the firing of healthy dopamine neurons by 0.2 Hz, until their habenula is silent,
@@ -50,22 +52,29 @@ class Timing:
         cue: from the beginning of the trial to its cue.
         delay: from the cue to the outcome.
         after: from the outcome to the end.
-        phasic: for how long a prediction error and an air puff last, and over which responses are averaged.
+        holds: for how long an air puff lasts, and a prediction error at full size.
+        fades: over which the error then goes.
+        window: over which responses are averaged.
     """
 
     cue: float
     delay: float
     after: float
-    phasic: float
+    holds: float
+    fades: float
+    window: float
 
     def __post_init__(self):
         for name, value in vars(self).items():
             if value <= 0 or value % BIN:
                 raise ValueError(f"{name}={value:g} ms must be above 0 and whole bins of {BIN:g} ms.")
-        if self.phasic > (least := min(self.cue, self.delay, self.after)):
+        if self.window > (least := min(self.cue, self.delay, self.after)):
             raise ValueError(
-                f"phasic={self.phasic:g} ms does not fit into the shortest part of the trial, {least:g} ms."
+                f"window={self.window:g} ms does not fit into the shortest part of the trial, {least:g} ms."
             )
+        error = self.holds + self.fades
+        if error > (least := min(self.delay, self.after)):
+            raise ValueError(f"errors of {error:g} ms do not end before the next event, {least:g} ms on.")
 
     @property
     def bins(self) -> int:
@@ -80,7 +89,7 @@ class Session(eqx.Module):
         t: ms from the cue, middle of each bin of the histograms.
         trials: cues and outcomes.
         learnt: expectations and prediction errors.
-        before, cue, outcome: by quantity, mean over the `phasic` ms before the cue, after it, and after the outcome.
+        before, cue, outcome: by quantity, mean over a window before the cue, after it, and after the outcome.
         histogram: by quantity, mean over the trials of a kind in each part of the session; NaN where there were none. A
             kind is a cue and what came of it, (subject, part, cue, outcome, bin), outcomes as in `OUTCOMES`.
         count: trials of each kind in each part.
@@ -127,7 +136,7 @@ def session(
         task: from `pavlovian`.
         trials: how many.
         learner: how they learn; the package's by default.
-        when: times within a trial; the package's by default.
+        when: times within a trial; the package's by default (`timing`).
         parts: into how many equal parts of the session the histograms are divided.
         record: names from `moment.QUANTITIES`.
         neurons: LHb neurons per subject.
@@ -179,16 +188,16 @@ def _session(
     subjects, trials = shown.cue.shape
     per_bin = round(BIN / DT)
     outcome_at = when.cue + when.delay
-    windows = {"before": when.cue - when.phasic, "cue": when.cue, "outcome": outcome_at}
+    windows = {"before": when.cue - when.window, "cue": when.cue, "outcome": outcome_at}
 
     def trial(carry, now):
         fast, values, bad, totals, count = carry
         number, cue, reward, puff = now
         errors = surprise(values, cue, reward, puff, how)
         events = (
-            Event("reward", when.cue, when.phasic, errors.cue),
-            Event("reward", outcome_at, when.phasic, errors.outcome),
-            Event("aversive", outcome_at, when.phasic, puff),
+            Event("reward", when.cue, when.holds, errors.cue, when.fades),
+            Event("reward", outcome_at, when.holds, errors.outcome, when.fades),
+            Event("aversive", outcome_at, when.holds, puff),
         )
         origin = quiet + number * per_bin * when.bins
 
@@ -212,7 +221,7 @@ def _session(
         kind = _kind(cue, reward, puff, cues, number * parts // trials, parts, fast.dopamine.dopamine.dtype)
         totals = {name: totals[name] + kind[:, None] * seen[name][None] for name in record}
         window = {
-            name: {q: seen[q][round(begin / BIN) : round((begin + when.phasic) / BIN)].mean(axis=0) for q in record}
+            name: {q: seen[q][round(begin / BIN) : round((begin + when.window) / BIN)].mean(axis=0) for q in record}
             for name, begin in windows.items()
         }
         if progress is not None:

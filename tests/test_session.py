@@ -21,7 +21,7 @@ N, TRIALS = 16, 48
 SURE, EVEN, NEVER, PUFF = range(4)  # the cues
 TASK = pavlovian([1.0, 0.5, 0.0, 0.0], puff=[0.0, 0.0, 0.0, 0.5])
 LATE = np.arange(TRIALS) >= TRIALS // 2
-SHORT = Timing(80.0, 80.0, 80.0, 80.0)  # ms
+SHORT = Timing(80.0, 80.0, 80.0, 40.0, 40.0, 80.0)  # ms
 
 
 def people(condition, gain: float = 1.0):
@@ -155,8 +155,8 @@ def test_histograms_are_the_windows(lived):
     np.testing.assert_array_equal(seen.count.sum(axis=(1, 2, 3)), np.full(N, TRIALS))
     assert seen.count[:, 0, SURE].tolist() == [[0, 12, 0]] * N
     t = np.asarray(seen.t)
-    for name, begin in {"before": -when.phasic, "cue": 0.0, "outcome": when.delay}.items():
-        inside = (t > begin) & (t < begin + when.phasic)
+    for name, begin in {"before": -when.window, "cue": 0.0, "outcome": when.delay}.items():
+        inside = (t > begin) & (t < begin + when.window)
         for quantity in ("habenula", "rate"):
             bins = np.nan_to_num(np.asarray(seen.histogram[quantity])) * np.asarray(seen.count)[..., None]
             found = bins[..., inside].sum(axis=(1, 2, 3)).mean(axis=1) / TRIALS
@@ -169,14 +169,14 @@ def test_the_first_trial_is_a_moment(lived):
     cohort, seen, when = people(healthy()), lived["healthy"], timing()
     at_outcome, first = when.cue + when.delay, lambda value: np.asarray(value)[:, 0]
     events = (
-        Event("reward", when.cue, when.phasic, first(seen.learnt.cue)),
-        Event("reward", at_outcome, when.phasic, first(seen.learnt.outcome)),
-        Event("aversive", at_outcome, when.phasic, first(seen.trials.puff)),
+        Event("reward", when.cue, when.holds, first(seen.learnt.cue), when.fades),
+        Event("reward", at_outcome, when.holds, first(seen.learnt.outcome), when.fades),
+        Event("aversive", at_outcome, when.holds, first(seen.trials.puff)),
     )
     same = moment(cohort, when.bins * 0.04, events=events, save_every=1, record=("habenula", "rate"))
     t = np.asarray(same.t)
-    for name, begin in {"before": when.cue - when.phasic, "cue": when.cue, "outcome": at_outcome}.items():
-        inside = (t > begin) & (t <= begin + when.phasic)
+    for name, begin in {"before": when.cue - when.window, "cue": when.cue, "outcome": at_outcome}.items():
+        inside = (t > begin) & (t <= begin + when.window)
         for quantity in ("habenula", "rate"):
             mean = np.asarray(same[quantity])[:, inside].mean(axis=1)
             np.testing.assert_allclose(first(getattr(seen, name)[quantity]), mean, rtol=1e-3, atol=1e-4)
@@ -246,7 +246,7 @@ def test_bad_numbers_name_their_subject():
 
 def gradient_of(backend, modes):
     cohort, p = strained(2), learning.learner()
-    task, shortest = pavlovian([1.0, 0.0], puff=[0.0, 1.0]), Timing(40.0, 40.0, 40.0, 40.0)
+    task, shortest = pavlovian([1.0, 0.0], puff=[0.0, 1.0]), Timing(40.0, 80.0, 80.0, 40.0, 40.0, 40.0)
     plan = Plan(backend=backend, tile=16)
 
     def function(x):
@@ -310,7 +310,11 @@ def test_more_errors_at_the_door():
     how = dataclasses.replace(learning.learner(), learning_rate=jnp.asarray(2.0))
     with pytest.raises(ValueError, match="learning_rate = 2 must lie between 0 and 1"):
         session(strained(2), TASK, 4, learner=how)
-    with pytest.raises(ValueError, match=r"delay=90 ms must be above 0 and whole bins"):
-        Timing(80.0, 90.0, 80.0, 40.0)
-    with pytest.raises(ValueError, match=r"phasic=120 ms does not fit into the shortest part of the trial, 80 ms"):
-        Timing(80.0, 160.0, 160.0, 120.0)
+    times = dict(cue=80.0, delay=160.0, after=160.0, holds=40.0, fades=80.0, window=80.0)
+    for change, match in (
+        (dict(delay=90.0), r"delay=90 ms must be above 0 and whole bins"),
+        (dict(window=120.0), r"window=120 ms does not fit into the shortest part of the trial, 80 ms"),
+        (dict(fades=160.0), r"errors of 200 ms do not end before the next event, 160 ms on"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            Timing(**times | change)
