@@ -138,7 +138,8 @@ def initiate(
     mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
     own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
     governed = effort.governed(own, mean("habenula"), mean("dopamine"), p)
-    logit = effort.appraisal(*(jnp.asarray(level, own.bias.dtype) for level in offer), governed, p)
+    hard, pays = (jnp.asarray(level, own.bias.dtype) for level in offer)
+    logit = effort.appraisal(hard, pays, governed, p)
     latency = jnp.exp(effort.log_latency_mean(logit, mean("habenula"), p))
     return Initiation(seen.t[length - 1 :: length], effort.acceptance(logit, p.lapse), latency)
 

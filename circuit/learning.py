@@ -139,12 +139,13 @@ def expect(trials: Trials, p: Learner | None = None, *, cues: int | None = None)
 @entry_point
 def _expect(trials: Trials, p: Learner, subjects: int, cues: int) -> Learnt:
     def trial(values, now):
-        errors = surprise(values, *now, p)
-        return learn(values, now[0], errors, p), (values.context, errors.value, errors.cue, errors.outcome)
+        cue, reward, puff = now
+        errors = surprise(values, cue, reward, puff, p)
+        return learn(values, cue, errors, p), (values.context, errors.value, errors.cue, errors.outcome)
 
     lanes = jax.tree.map(jnp.transpose, (trials.cue, trials.reward, trials.puff))
     last, seen = jax.lax.scan(trial, naive(subjects, cues, p), lanes)
-    return Learnt(*(each.T for each in seen), last)
+    return Learnt(*(each.T for each in seen), last=last)
 
 
 @entry_point
@@ -225,8 +226,9 @@ def checked(p: Learner | None, subjects: int) -> Learner:
     Raises:
         ValueError: quoting the field and the value.
     """
-    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), learner() if p is None else p)
-    for name, leaf in vars(p).items():
+    given = learner() if p is None else p
+    how = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), given)
+    for name, leaf in vars(how).items():
         if leaf.ndim and leaf.shape != (subjects,):
             raise ValueError(
                 f"Learner.{name} of shape {leaf.shape} for {subjects} subjects: one for all, or one for each."
@@ -238,4 +240,4 @@ def checked(p: Learner | None, subjects: int) -> Learner:
             raise ValueError(f"Learner.{name} = {value[~np.isfinite(value)][0]} must be a finite number.")
         if name in ("learning_rate", "discount") and (wrong := (value < 0) | (value > 1)).any():
             raise ValueError(f"Learner.{name} = {value[wrong][0]:g} must lie between 0 and 1.")
-    return p
+    return how

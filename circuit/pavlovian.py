@@ -121,8 +121,8 @@ def pavlovian(
     when = jnp.asarray(NEVER if flip is None else flip, jnp.int32)
     if not isinstance(when, Tracer) and (np.asarray(when) < 0).any():
         raise ValueError(f"flip={np.asarray(when).min()} must be a trial, counted from 0.")
-    spread = (jnp.broadcast_to(value, shape) for value in (likely, size, harm))
-    return Pavlovian(*spread, when)
+    likely, size, harm = (jnp.broadcast_to(value, shape) for value in (likely, size, harm))
+    return Pavlovian(likely, size, harm, when)
 
 
 def reset(task: Pavlovian, z: Float[Array, " trial"]) -> PavlovianState:

@@ -10,8 +10,8 @@ fade because neurons that a reward has silenced, let go at once, would burst tog
 had been taken away.
 
 What teaches is the subject's own error, not the dopamine that the circuit makes of it. In this circuit dopamine rises by
-disinhibition alone: an error of +1 raises the firing of healthy dopamine neurons by 0.2 Hz, until their habenula is silent,
-an error of -1 lowers it by 1 Hz, and in depression, where there is a gate to lift, +1 raises it by 2.7 Hz. Learning from
+disinhibition alone: an error of +1 raises the firing of healthy dopamine neurons by 0.2 Hz, for then their habenula is silent,
+an error of -1 lowers it by 0.8 Hz, and in depression, where there is a gate to lift, +1 raises it by 2.4 Hz. Learning from
 that would unlearn far faster than it learns in health, and not settle in depression; the excitation that dopamine neurons
 get from elsewhere, which a lesion of the habenula leaves (Tian & Uchida 2015), is not modelled.
 
@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..kernels import Plan, entry_point
 from . import defaults
 from .cohort import Cohort
-from .fast_clock import DT
+from .fast_clock import DT, FastState
 from .learning import Learner, Learnt, checked, in_mood, learn, naive, surprise
 from .moment import QUANTITIES, Event, live, means, settled
 from .pavlovian import Pavlovian, Trials, conduct
@@ -225,9 +225,9 @@ def _session(
             for name, begin in windows.items()
         }
         if progress is not None:
-            jax.debug.callback(lambda done, _: progress(int(done) + 1, trials), number, fast.dopamine.dopamine[0])
+            _tell(progress, number, trials, fast)
         onward = (fast, learn(values, cue, errors, how), bad, totals, count + kind)
-        return onward, (values.context, errors.value, errors.cue, errors.outcome, window)
+        return onward, ((values.context, errors.value, errors.cue, errors.outcome), window)
 
     begin = settled(cohort, transfer, neurons, quiet, plan)
     dtype = begin.dopamine.dopamine.dtype
@@ -240,15 +240,21 @@ def _session(
         jnp.zeros((kinds, subjects), dtype),
     )
     each = (jnp.arange(trials, dtype=jnp.int32), *jax.tree.map(jnp.transpose, (shown.cue, shown.reward, shown.puff)))
-    (_, values, bad, totals, count), (*learnt, window) = jax.lax.scan(trial, start, each)
+    (_, values, bad, totals, count), (learnt, window) = jax.lax.scan(trial, start, each)
     shape = (parts, cues, len(OUTCOMES))
     histogram = {
         name: jnp.moveaxis(total / count[:, None], -1, 0).reshape(subjects, *shape, when.bins)
         for name, total in totals.items()
     }
-    windows = [{name: value.T for name, value in window[at].items()} for at in ("before", "cue", "outcome")]
+    around = [{name: window[at][name].T for name in record} for at in windows]
     counted = jnp.moveaxis(count, -1, 0).reshape(subjects, *shape).astype(jnp.int32)
-    return Learnt(*(value.T for value in learnt), values), *windows, histogram, counted, ~bad
+    return Learnt(*(value.T for value in learnt), last=values), *around, histogram, counted, ~bad
+
+
+def _tell(progress: Callable, number: Int[Array, ""], trials: int, state: FastState) -> None:
+    """Say how many trials are done, once there is a state after this one."""
+    done = state.dopamine.dopamine[0]
+    jax.debug.callback(lambda number, _: progress(int(number) + 1, trials), number, done)
 
 
 def _kind(cue, reward, puff, cues: int, part, parts: int, dtype) -> Float[Array, "kind subject"]:

@@ -279,7 +279,7 @@ def test_dopamine_of_this_circuit_cannot_be_the_teacher():
     """Why errors teach (see `session`): in health a rise is a fraction of a dip; in depression it is many times as large."""
 
     def change(cohort, size):
-        seen = moment(cohort, 1.0, events=(Event("reward", 600.0, 400.0, jnp.full(N, size)),), record=("rate",))
+        seen = moment(cohort, 1.0, events=(Event("reward", 600.0, 200.0, jnp.full(N, size), 400.0),), record=("rate",))
         t, rate = np.asarray(seen.t), np.asarray(seen["rate"])
         return rate[:, t > 600].mean() - rate[:, t <= 600].mean()
 
