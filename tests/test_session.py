@@ -201,7 +201,7 @@ def test_tiles_and_devices_do_not_change_a_session():
     for plan in (Plan(tile=16), Plan(tile=16, devices=2)):
         other = brief(cohort, plan=plan)
         for quantity in ("habenula", "rate"):
-            np.testing.assert_allclose(other.outcome[quantity], whole.outcome[quantity], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(other.outcome[quantity], whole.outcome[quantity], rtol=1e-3, atol=1e-3)
 
 
 def test_a_second_session_does_not_compile():

@@ -11,12 +11,12 @@ import numpy as np
 from ..calibration.downstream import VOLLEY, pause
 from ..moment import Event, Moment, moment
 from ..population import plan_for
+from ..session import timing
 from .laboratory import Figures, Laboratory
 
 SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
 SECONDS = 0.95  # s; under one, so that one burst is more than one a second
 AT = float(VOLLEY.at)
-PHASIC = 400.0  # ms, for which a prediction error lasts
 PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
 TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
 ONSET = 0.1  # share of its largest change at which a response has begun
@@ -86,9 +86,10 @@ def _moment(lab: Laboratory) -> Moment:
     """The moment that all groups live: lanes in the order of `GROUPS`, in each the same subjects."""
     column = lambda name: np.repeat([getattr(group, name) for group in GROUPS.values()], SUBJECTS).astype(np.float32)
     cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
+    when = timing()
     happens = (
         Event("current", column("at"), column("lasts"), column("current")),
-        Event("reward", AT, PHASIC, column("reward")),
+        Event("reward", AT, when.holds, column("reward"), when.fades),
     )
     return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
 
