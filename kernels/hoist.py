@@ -37,7 +37,7 @@ def hoisted(function: Callable) -> Callable:
         if not hoistable(compiled.trace(*args).jaxpr.jaxpr):
             return function(*args)
         mark = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false")
-        args = lax.optimization_barrier(args)
+        args = lax.optimization_barrier(args)  # XLA aborts where it sees constants in them, as within another loop
         out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
         return out
 
