@@ -6,15 +6,20 @@ What a person would choose in health is drawn from the population that 479 peopl
 `effort.governed`, written once.
 """
 
+from collections.abc import Sequence
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from ..kernels import channel_keys, normals
 from . import defaults, effort
 from .choices import Choices
 from .cohort import Cohort
 from .effort import Effort, Preferences
+from .moment import Moment
 from .simulate import observe
 from .tasks import Task, play
 
@@ -82,6 +87,61 @@ def choose(
     own = govern(cohort, preferences, constants)
     habenula = observe(cohort, ("habenula",))["habenula"]
     return play(task, own, subjects=len(cohort), habenula=habenula, seed=seed, constants=constants)
+
+
+class Initiation(eqx.Module):
+    """How ready subjects are to take up an effort, through a moment.
+
+    Attributes:
+        t: ms, end of each stretch.
+        acceptance: probability of taking up the offer.
+        latency: s. Median time to decide.
+    """
+
+    t: Float[Array, " stretch"]
+    acceptance: Float[Array, "subject stretch"]
+    latency: Float[Array, "subject stretch"]
+
+
+def initiate(
+    seen: Moment,
+    preferences: Preferences,
+    *,
+    offer: Sequence[ArrayLike] = (4.0, 2.0),
+    stretches: int = 1,
+    constants: Effort | None = None,
+) -> Initiation:
+    """Would subjects take up an effort at each time of a moment, and how long would they take to begin?
+
+    The veto is that of the habenula's mean output over the stretch, at once; so is what dopamine makes of effort. The form
+    is that of choices (`effort`), where people have met the offer before.
+
+    Args:
+        seen: with records of "habenula" and "dopamine".
+        preferences: what they would have in health; scalars, or one value per subject.
+        offer: levels of effort and of reward, of which the first is hard and the second low by default.
+        stretches: into how many equal ones the moment is divided.
+        constants: what people share; the package's by default.
+
+    Raises:
+        ValueError: preferences of another number of subjects, records that lack, or that do not divide into the stretches.
+    """
+    if lacking := {"habenula", "dopamine"} - set(seen.record):
+        raise ValueError(f"the moment has no record of {sorted(lacking)}: record both habenula and dopamine.")
+    subjects, saved = seen["habenula"].shape
+    if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {subjects}):
+        raise ValueError(f"preferences of {wrong} subjects for a moment of {subjects}: draw one for each.")
+    if stretches < 1 or saved % stretches:
+        raise ValueError(f"{stretches=}: a moment of {saved} records does not divide into them.")
+    length = saved // stretches
+    p = _or_default(constants)
+    mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
+    own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
+    governed = effort.governed(own, mean("habenula"), mean("dopamine"), p)
+    hard, pays = (jnp.asarray(level, own.bias.dtype) for level in offer)
+    logit = effort.appraisal(hard, pays, governed, p)
+    latency = jnp.exp(effort.log_latency_mean(logit, mean("habenula"), p))
+    return Initiation(seen.t[length - 1 :: length], effort.acceptance(logit, p.lapse), latency)
 
 
 def _or_default(constants: Effort | None) -> Effort:

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ..kernels import Maximum, Mean, Plan, entry_point, integrate
+from ..kernels import Integration, Maximum, Mean, Measured, Plan, entry_point, integrate
 from . import dopamine as da
 from . import lateral_habenula as lhb
 from . import parameters
@@ -17,7 +17,7 @@ from .cohort import Cohort
 from .fast_clock import DT, KINDS, FastInputs, FastState, conditions, reward_current, step
 from .population import plan_for
 from .simulate import load_transfer
-from .transfer import respond
+from .transfer import Transfer, respond
 
 Recorded = Float[Array, "subject saved"]
 QUANTITIES = ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
@@ -26,31 +26,34 @@ LONGEST = 600.0  # s
 
 
 class Event(eqx.Module):
-    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`.
+    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`, which then fades.
 
     Attributes:
         kind: "current" (uA/cm2 into LHb neurons), "reward" (prediction error) or "aversive" (1 a strong air puff).
         at: ms.
         lasts: ms.
         size: one value, or one per subject.
+        fades: ms, over which it goes back to 0 along a line; at once by default. LHb neurons that are let go from inhibition
+            at once burst together.
     """
 
     kind: str = eqx.field(static=True)
     at: Float[Array, "*subject"]
     lasts: Float[Array, "*subject"]
     size: Float[Array, "*subject"]
+    fades: Float[Array, "*subject"]
 
-    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0):
+    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0, fades: Any = 0.0):
         """Raises ValueError for an unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
         number = lambda value: jnp.asarray(value, jnp.result_type(float))
-        self.kind, self.at, self.lasts, self.size = kind, number(at), number(lasts), number(size)
+        self.kind, self.at, self.lasts, self.size, self.fades = kind, *map(number, (at, lasts, size, fades))
 
     def now(self, t: Float[Array, ""]) -> Float[Array, "*subject"]:
         """Its size at time `t` (ms), 0 before and after; edges are rounded over a step, for gradients in time."""
-        edge = lambda since: jnp.clip(since / DT + 0.5, 0, 1)
-        return self.size * (edge(t - self.at) - edge(t - self.at - self.lasts))
+        edge = lambda since, over: jnp.clip((since + DT / 2) / (over + DT), 0, 1)
+        return self.size * (edge(t - self.at, 0.0) - edge(t - self.at - self.lasts, self.fades))
 
 
 class Moment(eqx.Module):
@@ -148,74 +151,93 @@ def moment(
 @entry_point
 def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
     """The run itself: a quiet lead, then the moment."""
-    p = cohort.parameters
-    cells = lhb.cells(p.neuron, neurons)
-    personal = jax.tree.map(lambda leaf: leaf.ndim > 0, events)
-    event_own, event_shared = eqx.partition(events, personal)
-    own = (parameters.own(p), cohort.state, event_own)
-    shared = (parameters.shared(p), cells, event_shared)
-    reward = reward_current()
-
-    def advance(live):
-        def advance(state, shared, own, _, z, j):
-            p, slow = eqx.combine(shared[0], own[0]), own[1]
-            now = (
-                _inputs(eqx.combine(shared[2], own[2]), inputs, (j - quiet).astype(jnp.result_type(float)) * DT)
-                if live
-                else _nothing()
-            )
-            after, seen = step(state, slow, now, z, p, shared[1], reward)
-            rates = after.neurons.rate
-            onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
-            return after, (seen, rates, onset.astype(rates.dtype))
-
-        return advance
-
-    run = lambda live, state, **options: integrate(
-        advance(live),
-        state,
-        shared=shared,
-        own=own,
-        seed=cohort.seed ^ jnp.uint32(MOMENT),
-        subjects=cohort.subject,
-        channels=neurons,
-        plan=plan,
-        **options,
-    )
-    begin = run(False, _rest(cohort, transfer, cells), steps=quiet).state
-    quantities = {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in QUANTITIES}
+    begin = settled(cohort, transfer, neurons, quiet, plan)
     cellwise = {
         "cell_rate": (Mean(), lambda _, out: out[1]),
         "cell_peak": (Maximum(), lambda _, out: out[1]),
         "cell_onset": (Mean(), lambda _, out: out[2]),
         "cell_potential": (Mean(), lambda state, _: state.neurons.potential),
     }
-    return run(
-        True,
+    return live(
+        cohort,
         begin,
-        steps=steps,
+        events,
+        inputs,
+        neurons=neurons,
+        origin=quiet,
         start=quiet,
+        steps=steps,
         save_every=save_every,
         sample=lambda _, out: {name: getattr(out[0], name) for name in record},
-        statistics=quantities | cellwise,
+        statistics=means(QUANTITIES) | cellwise,
+        plan=plan,
         progress=progress,
     )
 
 
-def _rest(cohort: Cohort, transfer, cells: lhb.Cells) -> FastState:
-    """Neurons at rest, and downstream settled under the habenular output that the transfer function expects."""
+def settled(cohort: Cohort, transfer: Transfer, neurons: int, quiet: int, plan: Plan) -> FastState:
+    """The cohort after `quiet` steps from rest, in which nothing happens; its life begins at step `quiet`.
+
+    Downstream begins settled under the habenular output that the transfer function expects.
+    """
     p = cohort.parameters
-    stage = conditions(cohort.state, _nothing(), p, 0.0)
+    cells = lhb.cells(p.neuron, neurons)
+    stage = conditions(cohort.state, _happening((), None, jnp.asarray(0.0)), p, 0.0)
     output = respond(transfer, stage).output
-    return FastState(lhb.rest(p.neuron, cells, stage), da.rest(output, jnp.zeros_like(output), p.dopamine))
+    rest = FastState(lhb.rest(p.neuron, cells, stage), da.rest(output, jnp.zeros_like(output), p.dopamine))
+    return live(cohort, rest, (), None, neurons=neurons, origin=0, start=0, steps=quiet, plan=plan).state
 
 
-def _nothing() -> FastInputs:
-    zero = jnp.asarray(0.0)
-    return FastInputs(zero, zero, zero)
+def live(
+    cohort: Cohort,
+    state: FastState,
+    events: Sequence[Event],
+    inputs: Callable | None,
+    *,
+    neurons: int,
+    origin: Integer[ArrayLike, ""],
+    **options: Any,
+) -> Integration:
+    """Let `cohort` live on from `state` under events whose time 0 is step `origin`; `options` are those of `integrate`.
+
+    A step puts out what is seen of it, the neurons' rates, and which of them begin a burst.
+    """
+    p = cohort.parameters
+    cells = lhb.cells(p.neuron, neurons)
+    personal = jax.tree.map(lambda leaf: leaf.ndim > 0, tuple(events))
+    event_own, event_shared = eqx.partition(tuple(events), personal)
+    own = (parameters.own(p), cohort.state, event_own)
+    shared = (parameters.shared(p), cells, event_shared, jnp.asarray(origin, jnp.int32))
+    reward = reward_current()
+
+    def advance(state, shared, own, _, z, j):
+        p, slow = eqx.combine(shared[0], own[0]), own[1]
+        t = (j - shared[3]).astype(jnp.result_type(float)) * DT
+        now = _happening(eqx.combine(shared[2], own[2]), inputs, t)
+        after, seen = step(state, slow, now, z, p, shared[1], reward)
+        rates = after.neurons.rate
+        onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
+        return after, (seen, rates, onset.astype(rates.dtype))
+
+    return integrate(
+        advance,
+        state,
+        shared=shared,
+        own=own,
+        seed=cohort.seed ^ jnp.uint32(MOMENT),
+        subjects=cohort.subject,
+        channels=neurons,
+        **options,
+    )
 
 
-def _inputs(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
+def means(names: Sequence[str]) -> dict[str, Measured]:
+    """Statistics of `live`: the mean over its steps of each quantity."""
+    return {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in names}
+
+
+def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
+    """All that happens at time `t` (ms)."""
     now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in KINDS}
     for event in events:
         now[event.kind] = now[event.kind] + event.now(t)

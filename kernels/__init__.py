@@ -26,6 +26,7 @@ from .schemes import ornstein_uhlenbeck as ornstein_uhlenbeck
 from .statistics import Histogram as Histogram
 from .statistics import Maximum as Maximum
 from .statistics import Mean as Mean
+from .statistics import Measured as Measured
 from .statistics import Statistic as Statistic
 from .statistics import Variance as Variance
 from .summary import Quantiles as Quantiles

@@ -62,7 +62,11 @@ def _touching(function: Callable) -> Any:
 
 
 def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
-    """A call marked on every result, for a dead one may take its mark along."""
+    """A call marked on every result, for a dead one may take its mark along.
+
+    Its arguments stand behind a barrier: XLA aborts where constants meet a marked call inside another loop.
+    """
+    args = lax.optimization_barrier(args)
     mark: Any = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false", **marks)
     out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
     return out

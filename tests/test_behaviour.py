@@ -5,11 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_gradients import check
 
 from habenula.circuit import behaviour, conditions, effort, interventions, tasks
+from habenula.circuit.moment import Event, moment
 from habenula.circuit.simulate import course, observe
 
 SUBJECTS = 64
+STIMULATED = 32  # of them, in moments
 NAMES = ("bias", "reward", "effort")
 
 
@@ -99,3 +102,103 @@ def test_bad_numbers_are_refused(cohorts):
         behaviour.draw_preferences(0)
     with pytest.raises(ValueError, match=r"preferences of \[5\] subjects for a cohort of 64"):
         behaviour.choose(cohorts[0], tasks.staircases(), behaviour.draw_preferences(5))
+
+
+@pytest.fixture(scope="module")
+def stimulated(cohorts):
+    """By condition and current: a moment with the current from 2 to 4 s. All run through one program."""
+
+    def live(cohort, size):
+        at = Event("current", 2000.0, 2000.0, jnp.full(STIMULATED, size))
+        return moment(cohort[:STIMULATED], 6.0, events=(at,), save_every=40)
+
+    well, ill = cohorts
+    return {
+        (name, size): live(who, size)
+        for name, who, size in (
+            ("healthy", well, 0.0),
+            ("healthy", well, 1.0),
+            ("depressed", ill, 0.0),
+            ("depressed", ill, -0.5),
+        )
+    }
+
+
+def started(seen, constants=None):
+    """Acceptance and log latency, (subject, second), of people to whom the offer is nearly indifferent in health."""
+    own = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 1.5)))
+    found = behaviour.initiate(seen, own, stretches=6, constants=constants)
+    return np.asarray(found.acceptance, float), np.log(np.asarray(found.latency, float))
+
+
+def surely(values):
+    return values.mean() > 4 * values.std(ddof=1) / np.sqrt(len(values))
+
+
+def test_stimulating_the_habenula_gives_passivity_at_once(stimulated):
+    """Claim 5, first half: within the first second, and over once the current is; the veto carries it."""
+    quiet, driven = (started(stimulated["healthy", size]) for size in (0.0, 1.0))
+    assert surely(quiet[0][:, 2] - driven[0][:, 2])
+    assert surely(driven[1][:, 2] - quiet[1][:, 2])
+    during, after = ((quiet[0] - driven[0])[:, second].mean() for second in (2, 5))
+    assert abs(after) < 0.1 * during
+    p = effort.effort()
+    spared = eqx.tree_at(lambda p: (p.veto, p.latency_veto, p.dearness), p, (jnp.asarray(0.0),) * 3)
+    np.testing.assert_allclose(
+        started(stimulated["healthy", 1.0], spared)[0], started(stimulated["healthy", 0.0], spared)[0], rtol=1e-5
+    )
+
+
+def test_silencing_it_reverses_the_passivity_of_the_depressed(stimulated):
+    """Claim 5, second half: within seconds most of what depression took is back."""
+    well, ill, freed = (started(stimulated[key]) for key in (("healthy", 0.0), ("depressed", 0.0), ("depressed", -0.5)))
+    assert surely(well[0][:, 3] - ill[0][:, 3])
+    assert surely(freed[0][:, 3] - ill[0][:, 3])
+    assert surely(ill[1][:, 3] - freed[1][:, 3])
+    lost, back = (each[0][:, 3].mean() - ill[0][:, 3].mean() for each in (well, freed))
+    assert back > 0.5 * lost
+
+
+def test_initiation_by_hand(stimulated):
+    """The last second of one subject, from the formulas."""
+    seen, p = stimulated["depressed", 0.0], effort.effort()
+    own = behaviour.part(behaviour.draw_preferences(SUBJECTS, seed=2), slice(STIMULATED))
+    habenula, dopamine = (np.asarray(seen[name])[1, -100:].mean() for name in ("habenula", "dopamine"))
+    mine = effort.governed(behaviour.part(own, 1), jnp.asarray(habenula), jnp.asarray(dopamine), p)
+    logit = effort.appraisal(jnp.asarray(3.0), jnp.asarray(1.0), mine, p)
+    found = behaviour.initiate(seen, own, offer=(3, 1), stretches=6)
+    assert found.acceptance.shape == (STIMULATED, 6)
+    np.testing.assert_allclose(found.t, np.arange(1000.0, 6001.0, 1000.0), rtol=1e-5)
+    assert float(found.acceptance[1, -1]) == pytest.approx(float(effort.acceptance(logit, p.lapse)), rel=1e-3)
+    expected = effort.log_latency_mean(logit, jnp.asarray(habenula), p)
+    assert float(jnp.log(found.latency[1, -1])) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_initiation_at_the_door(stimulated):
+    seen = stimulated["healthy", 0.0]
+    own = behaviour.draw_preferences(STIMULATED, seed=2)
+    with pytest.raises(ValueError, match="preferences of"):
+        behaviour.initiate(seen, behaviour.draw_preferences(3))
+    with pytest.raises(ValueError, match="stretches=7: a moment of 600 records"):
+        behaviour.initiate(seen, own, stretches=7)
+    bare = eqx.tree_at(lambda s: s.record, seen, {"habenula": seen["habenula"]})
+    with pytest.raises(ValueError, match=r"no record of \['dopamine'\]"):
+        behaviour.initiate(bare, own)
+
+
+@pytest.mark.usefixtures("float64")
+def test_gradients_of_initiation(stimulated):
+    seen = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), stimulated["depressed", 0.0].record)
+    t = jnp.asarray(np.asarray(stimulated["depressed", 0.0].t), jnp.float64)
+    p = effort.effort()
+    like = stimulated["depressed", 0.0]
+
+    def function(x):
+        record = {"habenula": seen["habenula"][:3] * x[1], "dopamine": seen["dopamine"][:3] * x[2]}
+        again = eqx.tree_at(lambda s: (s.t, s.record), like, (t, record))
+        found = behaviour.initiate(again, x[0], stretches=6, constants=p)
+        weight = np.random.default_rng(0).normal(size=(3, 6))
+        return (weight * (found.acceptance + found.latency)).sum()
+
+    own = effort.Preferences(*(jnp.array(each) for each in ([3.0, 2.0, 4.0], [1.0, 1.5, 2.0], [1.5, 2.0, 1.0])))
+    check(function, (own, jnp.array([[1.0], [0.9], [1.2]]), jnp.array([[1.0], [1.1], [0.8]])))

@@ -27,13 +27,13 @@ circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasti
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
-circuit.slow_clock  circuit.identifiability  circuit.tasks
-circuit.marginal
+circuit.slow_clock  circuit.identifiability  circuit.tasks  circuit.pavlovian
+circuit.marginal  circuit.learning
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
 circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
-circuit.survey  circuit.behaviour
+circuit.survey  circuit.behaviour  circuit.session
 circuit.verdict  circuit.prediction
 circuit.fit  circuit.information
 circuit.scoring
@@ -52,6 +52,7 @@ circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.
 circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
+circuit.study.measure_sessions
 circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
 circuit.study.explain  circuit.study.plot_choices  circuit.study.example_choices
 circuit.study.cli

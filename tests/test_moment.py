@@ -76,6 +76,23 @@ def test_events_may_differ_between_subjects(well):
     assert window(seen, "habenula", 250, 260)[1] > 5 * window(quiet, "habenula", 250, 260)[1]
 
 
+def test_an_event_may_fade():
+    event = Event("reward", 100.0, 50.0, 2.0, fades=40.0)
+    found = [float(event.now(jnp.asarray(t))) for t in (99.0, 101.0, 149.0, 160.0, 170.0, 180.0, 195.0)]
+    np.testing.assert_allclose(found, [0, 2, 2, 1.5, 1, 0.5, 0], atol=0.01)
+
+
+def test_neurons_that_are_let_go_gently_do_not_burst_together(well):
+    """After an unexpected reward; let go at once, they pause dopamine neurons more than the reward excited them."""
+    twice, fades = well[np.tile(np.arange(8), 2)], np.repeat([0.0, 400.0], 8)
+    seen = moment(twice, 1.2, events=(Event("reward", 400.0, 200.0, 1.0, fades),), record=("rate",))
+    t, rate = np.asarray(seen.t), np.asarray(seen["rate"]).reshape(2, 8, -1).mean(axis=1)
+    change = rate[:, t > 400] - rate[:, t <= 400].mean(axis=1, keepdims=True)
+    rise, fall = change.max(axis=1), -change.min(axis=1)
+    assert fall[0] > 5 * rise[0]
+    assert fall[1] < 2 * rise[1]
+
+
 def test_inputs_may_be_a_function_of_time(well):
     few = well[:3]
     step = moment(few, 0.5, events=(Event("current", 250.0, 100.0, 0.3),))
@@ -89,10 +106,10 @@ def test_gradient_in_the_size_and_time_of_an_event(float64, mode):
     few = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, few)
 
     def f(x):
-        events = (Event("current", x[1], 20.0, x[0]),)
+        events = (Event("current", x[1], 20.0, x[0]), Event("current", 60.0, 10.0, 0.2, x[2]))
         return moment(few, 0.1, events=events, neurons=4, settle=0.05)["dopamine"].sum() * 1e3
 
-    x, direction = jnp.array([0.3, 40.1]), jnp.array([0.6, 0.8])
+    x, direction = jnp.array([0.3, 40.1, 15.0]), jnp.array([0.6, 0.8, 5.0])
     exact = jax.jvp(f, (x,), (direction,))[1] if mode == "forward" else jax.grad(f)(x) @ direction
     numeric = (f(x + 1e-6 * direction) - f(x - 1e-6 * direction)) / 2e-6
     np.testing.assert_allclose(exact, numeric, rtol=1e-5)

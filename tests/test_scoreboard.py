@@ -8,7 +8,14 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from habenula.circuit import defaults, evidence, lateral_habenula, population
-from habenula.circuit.study import measure_courses, measure_drugs, measure_moments, measure_slices, scoreboard
+from habenula.circuit.study import (
+    measure_courses,
+    measure_drugs,
+    measure_moments,
+    measure_sessions,
+    measure_slices,
+    scoreboard,
+)
 from habenula.circuit.study.laboratory import Laboratory
 
 ROWS = {row.id: row for row in evidence.rows()}
@@ -142,6 +149,31 @@ def test_a_response_begins_at_a_tenth_of_its_size():
     since = np.arange(-400.0, 400.0)
     dip = -np.clip(since - 20, 0, 100)
     assert measure_moments._onset(measure_moments.AT + since, dip) == measure_moments.AT + 30
+
+
+def test_a_reversal_is_counted_in_trials_with_the_cue():
+    """Four cues in turn; the good ones (0 and 1) begin to excite more at the third sight of them after the flip."""
+    trials = measure_sessions.TRIALS
+    cue = np.tile(np.arange(4), (2, trials // 4))
+    sight = np.maximum(np.arange(trials) - measure_sessions.FLIP, -1) // 4
+    change = np.where((cue < 2) == (sight >= 2), 1.0, -1.0)
+    assert measure_sessions._reversal(change, cue) == 2
+    assert math.isnan(measure_sessions._reversal(np.where(cue < 2, -1.0, 1.0), cue))
+
+
+def test_grades_are_ranked_within_subjects():
+    cue, late = np.tile(np.arange(4), (3, 6)), np.arange(24) >= 12
+    falling = np.asarray(measure_sessions.GRADED)[cue]
+    swapped = np.where(cue == 0, 0.4, falling)  # the best comes second: 1 - 6 * 2 / (4 * 15)
+    assert measure_sessions._graded(-falling, cue, late) == pytest.approx(-1)
+    assert measure_sessions._graded(np.where(late, -swapped, falling), cue, late) == pytest.approx(-0.8)
+
+
+@pytest.mark.slow
+def test_conditioning_has_all_its_rows(laboratory):
+    values = scoreboard.measured(measure_sessions.conditioning, laboratory)
+    assert set(values) == {id for id in ROWS if id.startswith(("lhb.rpe.", "lesion."))}
+    assert all(value is not None for value in values.values())
 
 
 @pytest.mark.slow

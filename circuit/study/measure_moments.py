@@ -6,19 +6,17 @@ that a difference is the event's. Units: ms, Hz; currents in uA/cm2.
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from ..calibration.downstream import VOLLEY, pause
 from ..moment import Event, Moment, moment
 from ..population import plan_for
+from ..session import timing
 from .laboratory import Figures, Laboratory
 
 SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
 SECONDS = 0.95  # s; under one, so that one burst is more than one a second
 AT = float(VOLLEY.at)
-PHASIC = 400.0  # ms, for which a prediction error or an air puff lasts; responses are means over it
 PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
 TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
 ONSET = 0.1  # share of its largest change at which a response has begun
@@ -27,34 +25,28 @@ Curves = dict[str, np.ndarray]
 
 
 class Group(NamedTuple):
-    """What happens to the subjects; `lesioned` cuts the habenula's output, and nothing else, off the RMTg."""
+    """What happens to the subjects."""
 
     current: float = 0.0
     at: float = AT
     lasts: float = PULSE
     reward: float = 0.0
-    aversive: float = 0.0
-    lesioned: bool = False
 
 
-# A cue tells whether a reward that is as likely as not will come: half a prediction error, of either sign.
+# A cue tells whether a reward that is as likely as not will come: half a prediction error, of either sign. Errors that
+# subjects learn to have are in `measure_sessions`; here the resolution is the millisecond.
 GROUPS = {
     "quiet": Group(),
     "volley": Group(current=float(VOLLEY.size), lasts=float(VOLLEY.lasts)),
-    "omission": Group(reward=-1.0),
     "no_reward_cue": Group(reward=-0.5),
     "reward_cue": Group(reward=0.5),
-    "air_puff": Group(aversive=1.0),
-    "lesioned": Group(lesioned=True),
-    "lesioned_omission": Group(reward=-1.0, lesioned=True),
-    "lesioned_air_puff": Group(aversive=1.0, lesioned=True),
     "pulse": Group(current=HYPERPOLARISE),
     **{f"tonic {size:.2f}": Group(current=size, at=0.0, lasts=1e3) for size in TONIC},
 }
 
 
 def events(lab: Laboratory) -> Figures:
-    """Rows `da.pause`, `lhb.rpe`, `lhb.order`, `lesion` and `lhb.rebound`: one moment of those who are well."""
+    """Rows `da.pause`, `lhb.order` and `lhb.rebound`: one moment of those who are well."""
     seen = _moment(lab)
     curves = {quantity: _by_group(seen[quantity]) for quantity in ("habenula", "rate")}
     t = np.asarray(seen.t)
@@ -62,32 +54,15 @@ def events(lab: Laboratory) -> Figures:
     return {
         "da.pause.duration": length,
         "da.pause.share": lost,
-        **_prediction_errors(t, curves["habenula"]),
         **_order(t, curves["habenula"], curves["rate"]),
-        **_lesion(t, curves["rate"]),
         **_rebound(seen),
     }
-
-
-def _prediction_errors(t: np.ndarray, habenula: Curves) -> Figures:
-    """Habenular output S while an event lasts, over that without; S counts spikes, those in bursts for more."""
-    names = ("no_reward_cue", "omission", "air_puff", "reward_cue")
-    return {f"lhb.rpe.{name}": _phasic(t, habenula[name]) / _phasic(t, habenula["quiet"]) for name in names}
 
 
 def _order(t: np.ndarray, habenula: Curves, rate: Curves) -> Figures:
     """How long after the habenula's response that of the dopamine neurons begins (ms)."""
     lag = lambda name: _onset(t, rate[name] - rate["quiet"]) - _onset(t, habenula[name] - habenula["quiet"])
     return {"lhb.order.dip": lag("no_reward_cue"), "lhb.order.burst": lag("reward_cue")}
-
-
-def _lesion(t: np.ndarray, rate: Curves) -> Figures:
-    """Depth of the dip in dopamine firing, as a share of the rate without the event: lesioned over intact."""
-    dip = lambda event, without: 1 - _phasic(t, rate[event]) / _phasic(t, rate[without])
-    return {
-        "lesion.omission": dip("lesioned_omission", "lesioned") / dip("omission", "quiet"),
-        "lesion.aversive": dip("lesioned_air_puff", "lesioned") / dip("air_puff", "quiet"),
-    }
 
 
 def _rebound(seen: Moment) -> Figures:
@@ -111,12 +86,10 @@ def _moment(lab: Laboratory) -> Moment:
     """The moment that all groups live: lanes in the order of `GROUPS`, in each the same subjects."""
     column = lambda name: np.repeat([getattr(group, name) for group in GROUPS.values()], SUBJECTS).astype(np.float32)
     cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
-    gain = cohort.parameters.dopamine.rmtg_gain * jnp.asarray(1 - column("lesioned"))
-    cohort = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohort, gain)
+    when = timing()
     happens = (
         Event("current", column("at"), column("lasts"), column("current")),
-        Event("reward", AT, PHASIC, column("reward")),
-        Event("aversive", AT, PHASIC, column("aversive")),
+        Event("reward", AT, when.holds, column("reward"), when.fades),
     )
     return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
 
@@ -130,11 +103,6 @@ def _by_group(value) -> dict[str, Any]:
 def _bursts(seen: Moment) -> np.ndarray:
     """Bursts per neuron of each subject."""
     return np.asarray(seen.modes.bursting) * np.nan_to_num(np.asarray(seen.modes.burst_rate)) * SECONDS
-
-
-def _phasic(t: np.ndarray, curve: np.ndarray) -> float:
-    """Mean while an event lasts."""
-    return float(curve[(t > AT) & (t <= AT + PHASIC)].mean())
 
 
 def _onset(t: np.ndarray, change: np.ndarray) -> float:

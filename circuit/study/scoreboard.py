@@ -1,16 +1,15 @@
 """The scoreboard: for every published figure, what the model gives when it is run as the publication ran its animals.
 
 Nothing is fitted here, and nothing is moved towards its interval. What the model has no part for stays without a
-figure: behaviour (`effort`, `lhb.help` but for its correlation), learnt values (`lhb.rpe.reversal`, `.probability` and
-`.magnitude`), synchrony, for the neurons of a population are not coupled, single GABA neurons, a threshold of
-potentiation, and the kinetics of ketamine in mice.
+figure: behaviour (`effort`, `lhb.help` but for its correlation), synchrony, for the neurons of a population are not
+coupled, single GABA neurons, a threshold of potentiation, and the kinetics of ketamine in mice.
 """
 
 import math
 from collections.abc import Callable
 
 from .. import evidence
-from . import measure_courses, measure_drugs, measure_moments, measure_slices
+from . import measure_courses, measure_drugs, measure_moments, measure_sessions, measure_slices
 from .laboratory import Figures, Laboratory
 
 Experiment = Callable[[Laboratory], Figures]
@@ -23,6 +22,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "firing modes": measure_slices.modes,
     "conversion of modes": measure_slices.conversion,
     "moments": measure_moments.events,
+    "conditioning": measure_sessions.conditioning,
     "dopamine neurons": measure_courses.dopamine_neurons,
     "without treatment": measure_courses.without_treatment,
     "one dose of ketamine": measure_courses.ketamine,
