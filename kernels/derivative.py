@@ -17,7 +17,10 @@ Execution = Callable[[Function], Function]
 
 
 def differentiable(
-    function: Callable[[PyTree, PyTree], PyTree], execute: Execution, derive: Execution | None = None
+    function: Callable[[PyTree, PyTree], PyTree],
+    execute: Execution,
+    derive: Execution | None = None,
+    derived: Callable[[PyTree, PyTree], PyTree] | None = None,
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """`function(shared, laned)`, carried out by `execute`, with its derivatives carried out by `derive`.
 
@@ -32,8 +35,10 @@ def differentiable(
         execute: takes a function `(shared, laned) -> (laned, total)` and returns one that computes the same, `total`
             being summed over lanes, however they are divided.
         derive: the same for derivatives, if in another way.
+        derived: the same function as it is best differentiated, if that is another.
     """
     derive = execute if derive is None else derive
+    derived = function if derived is None else derived
 
     @jax.custom_jvp
     def executed(shared: PyTree, laned: PyTree) -> PyTree:
@@ -43,7 +48,7 @@ def differentiable(
         moves = jax.tree.map(_moves, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         moving, still = eqx.partition(primals, moves)
         out = executed(*primals)
-        smooth = _pushed_and_pulled(function, derive, moving, still, eqx.filter(tangents, moves))
+        smooth = _pushed_and_pulled(derived, derive, moving, still, eqx.filter(tangents, moves))
         counts = eqx.filter(out, eqx.is_inexact_array, inverse=True)
         return out, eqx.combine(smooth, jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), counts))
 

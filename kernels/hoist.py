@@ -46,10 +46,13 @@ def apart(function: Callable) -> Callable:
 
     Within a hoisted function, its loops are then not joined with those around it. Long loop bodies keep few of a
     processor's units busy, as every number waits for the one before; several short loops, each over the same few KiB, give
-    them other numbers meanwhile.
+    them other numbers meanwhile. Its derivatives are those of the plain function, which must not hold what is
+    differentiated: they are computed where they stand, for a call would have to hand them all over.
     """
     compiled = _touching(function)
-    return lambda *args: _marked(compiled, args)
+    call = jax.custom_jvp(lambda *args: _marked(compiled, args))
+    call.defjvp(lambda primals, tangents: jax.jvp(function, primals, tangents))
+    return call
 
 
 def _touching(function: Callable) -> Any:

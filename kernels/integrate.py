@@ -127,7 +127,8 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
     once = lambda function: execute(progress)(lambda *args: (function(*args), ()))
     match plan.backend:
         case "tiled":
-            inner = differentiable(plain, hoisted) if plan.hoist else plain
+            backwards = partial(compute, partial(run, forwards=False))
+            inner = differentiable(plain, hoisted, derived=backwards) if plan.hoist else plain
             return differentiable(partial(whole, inner), execute(progress), derive=execute())
         case "fused":  # its derivatives are those of the plain loop
             from . import fused  # here, because the compiler of kernels takes a second to import

@@ -74,8 +74,18 @@ class Noise(NamedTuple):
     dtype: Any
 
 
-def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]):
-    """Advance `state` by `loop.steps` steps from step `start`.
+def run(
+    loop: Loop,
+    state: PyTree,
+    shared: PyTree,
+    own: PyTree,
+    inputs: PyTree,
+    noise: Noise,
+    start: Int[Array, ""],
+    *,
+    forwards: bool = True,
+):
+    """Advance `state` by `loop.steps` steps from step `start`; laid out for a run `forwards`, or for its derivatives.
 
     Returns:
         state, samples (leaves with a first axis `saves`), statistics by name, bad.
@@ -83,11 +93,12 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
     output, compact = output_of(step, state, now, noise, start)
+    compact = compact and forwards
     carry = begin(loop, state, output, noise.subjects.shape)
 
     def save(carry: Carry, now):
         begins, inputs = now
-        block = lambda carry, now: (_block(loop, step, noise, compact, carry, *now), None)
+        block = lambda carry, now: (_block(loop, shared, own, noise, compact, carry, *now), None)
         carry, _ = scan(jax.checkpoint(block, prevent_cse=False), carry, (begins, inputs))
         return carry, None if loop.sample is None else loop.sample(carry.state, carry.output)
 
@@ -99,7 +110,14 @@ def run(loop: Loop, state: PyTree, shared: PyTree, own: PyTree, inputs: PyTree, 
 
 
 def _block(
-    loop: Loop, step: Callable, noise: Noise, compact: bool, carry: Carry, begin: Int[Array, ""], inputs: PyTree
+    loop: Loop,
+    shared: PyTree,
+    own: PyTree,
+    noise: Noise,
+    compact: bool,
+    carry: Carry,
+    begin: Int[Array, ""],
+    inputs: PyTree,
 ) -> Carry:
     """Advance by one block of steps from step `begin`, with the normals of the whole block made at once.
 
@@ -117,9 +135,9 @@ def _block(
             return pair.imag if odd else pair.real
         return jnp.where(j & 1 == 1, pair.imag, pair.real)
 
-    def advance(carried, j, inputs, z):
+    def advance(carried, shared, own, inputs, z, j):
         state, _, sums = carried
-        state, output = step(state, inputs, z, j)
+        state, output = loop.step(state, shared, own, inputs, z, j)
         return state, output, watch(loop, sums, state, output)
 
     turn = 2 if compact and loop.block % 2 == 0 else 1
@@ -129,7 +147,7 @@ def _block(
         begin, inputs = now
         for i in range(turn):
             j = begin + i
-            carried = advance(carried, j, jax.tree.map(lambda x, i=i: x[i], inputs), normals(j, i))
+            carried = advance(carried, shared, own, jax.tree.map(lambda x, i=i: x[i], inputs), normals(j, i), j)
         return carried, None
 
     turns = loop.block // turn
