@@ -29,6 +29,7 @@ circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
 circuit.slow_clock  circuit.identifiability  circuit.tasks
 circuit.marginal
+circuit.choice_search
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
 circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
 circuit.simulate
