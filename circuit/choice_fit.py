@@ -176,10 +176,7 @@ def _assembled(choices, verdicts, names, raw, population, seen: Look, told, made
     return ChoiceFit(
         subject=choices.subject,
         identifiable=verdicts,
-        raw={
-            name: Estimates(raw[0][:, i], raw[1][:, i])
-            for i, name in enumerate(names)
-        },
+        raw={name: Estimates(raw[0][:, i], raw[1][:, i]) for i, name in enumerate(names)},
         shrunk={name: Estimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
         reliability={name: float(mean[:, i].var() / total[i, i]) for i, name in enumerate(names)},
         population=_spreads(choices, names, population, seen),
