@@ -84,7 +84,7 @@ def test_derivatives_of_the_objective(float64):
 def test_the_score_and_the_information_are_derivatives_of_the_marginal_likelihood(float64):
     """In units of the spread. The information expects choices, so it is their Hessian only on the mean over many people."""
     made, _ = people(150, seed=4)
-    offers, number = offers_of(made), lambda value: jnp.asarray(value, float)
+    offers = offers_of(made)
     population, places = choice_search.begin(offers)
     seen = choice_search.look(population, offers, places, 4)
     stride = choice_search.standing(seen)

@@ -20,7 +20,7 @@ kernels.fused  kernels.hoist
 kernels.integrate
 kernels
 
-circuit.defaults  circuit.evidence  circuit.folders
+circuit.defaults  circuit.evidence  circuit.folders  circuit.long_format
 circuit.hardware
 circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
@@ -34,7 +34,7 @@ circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
 circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
-circuit.survey  circuit.behaviour
+circuit.survey  circuit.behaviour  circuit.clinical
 circuit.verdict  circuit.prediction
 circuit.fit  circuit.information
 circuit.scoring
