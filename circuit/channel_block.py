@@ -168,6 +168,6 @@ def _entering(concentration: Lanes, block: ChannelBlock) -> Lanes:
     return block.off_rate * power(concentration / block.half_concentration, block.hill)
 
 
-def _leaving(open_share: Lanes, block: ChannelBlock) -> Lanes:
+def _leaving(open_share: Lanes, block: ChannelBlock) -> Float[Array, "*#lane"]:
     """Rate (1/h) at which a blocked one is freed."""
-    return block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover
+    return jnp.asarray(block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover)

@@ -87,7 +87,7 @@ def test_the_score_and_the_information_are_derivatives_of_the_marginal_likelihoo
     offers = offers_of(made)
     population, places = choice_search.begin(offers)
     seen = choice_search.look(population, offers, places, 4)
-    stride = choice_search.standing(seen)
+    stride, length = choice_search.standing(seen), np.inf
     for _ in range(20):
         population, stride, length = choice_search.move(population, seen, stride)
         seen = choice_search.look(population, offers, seen.places, 4)
