@@ -95,6 +95,9 @@ class Scores:
     score: Float[np.ndarray, "subject visit"]
     baseline: Float[np.ndarray, " subject"]
 
+    def __len__(self) -> int:
+        return len(self.subject)
+
     def of(self, arm: str) -> "Scores":
         """Those of one arm.
 
