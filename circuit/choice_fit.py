@@ -60,7 +60,7 @@ class Spread:
         sd: over people; 0 for what they share.
         low, high: 95 % interval of the mean.
         sd_error: standard error of `sd`.
-        reason: why the mean or the spread is not told, whose errors are then infinite; empty where both are.
+        reason: why the mean or the spread is not told, whose errors are then infinite; empty where they are.
     """
 
     mean: float
@@ -218,7 +218,8 @@ def _spreads(choices, names, population: Population, seen: Look) -> dict[str, Sp
     for name, at, error in zip(common, np.asarray(marginal.shared(population), float), errors[2 * size :], strict=True):
         numbers = np.array([at, at - NORMAL_95 * error, at + NORMAL_95 * error])
         mean, low, high = outward[name](numbers) if name in outward else numbers + levels.get(name, 0.0)
-        found[name] = Spread(float(mean), 0.0, float(low), float(high))
+        reason = f"shared by all; the choices of {len(choices)} people do not tell it" if np.isinf(error) else ""
+        found[name] = Spread(float(mean), 0.0, float(low), float(high), reason=reason)
     return found
 
 
@@ -230,6 +231,8 @@ def _errors(
     Information is taken apart along directions in which, were preferences known, it would be 1. Along one in which nearly
     all of it is missing, as with fewer people than the population has numbers, there is no error to be given.
     """
+    if not np.isfinite(complete + missing).all():
+        return np.full(len(of), np.inf)
     root = np.linalg.cholesky(complete)
     half = np.linalg.solve(root, missing)
     share, turn = np.linalg.eigh(np.linalg.solve(root, half.T))
