@@ -17,6 +17,7 @@ if __name__ == "circuit":
 
 from ..kernels import Plan as Plan
 from ..kernels import processes as processes
+from . import clinical as clinical
 from .behaviour import choose as choose
 from .behaviour import draw_preferences as draw_preferences
 from .behaviour import initiate as initiate

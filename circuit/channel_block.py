@@ -156,16 +156,18 @@ def blocked(
         balance = on / (on + off + LEAST)
         return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance))
 
-    b, entering = block, _entering(concentration, p)
+    b = block
     for reading in range(concentration.shape[0]):
-        begins = reading * SUBSTEPS
-        b = jax.lax.fori_loop(begins, begins + SUBSTEPS, functools.partial(substep, on=entering[reading]), b)
+        begins, on = reading * SUBSTEPS, _entering(concentration[reading], p)
+        b = jax.lax.fori_loop(begins, begins + SUBSTEPS, functools.partial(substep, on=on), b)
     return b
 
 
-def _entering(concentration, block: ChannelBlock):
+def _entering(concentration: Lanes, block: ChannelBlock) -> Lanes:
+    """Rate (1/h) at which an open channel is blocked; constants are shared or one per lane, and so is `concentration`."""
     return block.off_rate * power(concentration / block.half_concentration, block.hill)
 
 
-def _leaving(open_share, block: ChannelBlock):
-    return block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover
+def _leaving(open_share: Lanes, block: ChannelBlock) -> Float[Array, "*#lane"]:
+    """Rate (1/h) at which a blocked one is freed."""
+    return jnp.asarray(block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover)

@@ -13,20 +13,21 @@ A second file may hold one line for each subject, with numbers such as a score i
 are compressed. What is wrong or ambiguous is refused, with its row and column.
 """
 
-import csv
 import dataclasses
 import gzip
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from . import long_format
+from .long_format import MISSING
+
 NAMES = {"subject": ("subject", "subj"), "staircase": ("staircase", "trialType")}
 REQUIRED = ("subject", "trial", "effort", "reward", "choice")
 OPTIONAL = ("staircase", "rt")
-MISSING = ("", "NA")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def read(path: str | Path) -> Choices:
     path = Path(path)
     lives: dict[str, dict[int, tuple[int, dict[str, float | str]]]] = {}
     columns: dict[str, int] = {}
-    for row, cells in _rows(path):
+    for row, cells in long_format.rows(path):
         if not columns:
             columns = _columns(cells, path.name)
             continue
@@ -98,10 +99,10 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
         ValueError: a subject that is missing or there twice, a cell that is no number, with row and column.
     """
     path, known, columns, subject = Path(path), {}, [], 0
-    for row, cells in _rows(path):
+    for row, cells in long_format.rows(path):
         if not columns:
             columns = cells
-            subject = _find("subject", cells, path.name)
+            subject = long_format.column("subject", _names("subject"), cells, path.name)
             continue
         name, where = cells[subject], f"{path.name}, row {row}"
         if len(cells) != len(columns):
@@ -109,7 +110,7 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
         if name in known:
             raise ValueError(f"{where}, column {columns[subject]}: subject {name} stands here for the second time.")
         known[name] = [
-            math.nan if i == subject or cell in MISSING else _number(cell, f"{where}, column {column}")
+            math.nan if i == subject or cell in MISSING else long_format.number(cell, f"{where}, column {column}")
             for i, (column, cell) in enumerate(zip(columns, cells, strict=True))
         ]
     subjects = list(subjects)
@@ -144,35 +145,13 @@ def _compressed(raw, path: Path):
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Lines that are not empty, with their numbers; cells without the blanks around them."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        try:
-            for cells in lines:
-                if cells:
-                    yield lines.line_num, [cell.strip() for cell in cells]
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
-            raise ValueError(f"{path.name}, after row {lines.line_num}: no text in columns ({error}).") from error
-
-
-def _find(name: str, header: list[str], file: str, needed: bool = True) -> int:
-    """Where a column is, -1 if it is nowhere and may be."""
-    names = NAMES.get(name, (name,))
-    found = [i for i, heading in enumerate(header) if heading in names]
-    if len(found) > 1:
-        raise ValueError(
-            f"{file}, row 1: columns {' and '.join(header[i] for i in found)} could both be {name}; keep one."
-        )
-    if not found and needed:
-        raise ValueError(f"{file}, row 1: no column {' or '.join(names)}; there are {', '.join(header)}.")
-    return found[0] if found else -1
+def _names(name: str) -> tuple[str, ...]:
+    return NAMES.get(name, (name,))
 
 
 def _columns(header: list[str], file: str) -> dict[str, int]:
-    found = {name: _find(name, header, file) for name in REQUIRED}
-    found |= {name: _find(name, header, file, needed=False) for name in OPTIONAL}
+    found = {name: long_format.column(name, _names(name), header, file) for name in REQUIRED}
+    found |= {name: long_format.column(name, _names(name), header, file, needed=False) for name in OPTIONAL}
     return {name: i for name, i in found.items() if i >= 0} | {"": len(header)}
 
 
@@ -185,11 +164,11 @@ def _trial(cells: list[str], columns: Mapping[str, int], where: str) -> dict[str
         raise ValueError(f"{where}, column subject: empty; every trial needs a subject.")
     values: dict[str, float | str] = {"subject": of["subject"]}
     for name in ("trial", "effort", "reward"):
-        values[name] = _number(of[name], f"{where}, column {name}")
+        values[name] = long_format.number(of[name], f"{where}, column {name}")
     if values["trial"] != int(values["trial"]):
         raise ValueError(f"{where}, column trial: {of['trial']!r} is no whole number.")
     missed = of["choice"] in MISSING
-    values["choice"] = math.nan if missed else _number(of["choice"], f"{where}, column choice")
+    values["choice"] = math.nan if missed else long_format.number(of["choice"], f"{where}, column choice")
     if not missed and values["choice"] not in (0.0, 1.0):
         raise ValueError(
             f"{where}, column choice: {of['choice']!r} must be 1 (accepted), 0 (declined) or empty (missed)."
@@ -201,20 +180,10 @@ def _trial(cells: list[str], columns: Mapping[str, int], where: str) -> dict[str
             )
         values["staircase"] = of["staircase"]
     if "rt" in of:
-        values["rt"] = math.nan if of["rt"] in MISSING else _number(of["rt"], f"{where}, column rt") / 1e3
+        values["rt"] = math.nan if of["rt"] in MISSING else long_format.number(of["rt"], f"{where}, column rt") / 1e3
         if values["rt"] <= 0:
             raise ValueError(f"{where}, column rt: {of['rt']!r} must be above 0 (ms), or empty.")
     return values
-
-
-def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in cell:
-        raise ValueError(f"{where}: {cell!r} is no finite number.")
-    return value
 
 
 def _gathered(lives: Mapping[str, list[dict[str, float | str]]]) -> Choices:

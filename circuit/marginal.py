@@ -5,7 +5,7 @@
 by Gauss-Hermite quadrature on a grid that lies where the subject's posterior does: its nodes are placed by the posterior's
 own mean and covariance, found in the round before (Naylor & Smith 1982). For nodes where they are, everything is smooth,
 and differentiable forwards and in reverse in every number of the population. The same nodes carry posterior means,
-covariances, and predictions.
+covariances, predictions, and the population's score and information (`look`).
 """
 
 import functools
@@ -20,6 +20,8 @@ from . import effort
 from .choices import Choices
 from .effort import Effort
 
+TOGETHER = 2  # subjects looked at side by side: their nodes and trials stay in the cache
+PLACINGS = 3  # of nodes before each look
 MOST_INNER = 6  # levels between the lowest and the highest beyond which each feels like what it is
 
 
@@ -70,6 +72,44 @@ class Places(eqx.Module):
     root: Float[Array, "*subject preference preference"]
 
 
+class Look(eqx.Module):
+    """What all choices say of a population, at one population, and of every subject under it.
+
+    Numbers are the population's own in units of its spread, and then what people share (`shared`): a change m of the mean
+    means `root m`, a change A of the root, lower triangular and row by row, `root A`.
+
+    Attributes:
+        places: where the nodes lay.
+        mean: of each subject's posterior.
+        covariance: of the same.
+        log_marginal: of each subject's choices.
+        score: slope of the log marginal likelihood of all choices.
+        complete: information that there would be, were every subject's preferences known.
+        missing: how much of it is not there, as they are not (Louis 1982).
+    """
+
+    places: Places
+    mean: Float[Array, "subject preference"]
+    covariance: Float[Array, "subject preference preference"]
+    log_marginal: Float[Array, " subject"]
+    score: Float[Array, " number"]
+    complete: Float[Array, "number number"]
+    missing: Float[Array, "number number"]
+
+
+def shared(population: Population) -> Float[Array, " shared"]:
+    """What people share, in a row: `early`, `felt`, `naive`, `fade`, `lapse`."""
+    singles = jnp.stack([population.naive, population.fade, population.lapse])
+    return jnp.concatenate([population.early, population.felt, singles])
+
+
+def with_shared(population: Population, numbers: Float[Array, " shared"]) -> Population:
+    """The population with other `shared` numbers."""
+    early, felt = numbers[: len(population.mean)], numbers[len(population.mean) : -3]
+    where = lambda q: (q.early, q.felt, q.naive, q.fade, q.lapse)
+    return eqx.tree_at(where, population, (early, felt, *numbers[-3:]))
+
+
 def slopes(population: Population, offers: Offers) -> Float[Array, "preference trial"]:
     """Of the logit of one subject's offers in each preference, at levels as they are felt."""
     return offers.slopes + (population.felt[None, :, None] * offers.inner).sum(axis=1)
@@ -98,14 +138,75 @@ def log_marginal(population: Population, offers: Offers, places: Places, rule: i
     return jax.nn.logsumexp(_log_masses(population, offers, places, rule)[1], axis=-1)
 
 
-def posterior(population: Population, offers: Offers, places: Places, rule: int = 5):
-    """Each subject's posterior: mean (subject, preference), covariance, and log marginal likelihood (subject,)."""
-    nodes, masses = _log_masses(population, offers, places, rule)
-    share = jax.nn.softmax(masses, axis=-1)
-    mean = (share[..., None] * nodes).sum(axis=1)
-    apart = nodes - mean[:, None]
-    covariance = (share[..., None, None] * apart[..., :, None] * apart[..., None, :]).sum(axis=1)
-    return mean, covariance, jax.nn.logsumexp(masses, axis=-1)
+def look(population: Population, offers: Offers, places: Places, rule: int = 5) -> Look:
+    """Posteriors of all subjects, and the population's score and information, from the same nodes, which are placed first.
+
+    The score is the posterior mean of the score that there would be were preferences known, and the information the mean
+    of that one's less its covariance (Louis 1982, equations 3.1 and 3.2). Choices enter it with the information that is
+    expected of them.
+    """
+    of = functools.partial(_look, population, rule=rule)
+    places, mean, covariance, log_marginal, *sums = jax.lax.map(
+        lambda each: of(*each), (offers, places), batch_size=TOGETHER
+    )
+    score, shared_information, missing = (each.sum(axis=0) for each in sums)
+    size = len(population.mean)
+    row, column = np.tril_indices(size)
+    own = jnp.asarray(np.concatenate([np.ones(size), 1.0 + (row == column)]) * len(mean), score.dtype)
+    complete = jax.scipy.linalg.block_diag(jnp.diag(own), shared_information)
+    return Look(places, mean, covariance, log_marginal, score, complete, missing)
+
+
+def _look(population: Population, offers: Offers, places: Places, rule: int):
+    """Of one subject: what `look` gives of it, and its part in the sums: score, information of what is shared, missing."""
+
+    def nearer(_, places):
+        nodes, masses = _subject(population, offers, places, rule)
+        mean, covariance = _moments(nodes, masses)
+        # Halfway: skewed posteriors would throw their nodes to and fro.
+        return Places((places.centre + mean) / 2, (places.root + _cholesky(covariance)) / 2)
+
+    places = jax.lax.fori_loop(0, PLACINGS, nearer, places)
+    nodes, masses = _subject(population, offers, places, rule)
+    mean, covariance = _moments(nodes, masses)
+    share = jax.nn.softmax(masses)
+
+    away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True).T
+    row, column = np.tril_indices(len(population.mean))
+    spread = away[:, row] * away[:, column] - jnp.asarray(row == column, away.dtype)[None]
+
+    accept = lambda to: _accepted(nodes, with_shared(population, to), offers)
+    now = shared(population)
+    p, rise = accept(now), jax.jacfwd(accept)(now)  # (node, trial), (node, trial, shared)
+    weight = offers.known[None] / (p * (1 - p))
+    surprise = ((offers.accepted[None] - p) * weight)[..., None] * rise
+    each = jnp.concatenate([away, spread, surprise.sum(axis=1)], axis=1)  # (node, number)
+    score = (share[:, None] * each).sum(axis=0)
+    off = each - score[None]
+    missing = (share[:, None] * off).T @ off
+    flat = rise.reshape(-1, rise.shape[-1])
+    information = ((share[:, None] * weight).reshape(-1)[:, None] * flat).T @ flat
+    return places, mean, covariance, jax.nn.logsumexp(masses), score, information, missing
+
+
+def _moments(nodes: Float[Array, "node preference"], masses: Float[Array, " node"]):
+    """Mean and covariance of one subject's posterior."""
+    share = jax.nn.softmax(masses)
+    mean = (share[:, None] * nodes).sum(axis=0)
+    apart = nodes - mean[None]
+    return mean, (share[:, None, None] * apart[:, :, None] * apart[:, None, :]).sum(axis=0)
+
+
+def _cholesky(covariance: Float[Array, "preference preference"]) -> Float[Array, "preference preference"]:
+    """Of a covariance that rounding or a spread of nothing may have left singular."""
+    size = len(covariance)
+    return jnp.linalg.cholesky(covariance + (1e-5 * jnp.trace(covariance) / size + 1e-8) * jnp.eye(size))
+
+
+def _accepted(nodes, population: Population, offers: Offers) -> Float[Array, "node trial"]:
+    """P(accept) of each offer to one subject, were its preferences those of each node."""
+    logit = jax.vmap(lambda own: logits(own, population, offers))(nodes)
+    return effort.acceptance(logit, jax.nn.sigmoid(population.lapse))
 
 
 def predicted(population: Population, offers: Offers, places: Places, rule: int = 5) -> Float[Array, "subject trial"]:
@@ -113,9 +214,7 @@ def predicted(population: Population, offers: Offers, places: Places, rule: int 
 
     def of(places, offers):
         nodes, masses = _subject(population, offers, places, rule)
-        logit = jax.vmap(lambda own: logits(own, population, offers))(nodes)
-        each = effort.acceptance(logit, jax.nn.sigmoid(population.lapse))
-        return (jax.nn.softmax(masses)[:, None] * each).sum(axis=0)
+        return (jax.nn.softmax(masses)[:, None] * _accepted(nodes, population, offers)).sum(axis=0)
 
     return jax.vmap(of)(places, offers)
 

@@ -103,6 +103,8 @@ def find(
 def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[float]]) -> tuple[Cohort, Arm]:
     """Cohort and arm with other numbers in the leaves called so: one for all, or one per subject as the last axis.
 
+    Of a leaf with one value per dose, the first axis is that of doses; one number alone is that of every dose.
+
     Raises:
         ValueError: names that fit no leaf or several.
     """
@@ -117,6 +119,7 @@ def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[floa
 def put_one(cohort: Cohort, arm: Arm, unknown: Unknown, value: Array) -> tuple[Cohort, Arm]:
     """Cohort and arm with `value` as a leaf."""
     if unknown.part == "arm":
+        value = jnp.atleast_1d(value) if unknown.path in PER_DOSE else value  # one number is that of every dose
         return cohort, eqx.tree_at(lambda arm: getattr(arm[unknown.position], unknown.path), arm, value)
     if unknown.part == "state":
         value = jnp.broadcast_to(value, (len(cohort),))

@@ -125,6 +125,32 @@ def test_a_cubic_is_looked_up_exactly(float64, begin, concentration):
     np.testing.assert_allclose(slope, cubic.deriv()(begin + 0.05), rtol=1e-7)
 
 
+def test_constants_may_differ_between_subjects(float64):
+    """Each lane of a block with constants per subject is that of the subject alone."""
+    count, generator = 3, np.random.default_rng(0)
+    factor = generator.uniform(0.5, 1.0, size=(5, count))
+    shared = changed()
+    own = jax.tree.map(
+        lambda leaf, by: jnp.asarray(leaf * by), shared, jax.tree.unflatten(jax.tree.structure(shared), list(factor))
+    )
+    block, level = jnp.asarray(generator.uniform(0, 0.4, count)), jnp.full(count, -6.0)
+    readings = jnp.asarray(generator.uniform(0, 1.0, (READINGS, count)))
+    share = jax.tree.map(lambda leaf: jnp.tile(leaf, count), eqx.tree_at(lambda s: s.level, falling(0.0), level[:1]))
+
+    def everything(block, readings, share, p):
+        return (
+            *channel_block.block_rates(readings[0], 0.1, p),
+            spacing(block, readings, p),
+            blocked(block, readings, share, 1.0, p),
+        )
+
+    together = everything(block, readings, share, own)
+    for i in range(count):
+        alone = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], each) for each in (block, share, own)]
+        for found, expected in zip(together, everything(alone[0], readings[:, i : i + 1], *alone[1:]), strict=True):
+            np.testing.assert_allclose(found[i : i + 1], expected, rtol=1e-12)
+
+
 def test_trapping_alone_keeps_a_block_for_hours_not_days():
     """Loading and unloading pass the same channels: how long a block lasts follows from how long it was taken up."""
     p = changed(turnover=0.0)

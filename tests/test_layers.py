@@ -20,7 +20,7 @@ kernels.fused
 kernels.integrate
 kernels
 
-circuit.defaults  circuit.evidence  circuit.folders
+circuit.defaults  circuit.evidence  circuit.folders  circuit.long_format
 circuit.hardware
 circuit.pharmacokinetics
 circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasticity  circuit.motivation
@@ -29,11 +29,12 @@ circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
 circuit.slow_clock  circuit.identifiability  circuit.tasks  circuit.pavlovian
 circuit.marginal  circuit.learning
+circuit.choice_search
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
 circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
-circuit.survey  circuit.behaviour  circuit.session
+circuit.survey  circuit.behaviour  circuit.session  circuit.clinical
 circuit.verdict  circuit.prediction
 circuit.fit  circuit.information
 circuit.scoring

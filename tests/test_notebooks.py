@@ -19,7 +19,7 @@ def cells(path):
 
 
 def test_there_are_notebooks():
-    assert [path.stem[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
+    assert [path.stem[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]
 
 
 @every_notebook

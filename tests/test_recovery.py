@@ -197,34 +197,6 @@ def test_the_log_density_has_its_mode_at_the_estimate(recovered):
 
 
 @pytest.mark.slow
-def test_blackjax_samples_the_posterior(recovered):
-    blackjax = pytest.importorskip("blackjax")
-    _, found = recovered
-    density = log_density(found.question)
-    scale = jnp.asarray(np.concatenate([found.covariance[0, :1, 0], found.covariance[:, 1, 1]]), jnp.float32)
-    sampler = blackjax.nuts(density.function, 0.5, scale)
-    step, state, doses = jax.jit(sampler.step), sampler.init(density.initial), []
-    for key in jax.random.split(jax.random.key(0), 150):
-        state, _ = step(key, state)
-        doses.append(float(density.values(state.position)["mg_per_kg"][0]))
-    doses = np.array(doses[50:])
-    assert abs(doses.mean() - found.estimates["mg_per_kg"][0]) < found.errors["mg_per_kg"][0]
-    assert 0.5 < doses.std() / found.errors["mg_per_kg"][0] < 2
-
-
-@pytest.mark.slow
-def test_numpyro_samples_the_posterior(recovered):
-    infer = pytest.importorskip("numpyro.infer")
-    _, found = recovered
-    density = log_density(found.question)
-    kernel = infer.NUTS(potential_fn=lambda position: -density.function(position))
-    chain = infer.MCMC(kernel, num_warmup=100, num_samples=100, progress_bar=False)
-    chain.run(jax.random.key(0), init_params=density.initial)
-    doses = np.asarray(jax.vmap(lambda at: density.values(at)["mg_per_kg"][0])(chain.get_samples()))
-    assert abs(doses.mean() - found.estimates["mg_per_kg"][0]) < found.errors["mg_per_kg"][0]
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*became non-finite:RuntimeWarning")
 def test_a_failure_can_be_replayed():
     people = strained(4)
@@ -267,16 +239,31 @@ HIDDEN = {"Ketamine[1].mg_per_kg": 0.3, "block.half_concentration": 1.0, "plasti
 
 
 @pytest.mark.slow
-def test_interventions_are_recovered_from_weekly_output_and_mood():
-    """Dose, potency and LTD rate of 200 subjects. Dose and potency of one drug are one number unless a dose is known."""
-    people, days = draw(depressed(), 200, seed=5), tuple(range(7, 57, 7))
-    regimen = lambda mg: (Ketamine(0.5, 5.5), Ketamine(mg, 19.5), Recalibration.weekly(9, 3, 28.0))
-    lived, arm = put(people, regimen(0.6), HIDDEN)
+def test_interventions_are_recovered_from_weekly_output_and_mood_at_the_nominal_rate():
+    """Dose, potency and LTD rate of 200 subjects, other people and other noise each time, in 95 % intervals.
+
+    Dose and potency of one drug are one number unless a dose is known: here that of an earlier infusion is.
+    """
+    days, repeats = tuple(range(7, 57, 7)), 20
     planned = [Observed("vta_output", days, Gaussian(0.3)), Observed("mood", days, Gaussian(0.1))]
-    data = measure(lived, arm, planned, seed=2)
-    fresh, _ = put(people, arm, {"plasticity.depression_rate": 0.0928})
-    found = recover(fresh, regimen(0.6), data, tuple(HIDDEN), everyday="known", starts=2)
-    for name, true in HIDDEN.items():
-        estimate, error = (np.ravel(of[name])[0] for of in (found.estimates, found.errors))
-        assert abs(estimate - true) < 3 * error, (name, estimate, error, found.reason)  # 1 in 125 by chance, of three
-        assert error < 0.02 * true
+    regimen = (Ketamine(0.5, 5.5), Ketamine(0.6, 19.5), Recalibration.weekly(9, 3, 28.0))
+    z, held = {name: [] for name in HIDDEN}, {name: [] for name in HIDDEN}
+    for seed in range(repeats):
+        people = draw(depressed(), 200, seed=100 + seed)
+        data = measure(*put(people, regimen, HIDDEN), planned, seed=seed)
+        fresh, _ = put(people, regimen, {"plasticity.depression_rate": 0.0928})
+        found = recover(fresh, regimen, data, tuple(HIDDEN), everyday="known", starts=1)
+        assert found.status == "converged", found.reason
+        assert not found.unseen
+        for name, true in HIDDEN.items():
+            of = (found.estimates, found.errors, found.low, found.high)
+            estimate, error, low, high = (float(np.ravel(each[name])[0]) for each in of)
+            assert error < 0.03 * true
+            z[name].append((estimate - true) / error)
+            held[name].append(low < true < high)
+    for name in HIDDEN:
+        print(
+            f"{name}: {sum(held[name])} of {repeats}; z {np.mean(z[name]):+.2f} on the mean, s.d. {np.std(z[name], ddof=1):.2f}"
+        )
+        assert abs(np.mean(held[name]) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / repeats)
+        assert abs(np.mean(z[name])) < 4 / np.sqrt(repeats), "no bias"

@@ -83,6 +83,12 @@ def test_values_are_put_where_they_were_named():
     np.testing.assert_allclose(strain.severity, 0.5)
 
 
+def test_one_number_is_that_of_every_dose():
+    _, (infusions, _strain) = put(strained(3), ARM, {"mg_per_kg": 0.3})
+    assert isinstance(infusions, Ketamine)
+    np.testing.assert_allclose(infusions.mg_per_kg, [0.3])
+
+
 def test_the_prior_stands_around_what_is_given():
     people = strained(3)
     unknowns = find(people, ARM, {"mg_per_kg": "subject", "clearance": "subject"}, {}, days=7.0)

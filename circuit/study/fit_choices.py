@@ -163,10 +163,11 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
             )
             continue
         digits = 3 if name == "lapse" else 2
-        numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}"]
+        told = np.isfinite(spread.high - spread.low)
+        numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}" if told else "-"]
         numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
-        words = verdict.reason if verdict else "shared by all"
+        words = spread.reason or (verdict.reason if verdict else "shared by all")
         unit = (UNITS | SHARED).get(name, "level felt")
         rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(unit), Cell(words, "dim")])
     return lines(columns, rows, limit)
