@@ -26,6 +26,7 @@ from .choices import read as read
 from .cohort import Cohort as Cohort
 from .conclusion import Recovery as Recovery
 from .conditions import Condition as Condition
+from .conditions import as_healthy as as_healthy
 from .conditions import depressed as depressed
 from .conditions import draw as draw
 from .conditions import healthy as healthy
@@ -50,6 +51,7 @@ from .observations import Observed as Observed
 from .observations import Ordinal as Ordinal
 from .observations import Poisson as Poisson
 from .observations import measure as measure
+from .objective import Target as Target
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
 from .planner import Forecast as Forecast
@@ -62,6 +64,7 @@ from .set_points import FixedPoint as FixedPoint
 from .set_points import fixed_points as fixed_points
 from .simulate import Course as Course
 from .simulate import course as course
+from .spacing import Limits as Limits
 from .survey import Survey as Survey
 from .survey import survey as survey
 from .tasks import eefrt as eefrt

@@ -27,15 +27,19 @@ circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasti
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
+circuit.spacing
 circuit.slow_clock  circuit.identifiability  circuit.tasks
 circuit.marginal
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
-circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
+circuit.validation  circuit.regimen  circuit.planner  circuit.lanes  circuit.objective
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
+circuit.replay
 circuit.survey  circuit.behaviour
 circuit.verdict  circuit.prediction
+circuit.search
 circuit.fit  circuit.information
+circuit.pareto
 circuit.scoring
 circuit.conclusion
 circuit.recovery  circuit.uncertainty
