@@ -110,7 +110,8 @@ class Spaced:
         free: list[Array] = []
         for time, last in zip(jnp.sort(x, axis=0), self.last, strict=True):
             first = self._first(times, time)
-            share = jnp.clip((time - first) / (last - first), margin, 1 - margin)
+            room = jnp.maximum(last - first, ROUNDING)  # none is left where those before are as late as can be
+            share = jnp.clip((time - first) / room, margin, 1 - margin)
             times.append(first + (last - first) * share)
             free.append(jnp.log(share) - jnp.log1p(-share))
         return jnp.stack(free)

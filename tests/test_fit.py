@@ -1,5 +1,7 @@
 """Restoring VTA output by gradient: small cohorts, short courses, easy targets; the full claim runs with -m slow."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,9 @@ from habenula.circuit.constraints import Interval
 from habenula.circuit.descent import begin
 from habenula.circuit.fit import restore
 from habenula.circuit.interventions import Ketamine, Recalibration
-from habenula.circuit.regimen import Leaf
+from habenula.circuit.regimen import Leaf, values_of
 from habenula.circuit.simulate import course
-from habenula.circuit.verdict import statuses, utmost
+from habenula.circuit.verdict import corner, pulls, statuses
 
 DAYS = 14.0
 SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
@@ -77,8 +79,9 @@ def test_a_burden_lowers_the_doses(ill, target):
 
 INTENSITY, TIMES = Leaf("intensity", 0, "intensity", Interval(0.0, 4.0)), Leaf("times", 0, "times", Interval(0.0, 13.0))
 LEAVES = (INTENSITY, TIMES)
+ARM = (sessions(2),)
 MIDDLE, HIGH, LOW = 0.0, 5.0, -5.0  # unconstrained
-NOBODY_LOOKED = np.nan
+NOBODY_LOOKED = None
 
 
 def ended(reached, free, slope):
@@ -89,45 +92,70 @@ def ended(reached, free, slope):
     return eqx.tree_at(at, began, (slopes, jnp.ones((1, 1)), jnp.full((1, 1), reached)))
 
 
+STEEP, FLAT = 1e-3, 1e-9  # at a bound, where a slope in free numbers is 150 times that by the share of the width
+
+
 @pytest.mark.parametrize(
-    ("reached", "free", "slope", "at_utmost", "status"),
+    ("reached", "free", "slope", "at_corner", "status"),
     [
         (0.99, MIDDLE, 0.1, NOBODY_LOOKED, "reached"),
         (np.inf, MIDDLE, 0.0, NOBODY_LOOKED, "failed"),
-        (0.7, MIDDLE, 1e-9, NOBODY_LOOKED, "plateau"),
+        (0.7, MIDDLE, FLAT, NOBODY_LOOKED, "plateau"),
         (0.7, MIDDLE, -0.1, NOBODY_LOOKED, "steps"),
-        (0.7, MIDDLE, -0.1, 1.1, "steps"),  # the most would be too much
-        (0.7, MIDDLE, -1e-9, 1.1, "steps"),
-        (0.7, MIDDLE, -0.1, 0.4, "steps"),  # the most is worse
-        (0.7, MIDDLE, -0.1, 0.9, "bounds"),  # the most is not enough
-        (1.3, MIDDLE, 0.1, 1.1, "bounds"),
-        (0.7, HIGH, -1e-9, 0.7, "bounds"),  # the most is there already
-        (0.7, MIDDLE, -1e-3, 0.7, "plateau"),  # the most changes nothing
-        (0.7, HIGH, -1e-3, NOBODY_LOOKED, "bounds"),  # downhill is outward
-        (0.7, HIGH, 1e-3, NOBODY_LOOKED, "steps"),  # downhill is inward
-        (1.3, LOW, 1e-3, NOBODY_LOOKED, "bounds"),
+        (0.7, MIDDLE, -0.1, (1.1, HIGH, STEEP), "steps"),  # the most would be too much
+        (0.7, MIDDLE, -FLAT, (1.1, HIGH, STEEP), "steps"),
+        (0.7, MIDDLE, -0.1, (0.4, HIGH, -STEEP), "steps"),  # the most is worse
+        (0.7, MIDDLE, -0.1, (0.9, HIGH, -STEEP), "bounds"),  # the most is not enough, and more would help
+        (0.7, MIDDLE, -0.1, (0.9, HIGH, -FLAT), "plateau"),  # and more would not: as well as can be
+        (0.7, MIDDLE, -0.1, (0.9, LOW, STEEP), "plateau"),  # and none is less than nothing
+        (1.3, MIDDLE, 0.1, (1.1, LOW, STEEP), "bounds"),
+        (0.7, HIGH, -STEEP, (0.7, HIGH, -STEEP), "bounds"),  # the most is there already
+        (0.7, MIDDLE, -1e-3, (0.7, HIGH, -FLAT), "plateau"),  # the most changes nothing
+        (0.7, HIGH, -STEEP, NOBODY_LOOKED, "bounds"),  # downhill is outward
+        (0.7, HIGH, STEEP, NOBODY_LOOKED, "steps"),  # downhill is inward
+        (1.3, LOW, STEEP, NOBODY_LOOKED, "bounds"),
     ],
 )
-def test_statuses(reached, free, slope, at_utmost, status):
-    assert statuses(ended(reached, free, slope), np.full((1, 1), at_utmost), LEAVES, 0.0) == [[status]]
+def test_statuses(reached, free, slope, at_corner, status):
+    here = pulls(ended(reached, free, slope), LEAVES, ARM)
+    looked = () if at_corner is None else (np.full((1, 1), at_corner[0]), pulls(ended(*at_corner), LEAVES, ARM))
+    assert statuses(np.full((1, 1), reached), 0.02, here, *looked) == [[status]]
 
 
-def test_the_utmost_puts_amounts_at_the_bound_downhill_and_leaves_times():
-    up, down = (utmost(ended(0.7, MIDDLE, slope), LEAVES, 0.0).free for slope in (-0.1, 0.1))
+def test_narrow_bounds_may_be_widened_as_far_as_the_intervention_allows():
+    narrow = (dataclasses.replace(INTENSITY, interval=Interval(0.0, 0.5)), TIMES)
+    found = [pulls(ended(0.7, MIDDLE, -1.0), leaves, ARM).further for leaves in (LEAVES, narrow)]
+    assert found[0][0, 0, 0] == 1.0  # at its own bound, as far again
+    assert found[1][0, 0, 0] == 7.0
+
+
+def test_amounts_that_a_day_holds_back_stand_at_a_bound():
+    """Far beyond what a day may hold, the free number hardly moves the amount: its slope is by the amount itself."""
+    held = dataclasses.replace(INTENSITY, per_day=0.5)
+    arm = (Recalibration(np.array([1.0, 1.2]), np.ones(2)),)
+    search = ended(0.7, MIDDLE, -1e-4)
+    found = pulls(search, (held, TIMES), arm)
+    plain = pulls(search, LEAVES, arm)
+    kept = values_of(search.best, (held, TIMES), arm)[0] / values_of(search.best, LEAVES, arm)[0]
+    assert (kept < 0.2).all()
+    assert (found.room[:2] == 0).all()
+    assert (found.pull[:2] < 100 * plain.pull[:2]).all()
+
+
+def test_the_corner_puts_amounts_at_the_bound_downhill_or_times():
+    up, down = (corner(ended(0.7, MIDDLE, slope), LEAVES) for slope in (-0.1, 0.1))
     np.testing.assert_allclose(INTENSITY.interval.constrain(up[0]), 4.0, rtol=2e-3)
     np.testing.assert_allclose(INTENSITY.interval.constrain(down[0]), 0.0, atol=5e-3)
     np.testing.assert_array_equal(up[1], MIDDLE)
+    search = eqx.tree_at(lambda s: s.slope, ended(0.7, MIDDLE, -0.1), (jnp.ones((2, 1, 1)), jnp.ones((2, 1, 1))))
+    amounts, times = corner(search, LEAVES, times=True)
+    np.testing.assert_array_equal(amounts, MIDDLE)
+    np.testing.assert_allclose(TIMES.interval.constrain(times), 0.0, atol=2e-2)
 
 
-def test_a_burden_is_no_reason_to_lower_the_utmost():
-    """A start that rests where burden and benefit balance is pushed on towards the benefit."""
-    resting = ended(0.7, MIDDLE, 0.0)
-    np.testing.assert_allclose(INTENSITY.interval.constrain(utmost(resting, LEAVES, 0.1).free[0]), 4.0, rtol=2e-3)
-
-
-def test_a_target_out_of_reach_is_the_bounds_fault(ill):
+def test_a_target_that_no_dose_reaches_is_not_the_bounds_fault(ill):
     found = restore(ill, sessions(), 50.0, burden=0.0, **SHORT | {"steps": 2})
-    assert found.status == "bounds", found.reason
+    assert found.status == "plateau", found.reason
     np.testing.assert_allclose(found.fitted["intensity"], 4.0, rtol=2e-3)
 
 
@@ -188,7 +216,7 @@ KETAMINE = Ketamine(np.array([0.5, 0.5]), np.array([0.0, 3.0]))
         ((KETAMINE, KETAMINE), {"over": "day"}, r"over='day' is ambiguous; .*Ketamine\[0\].day"),
         (KETAMINE, {"over": ()}, r"at least one leaf"),
         (KETAMINE, {"over": ("day", "Ketamine.day")}, r"none twice"),
-        (KETAMINE, {"over": "day", "target": -1.0}, r"target=-1.0 must be a positive number of Hz"),
+        (KETAMINE, {"over": "day", "target": -1.0}, r"target=-1 must be a positive number of Hz"),
         (KETAMINE, {"over": "day", "window": (13.0, 20.0)}, r"window=\(13.0, 20.0\) must be"),
         (KETAMINE, {"over": "mg_per_kg", "bounds": {"mg_per_kg": (0.0, 9.0)}}, r"between 0 and 2"),
         (KETAMINE, {"over": "mg_per_kg", "bounds": {"day": (0.0, 1.0)}}, r"which are not fitted"),

@@ -1,0 +1,212 @@
+"""Times apart and amounts of a day: kept to exactly whatever the free numbers, there and back, with true gradients."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from test_gradients import check
+
+from habenula.circuit.interventions import SSRI, Ketamine, Methylphenidate, Recalibration, Stress
+from habenula.circuit.regimen import find_leaves, in_order, values_of
+from habenula.circuit.spacing import Limits, Spaced, within_a_day
+
+quick = settings(max_examples=60, deadline=None)
+
+
+numbers = st.lists(st.floats(-1e3, 1e3, width=32), min_size=18, max_size=18)
+rules = st.tuples(
+    st.floats(0.0, 30.0),
+    st.floats(1.0, 80.0),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    st.sampled_from([None, 1, 2, 3]),
+)
+
+
+def with_room(rule, free) -> tuple[Spaced, np.ndarray]:
+    """Rules, if they leave room, and free numbers of two starts."""
+    low, span, doses, interval, per_week = rule
+    try:
+        return Spaced(low, low + span, doses, interval, per_week), np.array(free, np.float32).reshape(9, 2)[:doses]
+    except ValueError:
+        assume(False)
+        raise
+
+
+@quick
+@given(rules, numbers)
+def test_no_free_number_breaks_a_rule(rule, free):
+    spaced, free = with_room(rule, free)
+    times = np.asarray(spaced.constrain(jnp.asarray(free)))
+    assert (times >= np.float32(spaced.low)).all()
+    assert (times <= np.float32(spaced.high)).all()
+    assert (np.diff(times, axis=0) >= spaced.interval).all(), "to the last digit"
+    often = spaced.per_week or len(times)
+    assert (times[often:] - times[:-often] >= 7).all()
+    assert spaced.holds(times)
+
+
+@quick
+@given(rules, numbers)
+def test_there_and_back(rule, free):
+    spaced, free = with_room(rule, free)
+    with jax.enable_x64(True):
+        free = jnp.clip(jnp.asarray(free, float), -6, 6)
+        times = spaced.constrain(free)
+        back = spaced.constrain(spaced.unconstrain(times))
+    np.testing.assert_allclose(back, times, atol=1e-9 * spaced.high, rtol=0)
+
+
+@quick
+@given(rules, numbers)
+def test_times_in_any_order_are_moved_no_further_than_the_rules_ask(rule, free):
+    """What keeps the rules already stays where it is, in order."""
+    spaced, free = with_room(rule, free)
+    times = np.asarray(spaced.constrain(jnp.clip(jnp.asarray(free), -5, 5)))
+    mixed = np.random.default_rng(0).permutation(times)
+    np.testing.assert_allclose(spaced.constrain(spaced.unconstrain(jnp.asarray(mixed))), times, atol=2e-3 * spaced.high)
+
+
+def test_all_that_is_allowed_can_be_reached():
+    """The earliest and the latest regimen, by hand: two a week, a day apart, in three weeks."""
+    spaced = Spaced(0.0, 21.0, 5, 1.0, 2)
+    ends = [np.asarray(spaced.constrain(jnp.full(5, end)))[:] for end in (-40.0, 40.0)]
+    np.testing.assert_allclose(ends[0], [0, 1, 7, 8, 14], atol=1e-3)
+    np.testing.assert_allclose(ends[1], [7, 13, 14, 20, 21], atol=1e-3)
+
+
+def test_sessions_that_were_piled_up_are_pulled_apart():
+    """What a fit without a rule once found: several sessions on one day."""
+    piled = jnp.asarray([0.0576, 1.04, 0.215, 1.73, 0.296, 17.9, 20.1, 1.07, 11.9, 20.2, 20.5, 19.8])
+    spaced = Spaced(0.0, 21.0, 12, 1.0)
+    times = np.asarray(spaced.constrain(spaced.unconstrain(piled, margin=1e-3)))
+    assert (np.diff(times) >= 1).all()
+    assert (times[:6] < 6.2).all()
+    assert (times[-4:] > 17).all()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("rule", [Spaced(0.0, 40.0, 6, 1.0, 2), Spaced(3.0, 20.0, 4, 2.0), Spaced(0.0, 9.0, 3, 0.0)])
+def test_slopes_of_times(rule):
+    free = jnp.asarray(np.random.default_rng(2).normal(size=(rule.doses, 3)))
+    weight = jnp.asarray(np.random.default_rng(3).normal(size=free.shape))
+    check(lambda free: (jnp.sin(rule.constrain(free)) * weight).sum(), free)
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.floats(0.0, 4.0), st.floats(0.0, 9.0)), min_size=1, max_size=8),
+    st.floats(0.05, 5.0),
+)
+def test_no_day_holds_more_than_it_may(doses, most):
+    amounts, times = (np.array(each, np.float32) for each in zip(*doses, strict=True))
+    kept = np.asarray(within_a_day(jnp.asarray(amounts), jnp.asarray(times), most), float)
+    assert (kept <= amounts + 1e-6).all()
+    for begin in times:
+        assert kept[(times >= begin) & (times < begin + 1)].sum() <= most * (1 + 1e-5)
+
+
+def test_a_day_of_little_is_left_alone_and_days_apart_do_not_count_together():
+    amounts, times = jnp.asarray([1.0, 1.0, 1.0]), jnp.asarray([0.0, 3.0, 6.0])
+    np.testing.assert_allclose(within_a_day(amounts, times, 3.0), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(within_a_day(amounts, times * 0.1, 3.0), 2.0 ** (-1 / 8), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+def test_slopes_of_amounts_of_a_day():
+    generator = np.random.default_rng(4)
+    given = {"amounts": jnp.asarray(generator.uniform(0.2, 2, 5)), "times": jnp.asarray(generator.uniform(0, 4, 5))}
+    weight = jnp.asarray(generator.normal(size=5))
+    check(lambda given: (within_a_day(given["amounts"], given["times"], 1.5) * weight).sum(), given)
+
+
+def free_of(leaves, doses, starts=2):
+    return tuple(jnp.asarray(np.random.default_rng(i).normal(size=(doses, starts, 1)) * 4) for i in range(len(leaves)))
+
+
+def test_limits_of_two_interventions_by_name():
+    arm = (Ketamine(np.full(4, 0.5), np.arange(4) * 3.0), Recalibration(np.arange(4) * 2.0))
+    limits = {"Ketamine": Limits(per_week=1), "Recalibration": Limits(interval=0.0, per_day=1.5)}
+    over = ("mg_per_kg", "day", "intensity", "times")
+    leaves = find_leaves((arm[0], Recalibration(np.arange(4) * 2.0, np.ones(4))), over, {}, 40.0, limits)
+    mg, day, intensity, times = (np.asarray(value)[:, 0, 0] for value in values_of(free_of(leaves, 4), leaves, arm))
+    assert (np.diff(day) >= 7).all()
+    assert mg.max() <= 2
+    assert not isinstance(leaves[3].interval, Spaced)
+    for begin in times:
+        assert intensity[(times >= begin) & (times < begin + 1)].sum() <= 1.5
+
+
+def test_by_default_infusions_are_two_days_apart_and_sessions_one():
+    for intervention, field, least in ((Ketamine(0.5, [0.0, 3.0]), "day", 2.0), (Recalibration([0.0, 2.0]), "times", 1.0)):
+        (leaf,) = find_leaves((intervention,), field, {}, 20.0)
+        assert leaf.interval == Spaced(0.0, 20.0 - 1 / 24, 2, least)
+    (alone,) = find_leaves((Ketamine(0.5, 0.0),), "day", {}, 20.0)
+    assert not isinstance(alone.interval, Spaced)
+
+
+def test_most_of_a_day_is_a_bound_where_there_is_one_dose_a_day():
+    infusions, tablets = (Ketamine([0.5, 0.5], [0.0, 3.0]),), (Methylphenidate([30.0, 30.0], [0.0, 4.0]),)
+    for arm, name in (((SSRI(),), "mg_per_day"), (infusions, "mg_per_kg")):
+        (leaf,) = find_leaves(arm, name, {}, 20.0, Limits(per_day=1.5))
+        assert leaf.interval.high == 1.5
+    (leaf,) = find_leaves(tablets, "mg", {}, 20.0, Limits(per_day=60.0))
+    (mg,) = values_of((jnp.full((2, 1, 1), 20.0),), (leaf,), tablets)
+    assert 55 < mg.sum() <= 60
+
+
+def test_doses_come_in_the_order_of_their_times_with_what_belongs_to_them():
+    arm = (Stress(), Ketamine([0.1, 0.2, 0.3], [9.0, 1.0, 5.0], [40.0, 50.0, 60.0]))
+    leaves = find_leaves(arm, ("day",), {}, 20.0)
+    ordered = in_order(arm, leaves)[1]
+    np.testing.assert_allclose(ordered.day, [1, 5, 9])
+    np.testing.assert_allclose(ordered.mg_per_kg, [0.2, 0.3, 0.1])
+    np.testing.assert_allclose(ordered.minutes, [50, 60, 40])
+    own = (Ketamine(np.array([[0.1], [0.2]]), np.array([[9.0, 1.0], [5.0, 4.0]])),)
+    ordered = in_order(own, find_leaves(own, ("day",), {}, 20.0))[0]
+    np.testing.assert_allclose(ordered.day, [[5, 1], [9, 4]])
+    np.testing.assert_allclose(ordered.mg_per_kg, [[0.1], [0.2]] if ordered.mg_per_kg.shape[1] == 1 else [[0.2, 0.1], [0.1, 0.2]])
+
+
+TWICE, TABLETS = (Recalibration([0.0, 0.4]),), (Methylphenidate(),)
+
+
+@pytest.mark.parametrize(
+    ("arm", "over", "limits", "message"),
+    [
+        (TWICE, "times", {"Ketamine": Limits()}, r"limits for \['Ketamine'\], which are not in the arm; .* Recalibration"),
+        (TWICE, "intensity", Limits(interval=1.0), r"Recalibration.times breaks Limits\(interval=1.0.*fit 'times' too"),
+        (TWICE, "times", Limits(per_day=0.5), r"per_day=0.5 of Recalibration .* only where 'intensity' is fitted"),
+        (TWICE, "times", Limits(interval=40.0), r"2 doses at least 40 d apart take 40.*give fewer"),
+        ((*TWICE, Ketamine()), "times", Limits(per_day=1.0), r"is in the unit of one of Recalibration and Ketamine"),
+        (TABLETS, "mg", {"Methylphenidate": Limits(per_week=3)}, r"Methylphenidate has no times of doses"),
+        ((SSRI(),), "mg_per_day", Limits(interval=1.0), r"SSRI has no times of doses"),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused(arm, over, limits, message):
+    with pytest.raises(ValueError, match=message):
+        find_leaves(arm, (over,), {}, 30.0, limits)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"interval": -1.0}, r"interval=-1.0 must be 0 or"),
+        ({"per_week": 0}, r"per_week=0 must be a whole number"),
+        ({"per_day": float("nan")}, r"per_day=nan must be a positive amount"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        Limits(**numbers)
+
+
+def test_three_a_week_with_no_day_between_is_as_dense_as_it_is_said():
+    spaced = Spaced(0.0, 60.0, 12, 1.0, 3)
+    earliest = np.asarray(spaced.constrain(jnp.full(12, -40.0)))
+    weeks = [list(group) for _, group in itertools.groupby(earliest, lambda day: int(day + 1e-2) // 7)]
+    assert [len(week) for week in weeks] == [3, 3, 3, 3]
