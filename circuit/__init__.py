@@ -54,6 +54,8 @@ from .observations import measure as measure
 from .objective import Target as Target
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
+from .pareto import Front as Front
+from .pareto import pareto as pareto
 from .planner import Forecast as Forecast
 from .planner import plan as plan
 from .prediction import ask as ask

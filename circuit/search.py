@@ -62,8 +62,11 @@ def ask(
     limits: Limits | Mapping[str, Limits] | None,
     seed: int,
     plan: Plan,
+    nearest_first: bool = True,
 ) -> Question:
     """The question in numbers, `starts` of it for each weight of the burden.
+
+    Unless `nearest_first`, to be within the tolerance counts no more than the loss says.
 
     Raises:
         TypeError, ValueError: see `fit.restore`.
@@ -89,7 +92,7 @@ def ask(
     if over_cohort is None and target.output is None:  # each subject's own health, with the same everyday life
         well = live(as_healthy(cohort))[:, judged].mean(axis=1)
         healthy = np.where(np.isfinite(well), well, healthy)
-    goal = Goal(number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within))
+    goal = Goal(number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within if nearest_first else 0.0))
     bare, neuron = without_neuron(cohort)
     task = Task(leaves, neuron, days, target.every, over_cohort, plan)
     burden = number(np.repeat(weights, starts)[:, None])
