@@ -42,7 +42,7 @@ class Failure:
 
 def forward(cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, plan: Plan, look: bool) -> Failure:
     """Of the subject at `index` of `cohort`, under its own `arm`; with `look`, the quantity is found by living again."""
-    line = f"course({_who(cohort, index)}, {as_python(arm)}, days={days:g}, {_HOW})"
+    line = f"course({_who(cohort, index)}, {as_python(arm)}, days={float(days)!r}, {_HOW})"
     term = "VTA output, not looked into: replay it"
     if look:
         with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def backward(
     cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, leaves: Sequence[str]
 ) -> Failure:
     """Of the derivative by `leaves` of the subject at `index` of `cohort`, under its own `arm`."""
-    lived = f'course({_who(cohort, index)}, arm, days={days:g}, {_HOW})["vta_output"].sum()'
+    lived = f'course({_who(cohort, index)}, arm, days={float(days)!r}, {_HOW})["vta_output"].sum()'
     line = f"jax.grad(lambda arm: {lived})({as_python(arm)})"
     term = f"the derivative of VTA output by {' and '.join(leaves)}"
     return Failure(int(cohort.subject[index]), start, step, "backward", term, line)
