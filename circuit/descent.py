@@ -32,7 +32,7 @@ from .simulate import course
 CLIP = 1.0  # largest norm of a start's gradient, which near a saddle grows as fast as trajectories part
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.95)  # forgets a steep place within tens of steps
 
-Free = tuple[Float[Array, "*dose start column"], ...]
+Free = tuple[Float[Array, "... start column"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,13 @@ def better_of(here: Search, before: Search, tolerance: Float[Array, ""]) -> Sear
     within, was_within = (abs(of.reached - 1) < tolerance for of in (here, before))
     better = jnp.where(within == was_within, here.loss < before.loss, within)
     gained = better & ((within != was_within) | (here.loss < 0.99 * before.loss))
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_over_doses(better, a), a, b), new, old)
+    found = best_where(better, here, before)
+    return eqx.tree_at(lambda s: s.resting, found, jnp.where(gained, 0, before.resting + 1))
+
+
+def best_where(chosen: Bool[Array, "start column"], here: Search, before: Search) -> Search:
+    """Where `here` has come, with its best where that is chosen, and that of `before` elsewhere."""
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_over_doses(chosen, a), a, b), new, old)
     return Search(
         free=here.free,
         moments=here.moments,
@@ -144,7 +150,7 @@ def better_of(here: Search, before: Search, tolerance: Float[Array, ""]) -> Sear
         slope=choose(here.slope, before.slope),
         loss=choose(here.loss, before.loss),
         reached=choose(here.reached, before.reached),
-        resting=jnp.where(gained, 0, before.resting + 1),
+        resting=before.resting,
         bad=here.bad | before.bad,
         blind=here.blind | before.blind,
     )

@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels import Plan
 from . import regimen
 from .cohort import Cohort
-from .descent import Problem, Search, Task, better_of
+from .descent import Problem, Search, Task, best_where, better_of
 from .interventions import Arm, Intervention, as_arm
 from .objective import Target
 from .regimen import values_of
@@ -191,14 +191,15 @@ def _stopped(search: Search, question: Question, watch: Watch, made: int) -> tup
     here = look(search, search.best, alone, task)
     if not any(leaf.is_amount for leaf in task.leaves):
         return search, statuses(np.asarray(search.reached), tolerance, slopes(here))
-    place, before = here, None
+    towards, place, looked = -jnp.sign(here.reached - 1), here, False
     for times in CORNERS:
         free = corner(place, task.leaves, times)
-        if before is not None and all(bool((a == b).all()) for a, b in zip(free, place.best, strict=True)):
+        if looked and all(bool((a == b).all()) for a, b in zip(free, place.best, strict=True)):
             continue
         seen = look(search, free, alone, task)
         watch.see(free, seen, made)
-        place = before = seen if before is None else better_of(seen, place, alone.goal.within)
+        further = (towards * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)  # beyond the target, too
+        place, looked = best_where(further, seen, place) if looked else seen, True
     most = look(search, place.best, problem, task)
     most = eqx.tree_at(lambda s: s.loss, most, jnp.where(missed, most.loss, jnp.inf))
     kept = better_of(most, search, problem.goal.within)

@@ -153,8 +153,8 @@ def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
 
 
 def values_of(
-    free: tuple[Float[Array, "*dose start column"], ...], leaves: tuple[Leaf, ...], arm: Arm
-) -> tuple[Float[Array, "*dose start column"], ...]:
+    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[Leaf, ...], arm: Arm
+) -> tuple[Float[Array, "... start column"], ...]:
     """What the free numbers of a fit stand for: within bounds, times apart, amounts of a day held back."""
     values = constrain(free, tuple(leaf.interval for leaf in leaves))
     return tuple(

@@ -49,6 +49,14 @@ def course_of_equals(cohort, arm, days, *, save_every, record, plan):
     return course(alike, arm, days, save_every=save_every, record=record, plan=plan)
 
 
+def early_course(cohort, arm, days, *, save_every, record, plan):
+    """Doses on day 0 are worth all, on the last day of nine nothing."""
+    share = share_of(arm, len(cohort))
+    times = arm[0].times.mean(axis=0) if arm else jnp.zeros(())
+    level = HEALTH * (1 - LACKING * jnp.exp(-SLOPE * share * (1 - jnp.broadcast_to(times, share.shape) / 9)))
+    return Lived({"vta_output": jnp.broadcast_to(level[:, None], (len(cohort), round(days)))}, saved_days(days))
+
+
 def blind_course(cohort, arm, days, *, save_every, record, plan):
     """Number 2 has no finite derivative by the doses."""
     share = share_of(arm, len(cohort))
