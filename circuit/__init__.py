@@ -45,13 +45,13 @@ from .interventions import Stress as Stress
 from .moment import Event as Event
 from .moment import Moment as Moment
 from .moment import moment as moment
+from .objective import Target as Target
 from .observations import Binomial as Binomial
 from .observations import Gaussian as Gaussian
 from .observations import Observed as Observed
 from .observations import Ordinal as Ordinal
 from .observations import Poisson as Poisson
 from .observations import measure as measure
-from .objective import Target as Target
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
 from .pareto import Front as Front

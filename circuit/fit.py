@@ -47,9 +47,9 @@ class Restoration:
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
         status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found or
-            where the slopes point, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; so, too, where output has come
-            as high as any dose brings it), "steps" (more was to be gained) or "failed" (not finite).
-            In personal fits the commonest among subjects who did not reach it, if any.
+            where the slopes point, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; or
+            output as high as any dose brings it), "steps" (more was to be gained) or "failed" (not finite). In personal
+            fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
         failures: lives on the way that were not finite, or whose derivative was not, each with a line that replays it;
             they are left out there.
@@ -129,7 +129,9 @@ def restore(
         ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
             `validation.check_course`.
     """
-    check({"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall})
+    check(
+        {"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall}
+    )
     question = ask(
         cohort,
         as_arm(arm),

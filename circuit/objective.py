@@ -62,8 +62,8 @@ class Target:
                 raise ValueError(f"days={self.days} must be whole and at least 1: output is judged once a day.")
             if list(self.days) != sorted(set(self.days)):
                 raise ValueError(f"days={self.days} must rise.")
-            if np.ndim(self.output) and len(levels) != len(self.days):
-                raise ValueError(f"{len(levels)} levels for {len(self.days)} days; give one for each, or one for all.")
+            if isinstance(self.output, tuple) and len(self.output) != len(self.days):
+                raise ValueError(f"{len(self.output)} levels for {len(self.days)} days; give one for each, or one for all.")
 
     @classmethod
     def mean(
@@ -125,11 +125,13 @@ class Target:
             )
         return inside
 
-    def wanted(self, days: float, healthy: Float[np.ndarray, "*subject"] | float) -> Float[np.ndarray, "#subject saved"]:
+    def wanted(
+        self, days: float, healthy: Float[np.ndarray, "*subject"] | float
+    ) -> Float[np.ndarray, "#subject saved"]:
         """Level on every day of a course (Hz): between days that are named on a straight line, before and after level."""
         day = saved_days(days)
         level = healthy if self.output is None else self.output
-        if self.output is not None and np.ndim(self.output):
+        if isinstance(self.output, tuple):
             assert self.days is not None
             return np.interp(day, self.days, np.asarray(level, float))[None]
         return np.broadcast_to(np.reshape(np.asarray(level, float), (-1, 1)), (np.size(level), len(day)))
@@ -221,7 +223,9 @@ def check_cohort(cohort: str | float, personal: bool) -> None:
     if cohort not in COHORTS and not share:
         raise ValueError(f"over_cohort={cohort!r} must be 'mean', 'worst tenth', or a quantile between 0 and 1.")
     if personal and cohort != "mean":
-        raise ValueError(f"over_cohort={cohort!r} is for one regimen that all share; personal fits look at each subject.")
+        raise ValueError(
+            f"over_cohort={cohort!r} is for one regimen that all share; personal fits look at each subject."
+        )
 
 
 def _level(output: float | None) -> float | None:

@@ -24,7 +24,9 @@ from .search import PLAN, ask, descend, failed_of, rests
 from .spacing import Limits
 
 WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
-HARDLY = 1e-3  # of burden, and of the target: less than that more is no more, so that neighbours are not taken for a gain
+HARDLY = (
+    1e-3  # of burden, and of the target: less than that more is no more, so that neighbours are not taken for a gain
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +106,23 @@ def pareto(
     front (where the saddle lies between doses); starts near it may still end there.
 
     Args:
-        cohort, arm, target, over, days, window, over_cohort, steps, learning_rate, bounds, limits, seed, plan, progress: see
-            `restore`.
+        cohort: subjects as they are on day 0.
+        arm: an intervention, or several.
+        target: as in `restore`.
+        over: leaves to fit.
         weights: of the burden, each above 0.
+        days: length of the course.
+        window: first and last day over which output is judged, where `target` is no `Target`.
+        over_cohort: for whom, as in `restore`.
         starts: for each weight.
+        steps: most gradient steps.
+        learning_rate: of Adam.
         shortfall: weight of what subjects lack on the way; none, so that the front shows all that is asked.
+        bounds: by name as in `over`.
+        limits: as in `restore`.
+        seed: of the random starts.
+        plan: how to use the hardware.
+        progress: called with the numbers of gradient steps made and at most.
 
     Raises:
         TypeError, ValueError: as `restore`; no weight, or one that is not positive.

@@ -108,8 +108,8 @@ def _limited(found: list[Leaf], arm: Arm, position: int, limit: Limits) -> list[
     clock, strength, doses = clock_of(intervention), type(intervention).strength, doses_of(intervention)
     here = {leaf.field: i for i, leaf in enumerate(found) if leaf.position == position}
     least = getattr(type(intervention), "least_interval", 0.0) if limit.interval is None else limit.interval
-    holds = lambda days, often: clock is not None and Spaced(-1e5, 1e5, doses, days, often).holds(
-        _all(intervention, clock)
+    holds = lambda days, often: (
+        clock is not None and Spaced(-1e5, 1e5, doses, days, often).holds(_all(intervention, clock))
     )
     if clock in here and doses > 1 and (least or limit.per_week):
         leaf = found[here[clock]]
@@ -135,7 +135,7 @@ def _limited(found: list[Leaf], arm: Arm, position: int, limit: Limits) -> list[
 
 def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
     """The arm with the doses of interventions whose times are spaced in the order of these times."""
-    arm = list(arm)
+    ordered = list(arm)
     for leaf in leaves:
         if isinstance(leaf.interval, Spaced):
             intervention = arm[leaf.position]
@@ -148,8 +148,8 @@ def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
                     rank = max(value.ndim, order.ndim)
                     value, by = (each.reshape(each.shape + (1,) * (rank - each.ndim)) for each in (value, order))
                     moved[name] = np.take_along_axis(*np.broadcast_arrays(value, by), axis=0)
-            arm[leaf.position] = dataclasses.replace(intervention, **moved)
-    return tuple(arm)
+            ordered[leaf.position] = dataclasses.replace(intervention, **moved)
+    return tuple(ordered)
 
 
 def values_of(
@@ -189,9 +189,7 @@ def fields(arm: Arm) -> dict[str, tuple[int, str]]:
 def labels(arm: Arm) -> tuple[str, ...]:
     """A name for each intervention: that of its class, with a number where it comes twice."""
     kinds = [type(intervention).__name__ for intervention in arm]
-    return tuple(
-        kind if kinds.count(kind) == 1 else f"{kind}[{kinds[:i].count(kind)}]" for i, kind in enumerate(kinds)
-    )
+    return tuple(kind if kinds.count(kind) == 1 else f"{kind}[{kinds[:i].count(kind)}]" for i, kind in enumerate(kinds))
 
 
 def clock_of(intervention: Intervention) -> str | None:

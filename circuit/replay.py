@@ -40,7 +40,9 @@ class Failure:
         return f"subject {self.subject} from start {self.start} at step {self.step}, {self.direction}: {self.term}"
 
 
-def forward(cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, plan: Plan, look: bool) -> Failure:
+def forward(
+    cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, plan: Plan, look: bool
+) -> Failure:
     """Of the subject at `index` of `cohort`, under its own `arm`; with `look`, the quantity is found by living again."""
     line = f"course({_who(cohort, index)}, {as_python(arm)}, days={float(days)!r}, {_HOW})"
     term = "VTA output, not looked into: replay it"

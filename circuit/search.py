@@ -92,7 +92,9 @@ def ask(
     if over_cohort is None and target.output is None:  # each subject's own health, with the same everyday life
         well = live(as_healthy(cohort))[:, judged].mean(axis=1)
         healthy = np.where(np.isfinite(well), well, healthy)
-    goal = Goal(number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within if nearest_first else 0.0))
+    goal = Goal(
+        number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within if nearest_first else 0.0)
+    )
     bare, neuron = without_neuron(cohort)
     task = Task(leaves, neuron, days, target.every, over_cohort, plan)
     burden = number(np.repeat(weights, starts)[:, None])
@@ -140,14 +142,18 @@ class Watch:
             for start, index in np.argwhere(new):
                 self._keep(values, int(start), int(index), step, ())
             for start, index in np.argwhere(new_blind.any(axis=0)):
-                names = [leaf.name for leaf, at in zip(self.question.task.leaves, new_blind, strict=True) if at[start, index]]
+                names = [
+                    leaf.name for leaf, at in zip(self.question.task.leaves, new_blind, strict=True) if at[start, index]
+                ]
                 self._keep(values, int(start), int(index), step, names)
         self._bad, self._blind = self._bad | bad, self._blind | blind
 
     def _keep(self, values, start: int, index: int, step: int, blind_by: Sequence[str]) -> None:
         cohort, task = self.question.cohort, self.question.task
         its = [value[..., start, index if task.personal else 0] for value in values]
-        arm = regimen.replace(replay.alone(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its])
+        arm = regimen.replace(
+            replay.alone(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its]
+        )
         if blind_by:
             failure = replay.backward(cohort, index, arm, task.days, start, step, blind_by)
         else:
@@ -191,8 +197,7 @@ def rests_within(search: Search, problem: Problem) -> bool:
 
 
 def rests(search: Search, problem: Problem) -> bool:
-    """Whether no start has anything more to gain, and has not for twice as long: regimens beside each other on a front differ
-    by little."""
+    """Whether no start has anything more to gain, and has not had for twice as long: neighbours on a front are close."""
     return bool((np.asarray(search.resting) >= 2 * PATIENCE).all())
 
 

@@ -47,7 +47,8 @@ def corner(place: Search, leaves: tuple[Leaf, ...], times: bool = False) -> Free
     edge = np.log(1 / MARGIN - 1)
     moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(edge, u.dtype))
     return tuple(
-        moved(u, g) if leaf.is_amount != times else u for leaf, u, g in zip(leaves, place.best, place.slope, strict=True)
+        moved(u, g) if leaf.is_amount != times else u
+        for leaf, u, g in zip(leaves, place.best, place.slope, strict=True)
     )
 
 
@@ -67,7 +68,8 @@ def pulls(place: Search, leaves: tuple[Leaf, ...], arm: Arm) -> Pulls:
         found = (share, pull, room, np.where(pull > 0, *further))
         parts.append([each.reshape(-1, *share.shape[-2:]) for each in found])
     amount = [np.full(len(of[0]), leaf.is_amount) for leaf, of in zip(leaves, parts, strict=True)]
-    return Pulls(*(np.concatenate(each) for each in zip(*parts, strict=True)), np.concatenate(amount))
+    share, pull, room, further = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Pulls(share, pull, room, further, np.concatenate(amount))
 
 
 def _ends(leaf: Leaf, low: float, high: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -93,7 +95,7 @@ def statuses(
     """
     found = np.empty(reached.shape, object)
     for at in np.ndindex(reached.shape):
-        one = lambda of, at=at: Pulls(*(each[:, *at] for each in of[:-1]), of.amount)
+        one = lambda of, at=at: of._replace(**{name: getattr(of, name)[:, *at] for name in Pulls._fields[:-1]})
         most = None if at_corner is None or there is None else (float(at_corner[at]), one(there))
         found[at] = _status(float(reached[at]), tolerance, one(here), most)
     return found
@@ -112,7 +114,9 @@ def _status(reached: float, tolerance: float, here: Pulls, most: tuple[float, Pu
             return "steps"  # there is enough to gain within the bounds: it has been seen
         if abs(miss_there) < abs(miss) + HARDLY * tolerance:  # the most there may be is not enough
             lacking = miss_there**2 - tolerance**2
-            outward = there.amount & (there.room < AT_BOUND) & ((there.pull < 0) | (miss > 0))  # none is less than nothing
+            outward = (
+                there.amount & (there.room < AT_BOUND) & ((there.pull < 0) | (miss > 0))
+            )  # none is less than nothing
             return "bounds" if (abs(there.pull) * there.further)[outward].sum() > WORTH * lacking else "plateau"
     if (abs(here.pull) * here.room).sum() > miss**2 - tolerance**2:
         return "steps"  # so it seems to first order

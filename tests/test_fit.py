@@ -288,7 +288,7 @@ def test_treatment_ends_before_the_stress_that_it_is_to_outlast(monkeypatch):
     found, _ = some(monkeypatch, *arm, target=asked, over=("intensity", "times"))
     assert found.fitted["times"].max() <= 4 - 1 / 24
     assert (np.diff(found.fitted["times"]) >= 1).all()
-    assert found.arm[1].days == 1.0
+    assert vars(found.arm[1])["days"] == 1.0
 
 
 def test_late_sessions_are_not_held_back_by_the_bounds_of_their_intensity(monkeypatch):
@@ -308,9 +308,9 @@ def test_limits_hold_in_what_is_found(monkeypatch):
     times, intensity = found.fitted["times"], found.fitted["intensity"]
     assert (times[3:] - times[:-3] >= 7).all()
     assert times.max() < 8
-    for begin in times:
-        assert intensity[(times >= begin) & (times < begin + 1)].sum() <= 2 * (1 + 1e-6)
-    np.testing.assert_array_equal(found.arm[0].times, times)
+    for first in times:
+        assert intensity[(times >= first) & (times < first + 1)].sum() <= 2 * (1 + 1e-6)
+    np.testing.assert_array_equal(vars(found.arm[0])["times"], times)
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import pytest
 from habenula.circuit.cohort import Cohort, get, with_traits
 from habenula.circuit.descent import _lost
 from habenula.circuit.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
-from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.objective import Target
+from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.parameters import typical
 from habenula.circuit.prediction import ask, log_density
 from habenula.circuit.search import ask as ask_regimen
@@ -166,7 +166,9 @@ def test_the_loss_of_a_fit(name):
         plan=SCAN,
     )
     none = jnp.zeros((2, 4, SUBJECTS))  # leaves, starts
-    free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts))
+    free = tuple(
+        jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts)
+    )
     check(lambda free: _lost(free, none, question.problem, question.task)[0], free, modes=("reverse",))
 
 

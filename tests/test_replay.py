@@ -36,9 +36,13 @@ def test_a_life_that_is_not_finite_is_told_and_the_others_go_on(monkeypatch):
     assert first.step > 0, "the arm as given is below what breaks it"
     assert f"2 lives were not finite and are left out there, first {found.failures[0]}." in found.reason
     assert str(first) == f"subject 1 from start {first.start} at step {first.step}, forward: VTA output on day 3"
-    arm = eval(first.replay, {"course": lambda *args, **_: args[1], "Recalibration": Recalibration, "cohort": strained(3)})
+    arm = eval(
+        first.replay, {"course": lambda *args, **_: args[1], "Recalibration": Recalibration, "cohort": strained(3)}
+    )
     assert float(saturating.share_of(arm, 1)[0]) > 0.25
-    assert np.isnan(saturating.broken_course(strained(3), arm, 5.0, save_every=24, record=(), plan=None)["vta_output"][1, -1])
+    assert np.isnan(
+        saturating.broken_course(strained(3), arm, 5.0, save_every=24, record=(), plan=None)["vta_output"][1, -1]
+    )
 
 
 def test_a_slope_that_is_not_finite_is_told_and_does_not_count(monkeypatch):
@@ -63,7 +67,9 @@ def test_a_slope_that_is_not_finite_is_told_and_does_not_count(monkeypatch):
 
 def test_in_personal_fits_the_failed_subject_alone_has_failed(monkeypatch):
     use(monkeypatch, saturating.broken_course)
-    found = restore(strained(3), Recalibration([0.0, 2.0], [2.0, 2.0]), 0.9 * HEALTH, personal=True, **QUICK | {"starts": 1})
+    found = restore(
+        strained(3), Recalibration([0.0, 2.0], [2.0, 2.0]), 0.9 * HEALTH, personal=True, **QUICK | {"starts": 1}
+    )
     assert found.statuses == ("reached", "failed", "reached")
     assert np.isfinite(found.each).tolist() == [True, False, True]
     assert found.failures[0].step == 0
