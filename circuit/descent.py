@@ -18,6 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.custom_derivatives import linear_call
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from ..kernels import Plan, entry_point
@@ -215,19 +216,16 @@ def _over_doses(value: Shaped[Array, "start column"], like: Array) -> Array:
     return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
 
 
-@jax.custom_vjp
 def _drop_bad(x: Array, unseen: Float[Array, " lane"]) -> Array:
     """The same; but lanes whose derivative is not finite do not pass it on to the regimen that others share.
 
-    The derivative by `unseen` tells which lanes these are.
+    The derivative by `unseen` tells which lanes these are. Linear, so that it is known forwards too.
     """
-    return x
+    unseen = unseen + 0 * x.reshape(-1, x.shape[-1])[0]  # not without a tangent, which `linear_call` cannot take
+    return linear_call(lambda _, given: given[0], _kept, (), (x, unseen))
 
 
-def _kept(_, g):
+def _kept(_, g: Array) -> tuple[Array, Array]:
     finite = jnp.isfinite(g)
     wrong = ~finite.reshape(-1, g.shape[-1]).all(axis=0)
     return jnp.where(finite, g, 0), wrong.astype(g.dtype)
-
-
-_drop_bad.defvjp(lambda x, unseen: (x, None), _kept)

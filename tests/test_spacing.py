@@ -56,7 +56,7 @@ def test_there_and_back(rule, free):
         free = jnp.clip(jnp.asarray(free, float), -6, 6)
         times = spaced.constrain(free)
         back = spaced.constrain(spaced.unconstrain(times))
-    np.testing.assert_allclose(back, times, atol=1e-9 * spaced.high, rtol=0)
+    np.testing.assert_allclose(back, times, atol=3e-6 * spaced.high, rtol=0)  # a millionth of the width, where at a bound
 
 
 @quick
