@@ -127,7 +127,7 @@ def advance(search: Search, problem: Problem, rate: Float[Array, ""], task: Task
     clipped = jax.tree.map(lambda g: g * _over_doses(shorten, g), slope)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
         downhill, moments = ADAM.update(clipped, search.moments)
-    onward = jax.tree.map(lambda u, move: u - rate * move, search.free, downhill)
+    onward = regimen.apart(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), task.leaves)
     here = Search(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad, blind > 0)
     return better_of(here, search, problem.goal.within)
 

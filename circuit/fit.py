@@ -214,15 +214,15 @@ def _result(search: Search, stopped: np.ndarray, question: Question, failures: t
     loss, reached = np.asarray(search.loss), np.asarray(search.reached)
     best = np.argmin(loss + 1e6 * (abs(reached - 1) >= tolerance), axis=0)  # those within the target first
     columns = np.arange(len(best))
-    values = values_of(search.best, task.leaves, problem.arm)
-    values = [np.asarray(value)[..., best, columns] for value in values]
-    fitted = values if task.personal else [value[..., 0] for value in values]
+    values = [np.asarray(of)[..., best, columns] for of in values_of(search.best, task.leaves, problem.arm)]
+    fitted = [jnp.asarray(value if task.personal else value[..., 0]) for value in values]
+    arm = regimen.in_order(regimen.replace(problem.arm, task.leaves, fitted), task.leaves)
     each, target = tuple(stopped[best, columns]), question.target
     status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
     asked, after = float(target.mean()), _mean(target * reached[best, columns])
     return Restoration(
-        arm=regimen.replace(problem.arm, task.leaves, [jnp.asarray(value) for value in fitted]),
-        fitted={leaf.name: value for leaf, value in zip(task.leaves, fitted, strict=True)},
+        arm=arm,
+        fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
         target=asked,
         before=_mean(target * question.before),
         after=after,

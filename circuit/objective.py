@@ -63,7 +63,9 @@ class Target:
             if list(self.days) != sorted(set(self.days)):
                 raise ValueError(f"days={self.days} must rise.")
             if isinstance(self.output, tuple) and len(self.output) != len(self.days):
-                raise ValueError(f"{len(self.output)} levels for {len(self.days)} days; give one for each, or one for all.")
+                raise ValueError(
+                    f"{len(self.output)} levels for {len(self.days)} days; give one for each, or one for all."
+                )
 
     @classmethod
     def mean(

@@ -155,7 +155,9 @@ def pareto(
     on, off = _front(burden, abs(reached - 1))
     points = []
     for lane in on:
-        fitted = {leaf.name: np.asarray(of)[..., lane, 0] for leaf, of in zip(task.leaves, values, strict=True)}
+        its = [jnp.asarray(np.asarray(of)[..., lane, 0]) for of in values]
+        its = regimen.in_order(regimen.replace(given, task.leaves, its), task.leaves)
+        fitted = {leaf.name: np.asarray(leaf.of(its)) for leaf in task.leaves}
         points.append(
             Point(
                 weight=weights[lane // starts],
@@ -163,7 +165,7 @@ def pareto(
                 output=level * float(reached[lane]),
                 miss=abs(float(reached[lane]) - 1),
                 amounts={leaf.name: float(fitted[leaf.name].sum()) for leaf in task.leaves if leaf.is_amount},
-                arm=regimen.replace(given, task.leaves, [jnp.asarray(value) for value in fitted.values()]),
+                arm=its,
                 fitted=fitted,
             )
         )

@@ -163,6 +163,15 @@ def values_of(
     )
 
 
+def apart(
+    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[Leaf, ...]
+) -> tuple[Float[Array, "... start column"], ...]:
+    """Free numbers that stand for the same regimen, with times that no longer push each other."""
+    return tuple(
+        leaf.interval.apart(u) if isinstance(leaf.interval, Spaced) else u for leaf, u in zip(leaves, free, strict=True)
+    )
+
+
 def _times(values, amounts: Leaf, leaves: tuple[Leaf, ...], arm: Arm) -> Float[Array, "dose #start #column"] | None:
     """Times of the doses that `amounts` are given at: fitted, as given, or none where they are taken every day."""
     intervention = arm[amounts.position]

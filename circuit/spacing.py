@@ -1,23 +1,23 @@
 """How close doses may come: an interval between them, so many in a week, so much in a day. Exact, by construction.
 
 Nobody is given four sessions within an hour. A penalty would only discourage it; here the free numbers of an optimiser
-are turned into times that cannot break the rule (a chain of intervals, each of which begins where the doses before it
-allow) and amounts that cannot add up to too much.
+are turned into times that cannot break the rule (doses that would come too soon are put off) and amounts that cannot add
+up to too much.
 """
 
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .constraints import MARGIN
+from .constraints import MARGIN, Interval
 
 WEEK = 7.0  # d
 DAY, FADE = 1.0, 0.25  # d: doses less than a day apart count together, and no more a quarter of a day beyond that
 SHARPNESS = 8  # of the bend at which amounts in a day are held back
+SLACK = 1e-3  # d: how much further apart wishes are set, so that a step moves each of them
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of the latest time, kept free so that rounding breaks no rule
 
 
@@ -50,15 +50,16 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Spaced:
-    """Times of `doses` doses from `low` to `high`, in order and apart. Static; stands where an `Interval` may.
+    """Times of `doses` doses from `low` to `high`, apart. Static; stands where an `Interval` may.
 
-    Given those before it, dose i may begin between
+    A free number stands for a wish, x = low + (high - low) sigmoid(free), for each dose its own. In the order of the
+    wishes, a dose is given at
 
-        first = max(time[i - 1] + interval, time[i - per_week] + 7)    and    last[i],
+        time[i] = min(max(x[i], time[i - 1] + interval, time[i - per_week] + 7), last[i]),
 
-    the latest that leaves room for those after it (a greatest solution of difference constraints, so that first never
-    passes it). time[i] = first + (last[i] - first) sigmoid(free[i]): a bijection between all free numbers and the inside
-    of what is allowed, smooth but where the two demands on `first` change places.
+    last being the latest that leaves room for those after it, the greatest solution of these difference constraints: so
+    all of them hold, whatever the wishes. Wishes that hold already are given as they are, and a search that returns to
+    such wishes after each step (`apart`) is one of projected gradients, in which a dose pushes those in its way.
 
     Raises:
         ValueError: there is no room.
@@ -97,24 +98,34 @@ class Spaced:
         return tuple(reversed(found))
 
     def constrain(self, free: Float[Array, "dose *rest"]) -> Float[Array, "dose *rest"]:
-        """Times, rising from dose to dose."""
-        times: list[Array] = []
-        for u, last in zip(free, self.last, strict=True):
-            first = self._first(times, u)
-            times.append(jnp.clip(first + (last - first) * jax.nn.sigmoid(u), first, last))
-        return jnp.stack(times)
+        """Times of the doses, not in order."""
+        return self._put_off(self._wish.constrain(free), 0.0)
 
     def unconstrain(self, x: Float[Array, "dose *rest"], margin: float = MARGIN) -> Float[Array, "dose *rest"]:
-        """The inverse, of times in any order; those too near, or too late, count as near by, `margin` within a share."""
+        """Wishes that are given as they are, or nearly: of times that are apart, these, else of times put off."""
+        return self._wish.unconstrain(self._put_off(x, SLACK), margin)
+
+    def apart(self, free: Float[Array, "dose *rest"]) -> Float[Array, "dose *rest"]:
+        """Wishes of what `free` is given as: where those in each other's way move freely again."""
+        return self.unconstrain(self._wish.constrain(free))
+
+    @property
+    def _wish(self) -> Interval:
+        return Interval(self.low, self.high)
+
+    def _put_off(self, x: Float[Array, "dose *rest"], slack: float) -> Float[Array, "dose *rest"]:
+        """Each no earlier than those before it allow, and no later than those after it; `slack` further apart, if they can."""
+        order = jnp.argsort(x, axis=0)
+        gap, week = (self._apart(days) + slack for days in (self.interval, WEEK))
         times: list[Array] = []
-        free: list[Array] = []
-        for time, last in zip(jnp.sort(x, axis=0), self.last, strict=True):
-            first = self._first(times, time)
-            room = jnp.maximum(last - first, ROUNDING)  # none is left where those before are as late as can be
-            share = jnp.clip((time - first) / room, margin, 1 - margin)
-            times.append(first + (last - first) * share)
-            free.append(jnp.log(share) - jnp.log1p(-share))
-        return jnp.stack(free)
+        for wish, last in zip(jnp.take_along_axis(x, order, axis=0), self.last, strict=True):
+            time = jnp.maximum(wish, self.low)
+            if times:
+                time = jnp.maximum(time, times[-1] + gap)
+            if self.per_week and len(times) >= self.per_week:
+                time = jnp.maximum(time, times[-self.per_week] + week)
+            times.append(jnp.minimum(time, last))
+        return jnp.take_along_axis(jnp.stack(times), jnp.argsort(order, axis=0), axis=0)
 
     def holds(self, times: Float[np.ndarray, "dose *rest"]) -> bool:
         """Whether given times are apart as asked, in any order; to rounding."""
@@ -122,15 +133,6 @@ class Spaced:
         apart = bool((np.diff(times, axis=0) >= self.interval - near).all())
         often = self.per_week or len(times)
         return apart and bool((times[often:] - times[: len(times) - often] >= WEEK - near).all())
-
-    def _first(self, times: list[Array], like: Array) -> Array:
-        """Earliest beginning of the dose after `times`."""
-        if not times:
-            return jnp.full_like(like, self.low)
-        first = times[-1] + self._apart(self.interval)
-        if self.per_week and len(times) >= self.per_week:
-            first = jnp.maximum(first, times[-self.per_week] + self._apart(WEEK))
-        return first
 
     def _apart(self, days: float) -> float:
         return days + ROUNDING * self.high if days else 0.0

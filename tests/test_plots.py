@@ -75,9 +75,17 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path):
         plots.trial_figure(trial(weeks=1), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_front_shows_its_points_its_regimens_and_what_they_beat(tmp_path):
     point = lambda burden, output: Point(
-        0.1, burden, output, 1 - output / 4, {}, (Recalibration([0.0, 3.0, 9.0], [burden, 2 * burden, 4.0 * burden]),), {}
+        0.1,
+        burden,
+        output,
+        1 - output / 4,
+        {},
+        (Recalibration([0.0, 3.0, 9.0], [burden, 2 * burden, 4.0 * burden]),),
+        {},
     )
     points = tuple(point(burden, output) for burden, output in ((0.05, 2.9), (0.3, 3.6), (0.8, 3.9)))
     front = lambda dominated: Front(points, 4.0, 2.4, dominated, (), 9, "a reason")

@@ -19,7 +19,7 @@ def test_limits_of_two_interventions_by_name():
     over = ("mg_per_kg", "day", "intensity", "times")
     leaves = find_leaves((arm[0], Recalibration(np.arange(4) * 2.0, np.ones(4))), over, {}, 40.0, limits)
     mg, day, intensity, times = (np.asarray(value)[:, 0, 0] for value in values_of(free_of(leaves, 4), leaves, arm))
-    assert (np.diff(day) >= 7).all()
+    assert (np.diff(np.sort(day)) >= 7).all()
     assert mg.max() <= 2
     assert not isinstance(leaves[3].interval, Spaced)
     for begin in times:

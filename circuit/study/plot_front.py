@@ -58,7 +58,9 @@ def _doses(axes: Axes, front: Front) -> None:
     largest = max(float(amount.max()) for _, amount in rows) or 1.0
     for row, (day, amount) in enumerate(rows):
         axes.plot([0, 1], [row, row], color="#E6E6E6", linewidth=0.8, zorder=0, transform=axes.get_yaxis_transform())
-        axes.scatter(day, np.full(len(day), row), (LARGEST**2) * amount / largest, color=COLOUR, linewidths=0, alpha=0.85)
+        axes.scatter(
+            day, np.full(len(day), row), (LARGEST**2) * amount / largest, color=COLOUR, linewidths=0, alpha=0.85
+        )
     axes.set_yticks(range(len(rows)), [f"{100 * point.burden:.0f} %" for point in front.points])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlim(left=-0.6)
