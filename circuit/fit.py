@@ -18,16 +18,14 @@ import numpy as np
 from ..kernels import Plan
 from . import regimen
 from .cohort import Cohort
-from .descent import Problem, Search, Task, best_where, better_of
+from .descent import Free, Problem, Search, Task, best_where, better_of
 from .interventions import Arm, Intervention, as_arm
 from .objective import Target
 from .regimen import values_of
 from .replay import Failure
 from .search import PLAN, Question, Watch, ask, descend, failed_of, look, rests_within
 from .spacing import Limits
-from .verdict import corner, pulls, sentence, statuses
-
-CORNERS = (False, False, True)  # looked at in turn, by the slopes at the best of those before: of amounts, of times
+from .verdict import corner, pulls, sentence, statuses, utmost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Restoration:
         after: cohort's mean under the fitted arm.
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
-        status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found or
-            where the slopes point, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; or
+        status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found,
+            the earliest or the latest, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; or
             output as high as any dose brings it), "steps" (more was to be gained) or "failed" (not finite). In personal
             fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
@@ -182,7 +180,8 @@ def check(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
 def _stopped(search: Search, question: Question, watch: Watch, made: int) -> tuple[Search, np.ndarray]:
     """What stopped every start, (start, column), and the search with the corner of the bounds where that is better.
 
-    Starts that missed are looked at once more where they rest, and at the corners that the slopes there point to.
+    Starts that missed are looked at once more where they rest; with their amounts at the bounds that the slopes there point
+    to; and with the most of all, at their times, as early and as late as can be.
     """
     problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
     missed = abs(np.asarray(search.reached) - 1) >= tolerance
@@ -193,19 +192,24 @@ def _stopped(search: Search, question: Question, watch: Watch, made: int) -> tup
     here = look(search, search.best, alone, task)
     if not any(leaf.is_amount for leaf in task.leaves):
         return search, statuses(np.asarray(search.reached), tolerance, slopes(here))
-    towards, place, looked = -jnp.sign(here.reached - 1), here, False
-    for times in CORNERS:
-        free = corner(place, task.leaves, times)
-        if looked and all(bool((a == b).all()) for a, b in zip(free, place.best, strict=True)):
-            continue
+
+    def seen_at(free: Free) -> Search:
         seen = look(search, free, alone, task)
         watch.see(free, seen, made)
-        further = (towards * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)  # beyond the target, too
-        place, looked = best_where(further, seen, place) if looked else seen, True
+        return seen
+
+    place = seen_at(corner(here, task.leaves))
+    when = (0.0,) if all(leaf.is_amount for leaf in task.leaves) else (0.0, -1.0, 1.0)
+    others = [seen_at(utmost(here, task.leaves, times)) for times in when]
+    for seen in others:
+        further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
+        place = best_where(further, seen, place)  # the one furthest towards the target, or beyond
     most = look(search, place.best, problem, task)
     most = eqx.tree_at(lambda s: s.loss, most, jnp.where(missed, most.loss, jnp.inf))
     kept = better_of(most, search, problem.goal.within)
-    return kept, statuses(np.asarray(kept.reached), tolerance, slopes(here), np.asarray(place.reached), slopes(place))
+    found = statuses(np.asarray(kept.reached), tolerance, slopes(here), np.asarray(place.reached), slopes(place))
+    elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
+    return kept, np.where((found == "bounds") & elsewhere, "plateau", found)
 
 
 def _result(search: Search, stopped: np.ndarray, question: Question, failures: tuple[Failure, ...], made: int):

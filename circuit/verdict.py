@@ -2,9 +2,9 @@
 
 The slopes of the miss alone, where a start came to rest, say which bounds the amounts press against: to ask for less of
 everything, as a burden does, or for an earlier effect, as the shortfall does, is no reason to miss. Whether those bounds
-would suffice is not left to a straight line: `corner` is where the amounts stand at them, or the times, and one more course
-tells what is reached there. If that is too little, the slopes there tell what wider bounds would be worth: who is as well as
-can be, in whom output no longer rises with any dose, is not held back by bounds.
+would suffice is not left to a straight line: `corner` is where the amounts stand at them, `utmost` where all do, and one
+more course of each tells what is reached there. If that is too little, the slopes there tell what wider bounds would be
+worth: who is as well as can be, in whom output no longer rises with any dose, is not held back by bounds.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from .regimen import Leaf, values_of
 from .spacing import SHARPNESS
 
 MARGIN = 1e-3  # share of the width by which starts, and the corner, keep away from their bounds
+EDGE = float(np.log(1 / MARGIN - 1))  # free number that stands there
 AT_BOUND = 0.05  # share of the width
 HARDLY = 0.25  # of the tolerance: difference in what is reached that does not count
 WORTH = 0.5  # of the miss (squared): what wider bounds must win back, to first order, to be what is missing
@@ -42,13 +43,24 @@ class Pulls(NamedTuple):
     amount: np.ndarray
 
 
-def corner(place: Search, leaves: tuple[Leaf, ...], times: bool = False) -> Free:
-    """Free numbers with every amount at the bound that its slope at `place` points to; or with every time there."""
-    edge = np.log(1 / MARGIN - 1)
-    moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(edge, u.dtype))
+def corner(place: Search, leaves: tuple[Leaf, ...]) -> Free:
+    """Free numbers with every amount at the bound that its slope at `place` points to; times stay."""
+    moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(EDGE, u.dtype))
     return tuple(
-        moved(u, g) if leaf.is_amount != times else u
-        for leaf, u, g in zip(leaves, place.best, place.slope, strict=True)
+        moved(u, g) if leaf.is_amount else u for leaf, u, g in zip(leaves, place.best, place.slope, strict=True)
+    )
+
+
+def utmost(place: Search, leaves: tuple[Leaf, ...], when: float) -> Free:
+    """Free numbers with every amount at its most where the target was not reached, at its least where it was passed.
+
+    Doses that have come to nothing have no slope that would bring them elsewhere, so times are set alike: as early as can be
+    where `when` is -1, as late where it is 1, as they are where it is 0.
+    """
+    amount = jnp.where(place.reached < 1, EDGE, -EDGE)
+    return tuple(
+        jnp.broadcast_to(amount.astype(u.dtype), u.shape) if leaf.is_amount else jnp.where(when == 0, u, when * EDGE)
+        for leaf, u in zip(leaves, place.best, strict=True)
     )
 
 

@@ -20,7 +20,7 @@ from habenula.circuit.objective import Target
 from habenula.circuit.regimen import Leaf, values_of
 from habenula.circuit.simulate import course
 from habenula.circuit.spacing import Limits
-from habenula.circuit.verdict import corner, pulls, statuses
+from habenula.circuit.verdict import corner, pulls, statuses, utmost
 
 DAYS = 14.0
 SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
@@ -146,15 +146,19 @@ def test_amounts_that_a_day_holds_back_stand_at_a_bound():
     assert (found.pull[:2] < 100 * plain.pull[:2]).all()
 
 
-def test_the_corner_puts_amounts_at_the_bound_downhill_or_times():
+def test_the_corner_puts_amounts_at_the_bound_downhill_and_leaves_times():
     up, down = (corner(ended(0.7, MIDDLE, slope), LEAVES) for slope in (-0.1, 0.1))
     np.testing.assert_allclose(INTENSITY.interval.constrain(up[0]), 4.0, rtol=2e-3)
     np.testing.assert_allclose(INTENSITY.interval.constrain(down[0]), 0.0, atol=5e-3)
     np.testing.assert_array_equal(up[1], MIDDLE)
-    search = eqx.tree_at(lambda s: s.slope, ended(0.7, MIDDLE, -0.1), (jnp.ones((2, 1, 1)), jnp.ones((2, 1, 1))))
-    amounts, times = corner(search, LEAVES, times=True)
-    np.testing.assert_array_equal(amounts, MIDDLE)
-    np.testing.assert_allclose(TIMES.interval.constrain(times), 0.0, atol=2e-2)
+
+
+def test_the_utmost_is_all_that_may_be_where_too_little_was_reached_and_the_least_where_too_much():
+    for reached, amount in ((0.7, 4.0), (1.3, 0.0)):
+        for when, time in ((-1.0, 0.0), (0.0, 6.5), (1.0, 13.0)):
+            free = utmost(ended(reached, MIDDLE, 0.1), LEAVES, when)
+            np.testing.assert_allclose(INTENSITY.interval.constrain(free[0]), amount, atol=5e-3)
+            np.testing.assert_allclose(TIMES.interval.constrain(free[1]), time, atol=2e-2)
 
 
 def test_a_target_that_no_dose_reaches_is_not_the_bounds_fault(ill):
@@ -292,7 +296,7 @@ def test_treatment_ends_before_the_stress_that_it_is_to_outlast(monkeypatch):
 
 
 def test_late_sessions_are_not_held_back_by_the_bounds_of_their_intensity(monkeypatch):
-    """The most that these allow is too little at the times given, but not at those that the slope points to."""
+    """The most that these allow is too little at the times given, but not at the earliest."""
     options = dict(stand_in=saturating.early_course, days=9.0, starts=1, steps=1, over=("intensity", "times"))
     found, _ = some(monkeypatch, Recalibration([7.0, 8.0], [3.0, 3.0]), target=0.8 * saturating.HEALTH, **options)
     assert found.status == "steps", found.reason
