@@ -65,9 +65,14 @@ def blind_course(cohort, arm, days, *, save_every, record, plan):
     return Lived({"vta_output": seen["vta_output"] + root[:, None]}, saved_days(days))
 
 
-def broken_course(cohort, arm, days, *, save_every, record, plan):
+def lost_course(cohort, arm, days, *, save_every, record, plan):
+    """Number 1 is lost on the third day, whatever its doses."""
+    return broken_course(cohort, arm, days, save_every=save_every, record=record, plan=plan, above=0.0)
+
+
+def broken_course(cohort, arm, days, *, save_every, record, plan, above=0.25):
     """Number 1 is lost on the third day, once its doses are above a quarter of their bounds."""
-    lost = (cohort.subject == 1) & (share_of(arm, len(cohort)) > 0.25)
+    lost = (cohort.subject == 1) & (share_of(arm, len(cohort)) > above)
     late = jnp.asarray(saved_days(days) > 2)
     seen = course(cohort, arm, days, save_every=save_every, record=record, plan=plan)
     return Lived({"vta_output": jnp.where(lost[:, None] & late[None], jnp.nan, seen["vta_output"])}, saved_days(days))

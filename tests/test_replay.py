@@ -66,9 +66,13 @@ def test_a_slope_that_is_not_finite_is_told_and_does_not_count(monkeypatch):
 
 
 def test_in_personal_fits_the_failed_subject_alone_has_failed(monkeypatch):
-    use(monkeypatch, saturating.broken_course)
+    use(monkeypatch, saturating.lost_course)
     found = restore(
-        strained(3), Recalibration([0.0, 2.0], [2.0, 2.0]), 0.9 * HEALTH, personal=True, **QUICK | {"starts": 1}
+        strained(3),
+        Recalibration([0.0, 2.0], [2.0, 2.0]),
+        0.9 * HEALTH,
+        personal=True,
+        **QUICK | {"starts": 1, "days": 6.0},
     )
     assert found.statuses == ("reached", "failed", "reached")
     assert np.isfinite(found.each).tolist() == [True, False, True]

@@ -17,8 +17,8 @@ quick = settings(max_examples=60, deadline=None)
 
 numbers = st.lists(st.floats(-1e3, 1e3, width=32), min_size=18, max_size=18)
 rules = st.tuples(
-    st.floats(0.0, 30.0),
-    st.floats(1.0, 80.0),
+    st.integers(0, 240).map(lambda eighths: eighths / 8),
+    st.integers(8, 640).map(lambda eighths: eighths / 8),
     st.integers(1, 9),
     st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     st.sampled_from([None, 1, 2, 3]),
