@@ -28,6 +28,7 @@ from .choices import read as read
 from .cohort import Cohort as Cohort
 from .conclusion import Recovery as Recovery
 from .conditions import Condition as Condition
+from .conditions import as_healthy as as_healthy
 from .conditions import depressed as depressed
 from .conditions import draw as draw
 from .conditions import healthy as healthy
@@ -51,6 +52,7 @@ from .learning import log_anticipation as log_anticipation
 from .moment import Event as Event
 from .moment import Moment as Moment
 from .moment import moment as moment
+from .objective import Target as Target
 from .observations import Binomial as Binomial
 from .observations import Gaussian as Gaussian
 from .observations import Observed as Observed
@@ -59,6 +61,8 @@ from .observations import Poisson as Poisson
 from .observations import measure as measure
 from .parameters import Parameters as Parameters
 from .parameters import typical as typical
+from .pareto import Front as Front
+from .pareto import pareto as pareto
 from .pavlovian import Trials as Trials
 from .pavlovian import conduct as conduct
 from .pavlovian import pavlovian as pavlovian
@@ -75,6 +79,7 @@ from .set_points import FixedPoint as FixedPoint
 from .set_points import fixed_points as fixed_points
 from .simulate import Course as Course
 from .simulate import course as course
+from .spacing import Limits as Limits
 from .survey import Survey as Survey
 from .survey import survey as survey
 from .tasks import eefrt as eefrt

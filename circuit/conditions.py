@@ -90,3 +90,8 @@ def draw(
 def healthy_output(p: Parameters | None = None) -> float:
     """VTA output (Hz) of the typical healthy subject: the reference that is 1 in every relative figure."""
     return float((typical() if p is None else p).motivation.reference_output)
+
+
+def as_healthy(cohort: Cohort) -> Cohort:
+    """The same people before anything happened to them: their traits and their noise, in the healthy state."""
+    return eqx.tree_at(lambda c: c.state, cohort, healthy_state(len(cohort), cohort.parameters))

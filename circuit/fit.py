@@ -1,9 +1,10 @@
 """Fit: the regimen that brings VTA output back to a target, found by gradient.
 
     restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
+    restore(cohort, arm, Target.response(by=14), limits=Limits(per_week=3), over_cohort="worst tenth")
 
-Several starts descend at once (`descent` holds the loss and its reasons); what comes back says where each has come to,
-and why if it is not the target.
+Several starts descend at once (`search`; `descent` holds the loss and its reasons); what comes back says where each has
+come to, and why if it is not the target.
 """
 
 import dataclasses
@@ -15,41 +16,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import Plan
-from . import interventions, regimen, validation
+from . import regimen
 from .cohort import Cohort
-from .conditions import healthy_output
-from .constraints import constrain, unconstrain
-from .descent import SAVE_EVERY, TOLERANCE, Problem, Search, Task, advance, begin, better_of, within_window
-from .interventions import PER_DOSE, Arm, Intervention, as_arm
-from .lanes import without_neuron
-from .regimen import Leaf, find_leaves
-from .simulate import course
-from .verdict import MARGIN, sentence, statuses, utmost
-
-WELL_WITHIN = TOLERANCE / 4  # miss at which a start has nothing left to gain but a smaller burden
-PATIENCE = 8  # steps without gain after which it rests
-_PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
+from .descent import Free, Problem, Search, Task, best_where, better_of
+from .interventions import Arm, Intervention, as_arm
+from .objective import Target
+from .regimen import values_of
+from .replay import Failure
+from .search import PLAN, Question, Watch, ask, descend, failed_of, look, rests_within
+from .spacing import Limits
+from .verdict import corner, pulls, sentence, statuses, utmost
 
 
 @dataclasses.dataclass(frozen=True)
 class Restoration:
-    """A regimen found by gradient, and how well it does. VTA output is in Hz, a mean over the window.
+    """A regimen found by gradient, and how well it does. VTA output is in Hz, a mean over the days that are judged.
+
+    Where each of several days is asked for, what is reached is that of the worst day, relative to the target's mean; for a
+    quantile or the worst tenth of a cohort, it is theirs.
 
     Attributes:
-        arm: as given, with the fitted leaves of the best start (of each subject's best in personal fits).
+        arm: as given, with the fitted leaves of the best start (of each subject's best in personal fits); doses whose
+            times are fitted are in their order.
         fitted: by name, the fitted values; in personal fits with a last axis of subjects.
-        target: asked for.
+        target: asked for; a mean over subjects.
         before: cohort's mean without the arm.
         after: cohort's mean under the fitted arm.
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
-        status: "reached" (within 2 %), "bounds" (no amount within the bounds reaches it, at the times found),
-            "plateau" (hardly any slope, off the target), "steps" (more was to be gained) or "failed" (not finite).
-            In personal fits the commonest among subjects who did not reach it, if any.
+        status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found,
+            the earliest or the latest, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; or
+            output as high as any dose brings it), "steps" (more was to be gained) or "failed" (not finite). In personal
+            fits the commonest among subjects who did not reach it, if any.
         reason: the same in a sentence.
-        failures: (start, subject's number) whose numbers stopped being finite; they are left out.
+        failures: lives on the way that were not finite, or whose derivative was not, each with a line that replays it;
+            they are left out there.
         steps: gradient steps made.
         each: in personal fits, VTA output of every subject under its own regimen.
+        targets: in personal fits, every subject's own.
         statuses: in personal fits, the status of every subject.
     """
 
@@ -62,20 +66,22 @@ class Restoration:
     losses: np.ndarray
     status: str
     reason: str
-    failures: tuple[tuple[int, int], ...]
+    failures: tuple[Failure, ...]
     steps: int
     each: np.ndarray | None = None
+    targets: np.ndarray | None = None
     statuses: tuple[str, ...] | None = None
 
 
 def restore(
     cohort: Cohort,
     arm: Intervention | Arm,
-    target: float | None = None,
+    target: float | Target | None = None,
     *,
     over: Sequence[str] = ("intensity", "times"),
     days: float = 63.0,
     window: tuple[float, float] | None = None,
+    over_cohort: str | float = "mean",
     personal: bool = False,
     starts: int = 10,
     steps: int = 80,
@@ -83,8 +89,9 @@ def restore(
     burden: float = 0.0001,
     shortfall: float = 0.02,
     bounds: Mapping[str, tuple[float, float]] | None = None,
+    limits: Limits | Mapping[str, Limits] | None = None,
     seed: int = 0,
-    plan: Plan = _PLAN,
+    plan: Plan = PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restoration:
     """Find values of some leaves of `arm` that bring VTA output to `target`.
@@ -92,10 +99,14 @@ def restore(
     Args:
         cohort: subjects as they are on day 0. A few dozen determine a shared regimen: `cohort[:48]`.
         arm: an intervention, or several; leaves that are not fitted stay as given.
-        target: Hz; the typical healthy subject's by default. The mean of a healthy cohort lies a little below.
+        target: Hz, as a mean over a window; or a `Target`, for several days, for a response or for what outlasts a stress.
+            Its level by default is the typical healthy subject's (the mean of a healthy cohort lies a little below), and
+            in personal fits what each subject's own output would be, had it never fallen ill.
         over: leaves to fit, by field ("mg_per_kg") or, where interventions share it, by class too ("Ketamine.day").
         days: length of the course, whole days.
-        window: first and last day over which output is judged; the last week by default.
+        window: first and last day over which output is judged, where `target` is no `Target`; the last week by default.
+        over_cohort: for whom, where all share a regimen: the "mean", the "worst tenth", or the quantile of a number
+            between 0 and 1 (at 0.25, three subjects in four are to be above the target).
         personal: a regimen for each subject instead of one for all.
         starts: how many: the arm as given, moved into the bounds, and random values within them.
         steps: most gradient steps; fewer are made once every start rests within the target.
@@ -103,6 +114,9 @@ def restore(
         burden: weight of the doses, as shares of their bounds; times are no burden.
         shortfall: weight of what subjects lack on the way.
         bounds: by name as in `over`, narrower than the intervention's own.
+        limits: intervals between doses, doses a week and amounts a day that the regimen keeps to exactly; of all
+            interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
+            told otherwise: a day between sessions, two between infusions.
         seed: of the random starts.
         plan: how to use the hardware. "scan" compiles soonest; "tiled" holds less in memory for thousands of lanes
             (starts times subjects).
@@ -110,129 +124,134 @@ def restore(
 
     Raises:
         TypeError: what is no intervention.
-        ValueError: names that are unknown or ambiguous, impossible numbers; see also `validation.check_course`.
+        ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
+            `validation.check_course`.
     """
-    arm = as_arm(arm)
-    window = (max(days - 7.0, 0.0), days) if window is None else window
-    target = healthy_output() if target is None else target
-    validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
-    _check(target, window, days, {"starts": starts, "steps": steps}, [learning_rate, burden, shortfall])
-    leaves = find_leaves(arm, over, bounds or {}, days)
-    _check_shared(arm, () if personal else leaves)
-
-    bare, neuron = without_neuron(cohort)
-    task = Task(leaves, neuron, days, window, personal, plan)
-    number = lambda value: jnp.asarray(value, jnp.result_type(float))
-    problem = Problem(bare, arm, number(target), number(shortfall), number(burden))
-
-    search, made = begin(_starts(arm, leaves, starts, len(cohort) if personal else 1, seed), len(cohort)), 0
-    while made < steps and not _settled(search, burden):
-        rate = learning_rate * (1 + np.cos(np.pi * made / steps)) / 2
-        search, made = advance(search, problem, number(rate), task), made + 1
-        if progress is not None:
-            progress(made, steps)
-    search, at_utmost = _probe(search, problem, task)
-    untreated = course(cohort, (), days, save_every=SAVE_EVERY, record=("vta_output",), plan=plan)
-    before = np.asarray(untreated["vta_output"])[:, within_window(days, window)].mean(axis=1)
-    return _result(search, at_utmost, cohort, problem, task, float(before[np.isfinite(before)].mean()), made)
+    check(
+        {"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall}
+    )
+    question = ask(
+        cohort,
+        as_arm(arm),
+        as_target(target, window),
+        over=over,
+        days=days,
+        over_cohort=None if personal else over_cohort,
+        weights=(burden,),
+        shortfall=shortfall,
+        starts=starts,
+        bounds=bounds or {},
+        limits=limits,
+        seed=seed,
+        plan=plan,
+    )
+    search, made, watch = descend(question, steps, learning_rate, progress, rests_within)
+    search, found = _stopped(search, question, watch, made)
+    return _result(search, found, question, tuple(watch.failures), made)
 
 
-def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int):
-    """Unconstrained values of every leaf, (*dose, start, column): the arm as given, then uniform in bounds."""
-    generator, free = np.random.default_rng(seed), []
-    for leaf in leaves:
-        given = np.asarray(leaf.of(arm))
-        doses = given.shape[: leaf.field in PER_DOSE]
-        given = np.broadcast_to(given.reshape(*doses, 1, -1), (*doses, 1, columns))
-        drawn = generator.uniform(leaf.interval.low, leaf.interval.high, (*doses, starts - 1, 1))
-        drawn = np.broadcast_to(drawn, (*doses, starts - 1, columns))  # a subject's fit is the same in any cohort
-        free.append(jnp.asarray(np.concatenate([given, drawn], axis=-2), jnp.result_type(float)))
-    return unconstrain(tuple(free), tuple(leaf.interval for leaf in leaves), margin=MARGIN)
+def as_target(target: float | Target | None, window: tuple[float, float] | None) -> Target:
+    """What is asked, of a level and a window or as it is.
+
+    Raises:
+        ValueError: a window beside a `Target`, which has its own.
+    """
+    if not isinstance(target, Target):
+        return Target.mean(target, window)
+    if window is not None:
+        raise ValueError(f"{window=} beside a Target, which has its own days: Target.mean(output, window).")
+    return target
 
 
-def _settled(search: Search, burden: float) -> bool:
-    """Whether every start has reached the target and has nothing more to gain."""
-    miss, resting = abs(np.asarray(search.reached) - 1), np.asarray(search.resting) >= PATIENCE
-    content = (miss < WELL_WITHIN) & (resting | (burden == 0))
-    return bool((content | ((miss < TOLERANCE) & resting)).all())
+def check(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
+    """Refuse a search that cannot begin.
+
+    Raises:
+        ValueError: quoting the name and the value.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+    for name, value in weights.items():
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value} must be 0 or a positive number.")
 
 
-def _probe(search: Search, problem: Problem, task: Task) -> tuple[Search, np.ndarray]:
-    """Where starts missed the target, what the bounds allow: see `verdict.utmost`. The better place is kept."""
-    missed = abs(np.asarray(search.reached) - 1) >= TOLERANCE
-    if not (missed.any() and any(leaf.is_amount for leaf in task.leaves)):
-        return search, np.full(missed.shape, np.nan)
-    place = utmost(search, task.leaves, float(problem.burden))
-    nowhere = jnp.full_like(search.loss, jnp.inf)
-    unseen = eqx.tree_at(lambda s: (s.loss, s.reached), place, (nowhere, nowhere))
-    seen = advance(unseen, problem, jnp.zeros((), search.loss.dtype), task)
-    return better_of(seen, search), np.where(missed, np.asarray(seen.reached), np.nan)
+def _stopped(search: Search, question: Question, watch: Watch, made: int) -> tuple[Search, np.ndarray]:
+    """What stopped every start, (start, column), and the search with the corner of the bounds where that is better.
+
+    Starts that missed are looked at once more where they rest; with their amounts at the bounds that the slopes there point
+    to; and with the most of all, at their times, as early and as late as can be.
+    """
+    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    missed = abs(np.asarray(search.reached) - 1) >= tolerance
+    if not missed.any():
+        return search, np.full(missed.shape, "reached", object)
+    alone = eqx.tree_at(lambda p: (p.shortfall, p.burden), problem, replace_fn=jnp.zeros_like)
+    slopes = lambda place: pulls(place, task.leaves, problem.arm)
+    here = look(search, search.best, alone, task)
+    if not any(leaf.is_amount for leaf in task.leaves):
+        return search, statuses(np.asarray(search.reached), tolerance, slopes(here))
+
+    def seen_at(free: Free) -> Search:
+        seen = look(search, free, alone, task)
+        watch.see(free, seen, made)
+        return seen
+
+    place = seen_at(corner(here, task.leaves))
+    when = (0.0,) if all(leaf.is_amount for leaf in task.leaves) else (0.0, -1.0, 1.0)
+    others = [seen_at(utmost(here, task.leaves, times)) for times in when]
+    for seen in others:
+        further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
+        place = best_where(further, seen, place)  # the one furthest towards the target, or beyond
+    most = look(search, place.best, problem, task)
+    most = eqx.tree_at(lambda s: s.loss, most, jnp.where(missed, most.loss, jnp.inf))
+    kept = better_of(most, search, problem.goal.within)
+    found = statuses(np.asarray(kept.reached), tolerance, slopes(here), np.asarray(place.reached), slopes(place))
+    elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
+    return kept, np.where((found == "bounds") & elsewhere, "plateau", found)
 
 
-def _result(
-    search: Search, at_utmost, cohort: Cohort, problem: Problem, task: Task, before: float, made: int
-) -> Restoration:
+def _result(search: Search, stopped: np.ndarray, question: Question, failures: tuple[Failure, ...], made: int):
     """The best start of every column, and what is to be said of it."""
-    loss, reached, bad = (np.asarray(leaf) for leaf in (search.loss, search.reached, search.bad))
-    best = np.argmin(loss + 1e6 * (abs(reached - 1) >= TOLERANCE), axis=0)  # those within the target first
+    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    loss, reached = np.asarray(search.loss), np.asarray(search.reached)
+    best = np.argmin(loss + 1e6 * (abs(reached - 1) >= tolerance), axis=0)  # those within the target first
     columns = np.arange(len(best))
-    choose = lambda leaf: np.asarray(leaf)[..., best, columns]
-    values = [choose(value) for value in constrain(search.best, tuple(leaf.interval for leaf in task.leaves))]
-    found = reached[best, columns]
-    each = tuple(statuses(search, at_utmost, task.leaves, float(problem.burden))[best, columns])
-    fitted = values if task.personal else [value[..., 0] for value in values]
-    target = float(problem.target)
+    values = [np.asarray(of)[..., best, columns] for of in values_of(search.best, task.leaves, problem.arm)]
+    fitted = [jnp.asarray(value if task.personal else value[..., 0]) for value in values]
+    arm = regimen.in_order(regimen.replace(problem.arm, task.leaves, fitted), task.leaves)
+    each, target = tuple(stopped[best, columns]), question.target
     status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
-    failures = tuple((int(start), int(cohort.subject[subject])) for start, subject in np.argwhere(bad))
+    asked, after = float(target.mean()), _mean(target * reached[best, columns])
     return Restoration(
-        arm=regimen.replace(problem.arm, task.leaves, [jnp.asarray(value) for value in fitted]),
-        fitted={leaf.name: value for leaf, value in zip(task.leaves, fitted, strict=True)},
-        target=target,
-        before=before,
-        after=target * _mean(found),
-        starts=target * np.array([_mean(row) for row in reached]),
+        arm=arm,
+        fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
+        target=asked,
+        before=_mean(target * question.before),
+        after=after,
+        starts=np.array([_mean(target * row) for row in reached]),
         losses=np.array([_mean(row) for row in loss]),
         status=status,
-        reason=_reason(status, each, target * _mean(found), target, made, task, failures),
+        reason=_reason(status, each, after, asked, made, task, problem, failures),
         failures=failures,
         steps=made,
-        each=target * found if task.personal else None,
+        each=target * reached[best, columns] if task.personal else None,
+        targets=np.broadcast_to(target, columns.shape) if task.personal else None,
         statuses=each if task.personal else None,
     )
 
 
-def _reason(status: str, each, after: float, target: float, made: int, task: Task, failures) -> str:
+def _reason(status: str, each, after: float, target: float, made: int, task: Task, problem: Problem, failures) -> str:
     """The status in a sentence, with what is to be said of subjects."""
-    said = sentence(status, " and ".join(leaf.name for leaf in task.leaves), after, target, made)
+    names = " and ".join(leaf.name for leaf in task.leaves)
+    said = sentence(status, names, after, target, float(problem.goal.within), made)
     if task.personal:
         said = f"{each.count('reached')} of {len(each)} subjects reach the target; in the mean, {said}"
-    if failures:
-        start, subject = failures[0]
-        said += f"; {len(failures)} lives were not finite and are left out, subject {subject} from start {start} first"
-    return said + "."
+    return said + failed_of(failures) + "."
 
 
 def _mean(values: np.ndarray) -> float:
     """Mean of those that are finite; not a number if none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
-
-
-def _check(target: float, window, days: float, counts: dict[str, int], weights: list[float]) -> None:
-    if not 0 < target < np.inf:
-        raise ValueError(f"{target=} must be a positive number of Hz.")
-    if not (len(window) == 2 and 0 <= window[0] < window[1] <= days and within_window(days, window).any()):
-        raise ValueError(f"{window=} must be a first and a last day within the course's {days:g}, a day or more apart.")
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
-    for name, value in zip(("learning_rate", "burden", "shortfall"), weights, strict=True):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value} must be 0 or a positive number.")
-
-
-def _check_shared(arm: Arm, leaves: tuple[Leaf, ...]) -> None:
-    own = interventions.personal(arm)
-    for leaf in leaves:
-        if leaf.of(own):
-            raise ValueError(f"{leaf.name} has one value per subject: fit it with personal=True, or give one for all.")

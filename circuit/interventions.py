@@ -5,7 +5,8 @@ more axis at the end, one value for each. Times are in days of the course; sessi
 what they do to an hour is a smooth function of when they begin.
 
 `inputs_of` turns an arm into what happens in each hour. Each class names its `bounds`, and its `strength`: the field that
-is 0 where nothing is given.
+is 0 where nothing is given. Those with times of doses name their `least_interval` too: how near to each other a fit may
+set them unless it is told otherwise. Arms given by hand need not keep to it.
 """
 
 from collections.abc import Sequence
@@ -93,6 +94,7 @@ class Ketamine(eqx.Module):
     day: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=0.0)
     minutes: Float[Array, "dose *subject"] = eqx.field(converter=_numbers, default=40.0)
     strength: ClassVar[str] = "mg_per_kg"
+    least_interval: ClassVar[float] = 2.0  # d. Assumed: trials gave two or three infusions a week (Singh 2016)
     bounds: ClassVar[Bounds] = {"mg_per_kg": (0.0, 2.0), "day": (0.0, jnp.inf), "minutes": (2.0, 240.0)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
@@ -194,6 +196,7 @@ class Recalibration(eqx.Module):
     challenge: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.5)
     hours: Float[Array, "*subject"] = eqx.field(converter=_number, default=1.0)
     strength: ClassVar[str] = "intensity"
+    least_interval: ClassVar[float] = 1.0  # d. Assumed: nobody comes twice a day
     bounds: ClassVar[Bounds] = {
         "times": (0.0, jnp.inf),
         "intensity": (0.0, 4.0),

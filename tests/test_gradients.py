@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from habenula.circuit.cohort import Cohort, get, with_traits
-from habenula.circuit.descent import Problem, Task, _lost
+from habenula.circuit.descent import _lost
 from habenula.circuit.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
-from habenula.circuit.lanes import without_neuron
+from habenula.circuit.objective import Target
 from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.parameters import typical
 from habenula.circuit.prediction import ask, log_density
-from habenula.circuit.regimen import find_leaves
+from habenula.circuit.search import ask as ask_regimen
 from habenula.circuit.simulate import course
 from habenula.circuit.slow_clock import healthy_state
+from habenula.circuit.spacing import Limits
 from habenula.kernels import Plan
 
 DAYS = 2.0
@@ -129,17 +130,46 @@ def test_one_value_per_subject_under_both_loops(backend):
     check(lambda leaves: summary(people, (Ketamine(*leaves, jnp.array([40.0])),), plan), (mg, day))
 
 
-@pytest.mark.parametrize("personal", [False, pytest.param(True, marks=pytest.mark.slow)])
+OBJECTIVES = {
+    "mean": (Target.mean(5.0, (0.0, DAYS)), "mean", None),
+    "a day for each": (Target.trajectory((1, 2), (4.0, 5.0)), "mean", None),
+    "the worst, sessions apart and held back": (
+        Target.response(by=1, output=5.0),
+        "worst tenth",
+        Limits(interval=0.25, per_week=2, per_day=1.5),
+    ),
+    "a quantile": (Target.mean(5.0, (0.0, DAYS)), 0.4, None),
+    "each subject": (Target.mean(None, (0.0, DAYS)), None, None),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if "worst" in name else pytest.mark.slow) for name in OBJECTIVES]
+)
 @pytest.mark.usefixtures("float64")
-def test_the_loss_of_a_fit(personal):
-    people, arm = cohort(), ARMS["recalibration"]()
-    bare, neuron = without_neuron(people)
-    leaves = find_leaves(arm, ("intensity", "times"), {}, DAYS)
-    task = Task(leaves, neuron, DAYS, (0.0, DAYS), personal, SCAN)
-    problem = Problem(bare, arm, jnp.asarray(5.0), jnp.asarray(0.02), jnp.asarray(0.01))
-    shape = (2, 3, SUBJECTS if personal else 1)  # doses, starts, columns
-    free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i in range(2))
-    check(lambda free: _lost(free, problem, task)[0], free, modes=("reverse",))
+def test_the_loss_of_a_fit(name):
+    """For every kind of target and of cohort, with times apart and amounts held back."""
+    target, over_cohort, limits = OBJECTIVES[name]
+    question = ask_regimen(
+        cohort(),
+        ARMS["recalibration"](),
+        target,
+        over=("intensity", "times"),
+        days=DAYS,
+        over_cohort=over_cohort,
+        weights=(0.01, 0.02),
+        shortfall=0.02,
+        starts=2,
+        bounds={},
+        limits=limits or Limits(interval=0.0),
+        seed=0,
+        plan=SCAN,
+    )
+    none = jnp.zeros((2, 4, SUBJECTS))  # leaves, starts
+    free = tuple(
+        jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts)
+    )
+    check(lambda free: _lost(free, none, question.problem, question.task)[0], free)
 
 
 @pytest.mark.slow

@@ -27,16 +27,20 @@ circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasti
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
+circuit.spacing
 circuit.slow_clock  circuit.identifiability  circuit.tasks  circuit.pavlovian
 circuit.marginal  circuit.learning
 circuit.choice_search
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
-circuit.validation  circuit.regimen  circuit.planner  circuit.lanes
+circuit.validation  circuit.regimen  circuit.planner  circuit.lanes  circuit.objective
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
+circuit.replay
 circuit.survey  circuit.behaviour  circuit.session  circuit.clinical
 circuit.verdict  circuit.prediction
+circuit.search
 circuit.fit  circuit.information
+circuit.pareto
 circuit.scoring
 circuit.conclusion
 circuit.recovery  circuit.uncertainty
@@ -55,7 +59,7 @@ circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
 circuit.study.measure_sessions
 circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
-circuit.study.explain  circuit.study.plot_choices  circuit.study.example_choices
+circuit.study.explain  circuit.study.plot_choices  circuit.study.plot_front  circuit.study.example_choices
 circuit.study.cli
 circuit.study
 """

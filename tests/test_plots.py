@@ -6,9 +6,11 @@ import pytest
 from fake_trial import trial
 from matplotlib.image import imread
 
+from habenula.circuit.interventions import Recalibration
 from habenula.circuit.lateral_habenula import Modes
 from habenula.circuit.moment import Event, Moment
-from habenula.circuit.study import arms, drawing, labels, plots
+from habenula.circuit.pareto import Front, Point
+from habenula.circuit.study import arms, drawing, labels, plot_front, plots
 
 
 def picture(path) -> np.ndarray:
@@ -73,3 +75,29 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path):
         plots.trial_figure(trial(weeks=1), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_front_shows_its_points_its_regimens_and_what_they_beat(tmp_path):
+    point = lambda burden, output: Point(
+        0.1,
+        burden,
+        output,
+        1 - output / 4,
+        {},
+        (Recalibration([0.0, 3.0, 9.0], [burden, 2 * burden, 4.0 * burden]),),
+        {},
+    )
+    points = tuple(point(burden, output) for burden, output in ((0.05, 2.9), (0.3, 3.6), (0.8, 3.9)))
+    front = lambda dominated: Front(points, 4.0, 2.4, dominated, (), 9, "a reason")
+    plots_of = {}
+    for name, dominated in (("bare", ()), ("beaten", ((0.1, 0.6, 3.0),))):
+        plot_front.front_figure(front(dominated), tmp_path / f"{name}.png")
+        plots_of[name] = picture(tmp_path / f"{name}.png")
+    ink = plots_of["bare"].min(axis=2) < 0.9
+    for part in (ink[:, : ink.shape[1] // 2], ink[:, ink.shape[1] // 2 :]):
+        assert part.mean() > 0.005
+    assert not ink[:, :8].any()
+    assert not ink[:, -8:].any()
+    assert np.abs(plots_of["bare"] - plots_of["beaten"]).mean() > 1e-4
+    with pytest.raises(ValueError, match="no points to draw: a reason"):
+        plot_front.front_figure(Front((), 4.0, 2.4, (), (), 9, "a reason"), tmp_path / "none.png")
