@@ -118,10 +118,12 @@ def run(
         state, output = loop.step(state, shared, own, now, z, j)
         return state, output, watch(loop, sums, state, output)
 
-    output, _ = output_of(plain, few(state), now, Noise(keys, few(subjects), dtype), start)
+    output, compact = output_of(plain, few(state), now, Noise(keys, few(subjects), dtype), start)
     first = jax.eval_shape(partial(begin, loop, lanes=(lanes,)), few(state), output)
     rule = in_kernels if interpret else without_marks
-    moving = _closed(rule, apart(advance), first.state, first.totals, z, start, shared, few(own), now)
+    moving = _closed(
+        rule, apart(advance) if compact else advance, first.state, first.totals, z, start, shared, few(own), now
+    )
     seeing = _closed(rule, loop.sample or (lambda state, output: None), first.state, output)
 
     still = [*jax.tree.leaves(common(shared)), *jax.tree.leaves(laned(own))]
