@@ -93,12 +93,12 @@ def run(
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
     output, compact = output_of(step, state, now, noise, start)
-    compact = compact and forwards
+    layout = ("turns" if forwards else "again") if compact else "plain"
     carry = begin(loop, state, output, noise.subjects.shape)
 
     def save(carry: Carry, now):
         begins, inputs = now
-        block = lambda carry, now: (_block(loop, shared, own, noise, compact, carry, *now), None)
+        block = lambda carry, now: (_block(loop, shared, own, noise, layout, carry, *now), None)
         carry, _ = scan(jax.checkpoint(block, prevent_cse=False), carry, (begins, inputs))
         return carry, None if loop.sample is None else loop.sample(carry.state, carry.output)
 
@@ -114,15 +114,19 @@ def _block(
     shared: PyTree,
     own: PyTree,
     noise: Noise,
-    compact: bool,
+    layout: str,
     carry: Carry,
     begin: Int[Array, ""],
     inputs: PyTree,
 ) -> Carry:
     """Advance by one block of steps from step `begin`, with the normals of the whole block made at once.
 
-    A `compact` step is made twice a turn: its states then go to and fro between two places, and need not be copied.
+    Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, states go to and fro between two
+    places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
+    as to store what it held would cost more. Others are "plain".
     """
+    step = jax.checkpoint(loop.step, prevent_cse=False) if layout == "again" else loop.step
+    turn = 2 if layout == "turns" and loop.block % 2 == 0 else 1
     first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
     number = first + jnp.arange(loop.block // 2 + (not loop.even), dtype=jnp.int32)
     pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
@@ -131,16 +135,15 @@ def _block(
         if not noise.keys.size:
             return None
         pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False)
-        if loop.even and compact:
+        if loop.even and turn == 2:
             return pair.imag if odd else pair.real
         return jnp.where(j & 1 == 1, pair.imag, pair.real)
 
     def advance(carried, shared, own, inputs, z, j):
         state, _, sums = carried
-        state, output = loop.step(state, shared, own, inputs, z, j)
+        state, output = step(state, shared, own, inputs, z, j)
         return state, output, watch(loop, sums, state, output)
 
-    turn = 2 if compact and loop.block % 2 == 0 else 1
     advance = apart(advance) if turn > 1 else advance
 
     def advance_turn(carried, now):
