@@ -14,6 +14,7 @@ from .cohort import Cohort
 from .information import about_shared, covariance
 from .interventions import Arm
 from .prediction import Question, rows
+from .replay import Failure
 from .scoring import PATIENCE, SETTLED, Bad, Search, best_start, lost
 
 NORMAL = 1.959964  # quantile of the standard normal between whose two signs 95 % lie
@@ -21,25 +22,6 @@ UNSEEN = 0.1  # share of the prior's variance below which data that take it away
 AT_BOUND = 0.01  # share of the width
 HARDLY = 0.1  # nats to be gained that do not count where rounding lets no step find them
 FLAT = 0.05  # of a unit direction's square, below which a number is not named in it
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """A fit that was not finite; the others are unaffected.
-
-    Attributes:
-        subject: its number in the cohort's `subject`.
-        start: of the fit.
-        step: of the search, 0 the beginning.
-        term: which quantity, on which day, and whether forwards or in the slope.
-        replay: one line of Python, in which `cohort` and `arm` are those given, that lives that course again.
-    """
-
-    subject: int
-    start: int
-    step: int
-    term: str
-    replay: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,4 +280,4 @@ def _failure(question: Question, bad: Bad) -> Failure:
         f"course(*put(cohort[cohort.subject == {subject}], arm, {values}), days={question.task.hours / 24:g}, "
         f"save_every={question.task.every})"
     )
-    return Failure(subject, bad.start, bad.step, bad.term, line)
+    return Failure(subject, bad.start, bad.step, bad.direction, bad.term, line)

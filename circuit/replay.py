@@ -23,10 +23,10 @@ class Failure:
     Attributes:
         subject: its number in the cohort's `subject`.
         start: of the fit.
-        step: gradient steps made before it.
+        step: steps of the search made before it.
         direction: "forward", or "backward" where the life was finite but not its derivative.
-        term: forward, the first quantity that was not finite, and its day; backward, the leaves of the arm.
-        replay: one line of Python, in which `cohort` is the one given, that lives that course again.
+        term: forward, the first quantity that was not finite, and its day; backward, also what it is derived by.
+        replay: one line of Python, in which `cohort` (and `arm`) are those given, that lives that course again.
     """
 
     subject: int

@@ -33,11 +33,12 @@ WARM = 3  # steps before a population is first believed
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """Numbers that stopped being finite: start, subject (by index), step, what it was, and the free numbers there."""
+    """Numbers that stopped being finite: start, subject (by index), step, which way, what it was, the free numbers there."""
 
     start: int
     index: int
     step: int
+    direction: str
     term: str
     free: Float[np.ndarray, " number"]
 
@@ -125,7 +126,7 @@ def look(question: Question, free: Float[np.ndarray, "start subject number"], st
     seen = likelihood(lanes, question.problem, question.task)
     found = evidence(seen)
     bad = {
-        (int(s), int(i)): Bad(int(s), int(i), step, _term(question, seen, int(s), int(i)), free[s, i].copy())
+        (int(s), int(i)): Bad(int(s), int(i), step, *_term(question, seen, int(s), int(i)), free[s, i].copy())
         for s, i in np.argwhere(found.bad)
     }
     return found, bad
@@ -210,19 +211,19 @@ def _populate(found: Search, shared: np.ndarray, pooled: np.ndarray, broad: Floa
     found.spread[own] = spread
 
 
-def _term(question: Question, seen, start: int, subject: int) -> str:
-    """Which term was not finite, and whether forwards or in the slope."""
+def _term(question: Question, seen, start: int, subject: int) -> tuple[str, str]:
+    """Whether forward or backward, and which term was not finite."""
     names = [(each.quantity, day) for each in question.problem.data for day in each.day]
     parts = (
-        ("expected {} on day {:g} (forward)", seen.expected),
-        ("likelihood of {} on day {:g} (forward)", seen.each),
-        ("likelihood of {} on day {:g} (slope)", seen.score),
+        ("forward", "expected {} on day {:g}", seen.expected),
+        ("forward", "likelihood of {} on day {:g}", seen.each),
+        ("backward", "likelihood of {} on day {:g}", seen.score),
     )
-    for sentence, part in parts:
+    for direction, sentence, part in parts:
         wrong = ~np.isfinite(np.asarray(part[start, subject]))
         if wrong.any():
-            return sentence.format(*names[int(np.argmax(wrong))])
+            return direction, sentence.format(*names[int(np.argmax(wrong))])
     wrong = ~np.isfinite(np.asarray(seen.jacobian[:, start, subject]))
     number, column = np.argwhere(wrong)[0]
     quantity, day = names[column]
-    return f"{quantity} on day {day:g} by {question.labels[number]} (slope)"
+    return "backward", f"{quantity} on day {day:g} by {question.labels[number]}"

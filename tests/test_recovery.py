@@ -106,7 +106,7 @@ def test_who_is_not_finite_is_named_and_the_others_are_as_alone(monkeypatch):
     assert found.statuses == ("converged", "converged", "failed", "converged")
     assert {failure.subject for failure in found.failures} == {2}
     assert found.failures[0].step == 0
-    assert found.failures[0].term == "expected vta_output on day 1 (forward)"
+    assert (found.failures[0].direction, found.failures[0].term) == ("forward", "expected vta_output on day 1")
     assert "subject 2 first" in found.reason
     np.testing.assert_allclose(found.free[[0, 1, 3]], whole.free[[0, 1, 3]], atol=1e-4)
     assert np.isnan(found.log_likelihood[2])
