@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import SHARED, apart, exponential, exponential_euler, logistic, ornstein_uhlenbeck
+from ..kernels import SHARED, apart, exponential, exponential_euler, growth, logistic, ornstein_uhlenbeck
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
@@ -167,12 +167,12 @@ def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
 
 def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
     """B(V) = 1/(1 + 0.28 exp(-0.062 V)), the share of NMDA channels free of magnesium at 1 mM (Jahr & Stevens 1990)."""
-    return 1 / (1 + 0.28 * exponential(-0.062 * v))
+    return 1 / (1 + 0.28 * growth(v, -1 / 0.062))
 
 
 def rate(v: Float[Array, "neuron subject"], p: Neuron, population: Cells) -> Float[Array, "neuron subject"]:
     """Envelope of the spike rate (Hz)."""
-    return RATE_MAXIMUM * logistic((v - population.spike_threshold) * (1 / p.spike_slope))
+    return RATE_MAXIMUM / (1 + growth(population.spike_threshold - v, p.spike_slope))
 
 
 def step(
@@ -186,21 +186,19 @@ def step(
     """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates)."""
     v, h, a, noise = state.potential, state.availability, state.afterhyperpolarisation, state.noise
     activation, unblocked = apart(_gates)(v, p)
-    calcium = p.t_conductance * given.t_channel[None] * activation**2 * h
-    ampa = p.ampa_conductance * given.excitation[None]
-    nmda = p.nmda_conductance * (given.excitation * given.nmda)[None] * unblocked
+    passive, pull, t_channel, receptors = apart(_still)(given, p)
+    calcium = t_channel * activation**2 * h
     potassium = p.afterhyperpolarisation_conductance * a
-    total = p.leak_conductance + calcium + ampa + nmda + given.inhibition[None] + potassium
+    total = passive + calcium + receptors * unblocked + potassium
     drive = (
-        p.leak_conductance * (population.leak_reversal + given.kir_shift[None])
+        p.leak_conductance * population.leak_reversal
+        + pull
         + calcium * CALCIUM_REVERSAL
-        + given.inhibition[None] * INHIBITORY_REVERSAL
         + potassium * POTASSIUM_REVERSAL
         + noise
-        + given.current[None]
     )
-    fast = 1 + exponential((v + 60) * (1 / 3), SHARED)  # tau_h = th0 + th1/fast
-    shut = 1 + exponential((v - p.t_availability_half) * (1 / p.t_availability_slope), SHARED)  # h_inf = 1/shut
+    fast = 1 + growth(v + 60, 3, SHARED)  # tau_h = th0 + th1/fast
+    shut = 1 + growth(v - p.t_availability_half, p.t_availability_slope, SHARED)  # h_inf = 1/shut
     onward = exponential_euler(v, drive - total * v, total, dt)
     return NeuronState(
         onward,
@@ -211,9 +209,17 @@ def step(
     )
 
 
+def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
+    """What the potential of a neuron does not change, of each lane: conductance, current beside the leak's, gT and gN."""
+    passive = p.leak_conductance + p.ampa_conductance * given.excitation + given.inhibition
+    pull = p.leak_conductance * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
+    receptors = p.nmda_conductance * given.excitation * given.nmda
+    return tuple(x[None] for x in (passive, pull, p.t_conductance * given.t_channel, receptors))
+
+
 def _gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:
     """Activation of the T-type channels, and `magnesium_unblock`."""
-    return logistic((v - p.t_activation_half) * (1 / p.t_activation_slope)), magnesium_unblock(v)
+    return 1 / (1 + growth(p.t_activation_half - v, p.t_activation_slope)), magnesium_unblock(v)
 
 
 def output(r: Float[Array, "neuron subject"], p: Neuron) -> Float[Array, " subject"]:

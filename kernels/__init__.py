@@ -7,6 +7,7 @@ from . import processes as processes
 from .compile import entry_point as entry_point
 from .exponential import SHARED as SHARED
 from .exponential import exponential as exponential
+from .exponential import growth as growth
 from .exponential import logistic as logistic
 from .hoist import apart as apart
 from .hoist import hoist_taken as hoist_taken

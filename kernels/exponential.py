@@ -22,12 +22,12 @@ _INTEGERS = np.float32(1.5 * 2**23)  # added to a number within +-2^22, it leave
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def exponential(x: Float[Array, "*shape"], largest: float = LARGEST) -> Float[Array, "*shape"]:
-    """exp(x), in single precision to a share of 2.5e-7 + 7e-8 |x|; beyond +-`largest` it stays at its value there."""
-    if x.dtype != jnp.float32:
-        return jnp.exp(x)
+def power_of_two(y: Float[Array, "*shape"], largest: float = LARGEST) -> Float[Array, "*shape"]:
+    """2^y, in single precision to a share of 2.5e-7; beyond 2^y = exp(+-`largest`) it stays at its value there."""
+    if y.dtype != jnp.float32:
+        return jnp.exp2(y)
     number = np.float32
-    y = jnp.clip(x, -largest, largest) * number(1 / math.log(2))
+    y = jnp.clip(y, -largest / math.log(2), largest / math.log(2))
     # The sum is looked at as an integer at once: taken from it as a number again, the compiler would see nothing done.
     bits = lax.bitcast_convert_type(y + _INTEGERS, jnp.int32)
     f = y - (bits - _INTEGERS.view(np.int32)).astype(jnp.float32)
@@ -38,11 +38,21 @@ def exponential(x: Float[Array, "*shape"], largest: float = LARGEST) -> Float[Ar
     return lax.bitcast_convert_type(scaled, jnp.float32)
 
 
-@exponential.defjvp
+@power_of_two.defjvp
 def _(largest, primals, tangents):
-    (x,), (dx,) = primals, tangents
-    y = exponential(x, largest)
-    return y, y * dx
+    (y,), (dy,) = primals, tangents
+    power = power_of_two(y, largest)
+    return power, power * (math.log(2) * dy)
+
+
+def exponential(x: Float[Array, "*shape"], largest: float = LARGEST) -> Float[Array, "*shape"]:
+    """exp(x), in single precision to a share of 2.5e-7 + 7e-8 |x|; beyond +-`largest` it stays at its value there."""
+    return power_of_two(x * (1 / math.log(2)), largest)
+
+
+def growth(distance: Float[Array, "*shape"], slope: Float[Array, "..."], largest: float = LARGEST):
+    """exp(distance/slope), with one product: its factor is made once for numbers of any shape."""
+    return power_of_two(distance * (1 / math.log(2) / slope), largest)
 
 
 def logistic(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -131,16 +131,10 @@ def _block(
     number = first + jnp.arange(loop.block // 2 + (not loop.even), dtype=jnp.int32)
     pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
 
-    def normals(j, odd):
-        if not noise.keys.size:
-            return None
-        pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False)
-        if loop.even and turn == 2:
-            return pair.imag if odd else pair.real
-        return jnp.where(j & 1 == 1, pair.imag, pair.real)
-
-    def advance(carried, shared, own, inputs, z, j):
+    def advance(carried, shared, own, inputs, pair, j):
         state, _, sums = carried
+        odd = (j & 1).astype(noise.dtype)  # a product is no branch: it reads both parts, side by side, in one pass
+        z = None if pair is None else pair.real * (1 - odd) + pair.imag * odd
         state, output = step(state, shared, own, inputs, z, j)
         return state, output, watch(loop, sums, state, output)
 
@@ -150,7 +144,8 @@ def _block(
         begin, inputs = now
         for i in range(turn):
             j = begin + i
-            carried = advance(carried, shared, own, jax.tree.map(lambda x, i=i: x[i], inputs), normals(j, i), j)
+            pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False) if noise.keys.size else None
+            carried = advance(carried, shared, own, jax.tree.map(lambda x, i=i: x[i], inputs), pair, j)
         return carried, None
 
     turns = loop.block // turn

@@ -39,16 +39,15 @@ def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt
 
 
 def exponential_euler(x: Float[Array, "*shape"], drift: Number, rate: Number, dt: Number) -> Float[Array, "*shape"]:
-    """`exponential_step` by its drift, rate (steady - x), with one division and no exponential: for steps of `rate dt` < 1.
+    """`exponential_step` by its drift, rate (steady - x), with one division and no exponential: for steps of `rate dt` < 1/2.
 
-        x + drift dt (1 - exp(-k))/k,   k = rate dt,   exp(-k) = n(-k)/n(k),   n(k) = 120 + 60 k + 12 k^2 + k^3
+        x + drift dt (1 - exp(-k))/k,   k = rate dt,   exp(-k) = (12 - 6 k + k^2)/(12 + 6 k + k^2)
 
-    The Pade approximant of third order misses the exact step by a share of k^6/100800: 2e-9 at k = 1/4, 1e-5 at 1. It
+    The Pade approximant of second order misses the exact step by a share of k^4/720: 1e-7 at k = 1/10, 9e-5 at 1/2. It
     stays stable beyond, and defined at rate 0. Reference: Moler & Van Loan, SIAM Review 45 (2003), method 2.
     """
     k = rate * dt
-    square = k * k
-    return x + drift * dt * (120 + 2 * square) / (120 + 60 * k + (12 + k) * square)
+    return x + drift * (12 * dt) / (12 + k * (6 + k))
 
 
 def exponential_rosenbrock(
