@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import apart, exponential_euler, growth, ornstein_uhlenbeck
+from ..kernels import apart, exponential_euler, growth, ornstein_uhlenbeck, spread
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
@@ -211,7 +211,8 @@ def _potential(
     dt: float,
 ) -> Float[Array, "neuron subject"]:
     """V after `dt`, from `_gates` and what stands `_still`."""
-    (activation, unblocked), (passive, pull, t_channel, receptors), v = gates, still, state.potential
+    (activation, unblocked), v = gates, state.potential
+    passive, pull, t_channel, receptors = (spread(x, len(v)) for x in still)
     calcium = t_channel * activation**2 * state.availability
     potassium = p.afterhyperpolarisation_conductance * state.afterhyperpolarisation
     total = passive + calcium + receptors * unblocked + potassium
@@ -230,7 +231,7 @@ def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
     passive = p.leak_conductance + p.ampa_conductance * given.excitation + given.inhibition
     pull = p.leak_conductance * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
     receptors = p.nmda_conductance * given.excitation * given.nmda
-    return tuple(x[None] for x in (passive, pull, p.t_conductance * given.t_channel, receptors))
+    return passive, pull, p.t_conductance * given.t_channel, receptors
 
 
 def _gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:

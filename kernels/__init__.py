@@ -22,6 +22,7 @@ from .schemes import exponential_rosenbrock as exponential_rosenbrock
 from .schemes import exponential_step as exponential_step
 from .schemes import heun as heun
 from .schemes import ornstein_uhlenbeck as ornstein_uhlenbeck
+from .spread import spread as spread
 from .statistics import Histogram as Histogram
 from .statistics import Maximum as Maximum
 from .statistics import Mean as Mean

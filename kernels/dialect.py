@@ -25,6 +25,10 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
             return partial(_stacked, axis=equation.params["axis"])
         case "slice":
             return _row(equation)
+        case "spread":
+            return lambda x: jnp.broadcast_to(x[None], (equation.params["rows"], *x.shape))
+        case "total":
+            return lambda x: x.sum(axis=0)
         case "round":
             return lambda x: jnp.floor(x + x.dtype.type(0.5))  # halves go up, whatever the equation asks of them
     return None

@@ -30,7 +30,9 @@ def prepare(workload: Workload, cores: int = 1):
             return (state, mean, spread, level + jnp.mean(state[0])), None
 
         nothing = jnp.float32(0)
-        _, mean, spread, level = jax.lax.scan(advance, (begin(c), nothing, nothing, nothing), jnp.arange(workload.steps))[0]
+        _, mean, spread, level = jax.lax.scan(
+            advance, (begin(c), nothing, nothing, nothing), jnp.arange(workload.steps)
+        )[0]
         return {
             "output_mean": mean,
             "output_variance": spread / workload.steps,
