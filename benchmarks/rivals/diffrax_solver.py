@@ -1,4 +1,4 @@
-"""Diffrax: the equations and their scheme as a solver of its own, under `diffeqsolve` with a Brownian path, `vmap` over subjects."""
+"""Diffrax: the equations and their scheme as a solver of its own, under `diffeqsolve`, `vmap` over subjects."""
 
 import importlib.util
 
