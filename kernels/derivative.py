@@ -5,6 +5,7 @@ value is stored. Here the derivative of an executed function is the execution of
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,11 +17,26 @@ Function = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 Execution = Callable[[Function], Function]
 
 
+class Kept(NamedTuple):
+    """A function that leaves something behind, with which its reverse derivative need not begin by computing it again.
+
+    Attributes:
+        keep: `(shared, laned) -> (out, held)`, `held` with lanes last.
+        resume: `(shared, laned, held) -> out`, the same function as it is differentiated then.
+        fits: whether so much may be held, told by the shapes of `held`.
+    """
+
+    keep: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+    resume: Callable[[PyTree, PyTree, PyTree], PyTree]
+    fits: Callable[[PyTree], bool]
+
+
 def differentiable(
     function: Callable[[PyTree, PyTree], PyTree],
     execute: Execution,
     derive: Execution | None = None,
     derived: Callable[[PyTree, PyTree], PyTree] | None = None,
+    kept: Kept | None = None,
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """`function(shared, laned)`, carried out by `execute`, with its derivatives carried out by `derive`.
 
@@ -36,6 +52,7 @@ def differentiable(
             being summed over lanes, however they are divided.
         derive: the same for derivatives, if in another way.
         derived: the same function as it is best differentiated, if that is another.
+        kept: how it is differentiated in reverse with what its execution left behind, if it can.
     """
     derive = execute if derive is None else derive
     derived = function if derived is None else derived
@@ -47,8 +64,13 @@ def differentiable(
     def rule(primals, tangents):
         moves = jax.tree.map(_moves, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         moving, still = eqx.partition(primals, moves)
-        out = executed(*primals)
-        smooth = _pushed_and_pulled(derived, derive, moving, still, eqx.filter(tangents, moves))
+        resume, held = (lambda shared, laned, _: derived(shared, laned)), ()
+        if kept is not None and kept.fits(jax.eval_shape(kept.keep, *primals)[1]):
+            resume = kept.resume
+            out, held = execute(lambda shared, laned: (kept.keep(shared, laned), ()))(*primals)[0]
+        else:
+            out = executed(*primals)
+        smooth = _pushed_and_pulled((derived, resume), derive, moving, still, held, eqx.filter(tangents, moves))
         counts = eqx.filter(out, eqx.is_inexact_array, inverse=True)
         return out, eqx.combine(smooth, jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), counts))
 
@@ -61,26 +83,28 @@ def _moves(tangent) -> bool:
     return not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
 
 
-def _pushed_and_pulled(function, derive: Execution, moving, still, tangents) -> PyTree:
+def _pushed_and_pulled(functions, derive: Execution, moving, still, held, tangents) -> PyTree:
     """The tangents of the floating results, as a linear map that knows its own transpose.
 
-    Each of `moving`, `still` and `tangents` is a pair (shared, laned).
+    Each of `moving`, `still` and `tangents` is a pair (shared, laned); `functions` are one for tangents and one for
+    cotangents, which takes what is `held` too.
     """
+    forth, back = functions
 
-    def smooth(still_shared, still_laned):
+    def smooth(function, still_shared, still_laned, *held):
         def of(moving_shared, moving_laned):
-            out = function(eqx.combine(moving_shared, still_shared), eqx.combine(moving_laned, still_laned))
+            out = function(eqx.combine(moving_shared, still_shared), eqx.combine(moving_laned, still_laned), *held)
             return eqx.filter(out, eqx.is_inexact_array)
 
         return of
 
     def push(shared, laned):
-        of = smooth(shared[1], laned[1])
-        return jax.jvp(of, (shared[0], laned[0]), (shared[2], laned[2]))[1], ()
+        of = smooth(forth, shared[1], laned[1])
+        return jax.jvp(of, (shared[0], laned[0]), (shared[-1], laned[-1]))[1], ()
 
     def pull(shared, laned):
-        _, back = jax.vjp(smooth(shared[1], laned[1]), shared[0], laned[0])
-        total, own = back(laned[2])
+        _, pulled = jax.vjp(smooth(back, shared[1], laned[1], laned[2]), shared[0], laned[0])
+        total, own = pulled(laned[-1])
         return own, total
 
     def forwards(residuals, tangents):
@@ -92,4 +116,4 @@ def _pushed_and_pulled(function, derive: Execution, moving, still, tangents) -> 
         own, total = derive(pull)(shared, (*laned, cotangent))
         return total, own
 
-    return linear_call(forwards, backwards, (moving, still), tangents)
+    return linear_call(forwards, backwards, (moving, still, ((), held)), tangents)

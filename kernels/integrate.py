@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
-from .derivative import differentiable
+from .derivative import Kept, differentiable
 from .hoist import hoisted
 from .loop import Loop, Noise, largest_divisor, run
 from .noise import channel_keys
@@ -16,6 +16,7 @@ from .plan import Plan
 from .statistics import Measured
 from .tiles import over_tiles, pad
 
+KEPT = 2**24  # bytes for each tile that a derivative may keep of a run; what would need more is computed again
 _PLAN = Plan()
 
 
@@ -101,15 +102,19 @@ def integrate(
 
     block = _block(save_every, plan.block)
     even = block % 2 == 0 and isinstance(start, int) and start % 2 == 0
-    loop = Loop(step, sample, statistics or {}, steps // save_every, save_every // block, block, even)
+    saves, blocks = steps // save_every, save_every // block
+    together = largest_divisor(saves, plan.block // block) if blocks == 1 else 1
+    loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even)
     tile, whole = plan.divide(lanes)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
-    out = _executed(loop, prepare, plan, tile, progress)(common, laned)
+    out = _executed(loop, prepare, plan, tile, whole // tile, progress)(common, laned)
     return Integration(*jax.tree.map(lambda x: x[..., :lanes], out))
 
 
-def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progress: Callable | None) -> Callable:
+def _executed(
+    loop: Loop, prepare: Callable | None, plan: Plan, tile: int, tiles: int, progress: Callable | None
+) -> Callable:
     """The run as a function of (what is common, what has lanes), carried out as planned."""
 
     def compute(run, common, laned):
@@ -118,18 +123,30 @@ def _executed(loop: Loop, prepare: Callable | None, plan: Plan, tile: int, progr
         _check_axis(out[1:], "(samples, statistics, bad)", -1, subjects.size, "lanes of a tile")
         return out
 
-    def whole(compute, common, laned):
+    def whole(compute, common, laned, *held):
         inputs = None if prepare is None else prepare(common[0], laned[1])
         _check_axis(inputs, "inputs", 0, loop.steps, "steps")
-        return compute(common, (laned, inputs))
+        return compute(common, (laned, inputs), *held)
+
+    def resume(common, laned_and_held):
+        laned, held = laned_and_held
+        return compute(partial(run, forwards=False, kept=held), common, laned)
 
     plain, execute = partial(compute, run), partial(over_tiles, plan, tile)
     once = lambda function: execute(progress)(lambda *args: (function(*args), ()))
     match plan.backend:
         case "tiled":
-            backwards = partial(compute, partial(run, forwards=False))
-            inner = differentiable(plain, hoisted, derived=backwards) if plan.hoist else plain
-            return differentiable(partial(whole, inner), execute(progress), derive=execute())
+            backwards, resumed = partial(compute, partial(run, forwards=False)), resume
+            keep, inner = partial(compute, partial(run, keep=True)), plain
+            if plan.hoist:
+                keep, inner = hoisted(keep), differentiable(plain, hoisted, derived=backwards)
+                resumed = differentiable(resume, hoisted)
+            kept = Kept(
+                partial(whole, keep),
+                partial(whole, lambda common, laned, held: resumed(common, (laned, held))),
+                lambda held: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(held)) <= KEPT * tiles,
+            )
+            return differentiable(partial(whole, inner), execute(progress), derive=execute(), kept=kept)
         case "fused":  # its derivatives are those of the plain loop
             from . import fused  # here, because the compiler of kernels takes a second to import
 

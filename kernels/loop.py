@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -33,6 +34,7 @@ class Loop(NamedTuple):
         saves: how many times `sample` is recorded.
         blocks: blocks between two saves.
         block: steps of one block.
+        together: how many blocks that are each as long as a save make one of that many saves; divides `saves`.
         even: whether every block is known to begin at an even step and to end at one: then no normal is made in vain.
     """
 
@@ -42,6 +44,7 @@ class Loop(NamedTuple):
     saves: int
     blocks: int
     block: int
+    together: int = 1
     even: bool = False
 
     @property
@@ -84,11 +87,14 @@ def run(
     start: Int[Array, ""],
     *,
     forwards: bool = True,
+    keep: bool = False,
+    kept: PyTree = None,
 ):
     """Advance `state` by `loop.steps` steps from step `start`; laid out for a run `forwards`, or for its derivatives.
 
     Returns:
-        state, samples (leaves with a first axis `saves`), statistics by name, bad.
+        state, samples (leaves with a first axis `saves`), statistics by name, bad; with `keep`, a pair of these and of what
+        blocks began with. Handed in again as `kept`, a reverse pass need not make the whole run once more to find it.
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
@@ -96,17 +102,51 @@ def run(
     layout = ("turns" if forwards else "again") if compact else "plain"
     carry = begin(loop, state, output, noise.subjects.shape)
 
-    def save(carry: Carry, now):
-        begins, inputs = now
-        block = lambda carry, now: (_block(loop, shared, own, noise, layout, carry, *now), None)
-        carry, _ = scan(jax.checkpoint(block, prevent_cse=False), carry, (begins, inputs))
-        return carry, None if loop.sample is None else loop.sample(carry.state, carry.output)
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def block(carry, begins, inputs):
+        return _block(loop, shared, own, noise, layout, carry, begins, inputs)
 
-    shape = (loop.saves, loop.blocks)
-    begins = start + loop.block * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    inputs = jax.tree.map(lambda x: x.reshape(*shape, loop.block, *x.shape[1:]), inputs)
-    carry, samples = scan(save, carry, (begins, inputs))
-    return carry.state, samples, results(loop, carry.totals), carry.bad
+    def recorded(carry: Carry, now):
+        begins, inputs, there = now
+        carry = carry if there is None else _put(loop, carry, there)
+        held = _held(loop, carry) if keep else None
+        carry, samples = block(carry, begins, inputs)
+        return carry, (samples, held)
+
+    def save(carry: Carry, now):
+        carry, (samples, held) = along(recorded, carry, now)
+        return carry, (_sample(loop, carry.state, carry.output) if loop.together == 1 else samples, held)
+
+    along = scan if kept is None else lax.scan
+    shape, length = (loop.saves // loop.together, loop.blocks), loop.together * loop.block
+    begins = start + length * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs = jax.tree.map(lambda x: x.reshape(*shape, length, *x.shape[1:]), inputs)
+    carry, (samples, held) = along(save, carry, (begins, inputs, kept))
+    if loop.together > 1:
+        samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
+    found = carry.state, samples, results(loop, carry.totals), carry.bad
+    return (found, held) if keep else found
+
+
+def _held(loop: Loop, carry: Carry) -> PyTree:
+    """The floating part of what a block begins with and its derivative depends on: not of sums, which are linear."""
+    totals = {name: carry.totals[name] for name, (statistic, _) in loop.statistics.items() if not statistic.linear}
+    return eqx.filter((carry.state, totals), eqx.is_inexact_array)
+
+
+def _put(loop: Loop, carry: Carry, held: PyTree) -> Carry:
+    """`carry` with what was held in its place: the same numbers, and the derivative of what they were."""
+    now = carry.state, {name: carry.totals[name] for name in held[1]}
+    state, totals = eqx.combine(_instead(_held(loop, carry), held), now)
+    return carry._replace(state=state, totals=carry.totals | totals)
+
+
+@jax.custom_vjp
+def _instead(carry: PyTree, held: PyTree) -> PyTree:
+    return held
+
+
+_instead.defvjp(lambda carry, held: (held, None), lambda _, cotangent: (cotangent, None))
 
 
 def _block(
@@ -118,24 +158,27 @@ def _block(
     carry: Carry,
     begin: Int[Array, ""],
     inputs: PyTree,
-) -> Carry:
-    """Advance by one block of steps from step `begin`, with the normals of the whole block made at once.
+) -> tuple[Carry, PyTree]:
+    """Advance by one block from step `begin`, with the normals of all its steps made at once. Records the saves within it.
 
     Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, states go to and fro between two
     places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
     as to store what it held would cost more. Others are "plain".
     """
-    step = jax.checkpoint(loop.step, prevent_cse=False) if layout == "again" else loop.step
     turn = 2 if layout == "turns" and loop.block % 2 == 0 else 1
     first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
-    number = first + jnp.arange(loop.block // 2 + (not loop.even), dtype=jnp.int32)
+    number = first + jnp.arange(loop.together * loop.block // 2 + (not loop.even), dtype=jnp.int32)
     pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
 
-    def advance(carried, shared, own, inputs, pairs, at, j):
-        state, _, sums = carried
+    def step(state, shared, own, inputs, pairs, at, j):
         z = None if pairs is None else _normals(pairs, at, j, noise.dtype)
-        state, output = step(state, shared, own, inputs, z, j)
-        return state, output, watch(loop, sums, state, output)
+        return loop.step(state, shared, own, inputs, z, j)
+
+    step = jax.checkpoint(step, prevent_cse=False) if layout == "again" else step
+
+    def advance(carried, shared, own, inputs, pairs, at, j):
+        state, output = step(carried[0], shared, own, inputs, pairs, at, j)
+        return state, output, watch(loop, carried[2], state, output)
 
     advance = apart(advance) if turn > 1 else advance
 
@@ -147,11 +190,20 @@ def _block(
             carried = advance(carried, shared, own, now, pairs if noise.keys.size else None, (j >> 1) - first, j)
         return carried, None
 
-    turns = loop.block // turn
-    begins = begin + turn * jnp.arange(turns, dtype=jnp.int32)
-    inputs = jax.tree.map(lambda x: x.reshape(turns, turn, *x.shape[1:]), inputs)
-    carried, _ = lax.scan(advance_turn, fresh(loop, carry), (begins, inputs))
-    return end_block(loop, carry, *carried, begin + loop.block)
+    def until_save(carried, now):
+        carried, _ = lax.scan(advance_turn, carried, now)
+        return carried, None if loop.together == 1 else _sample(loop, *carried[:2])
+
+    shape = (loop.together, loop.block // turn)
+    begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), inputs)
+    carried, samples = lax.scan(until_save, fresh(loop, carry), (begins, inputs))
+    return end_block(loop, carry, *carried, begin + loop.together * loop.block), samples
+
+
+def _sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:
+    """What is recorded, if anything."""
+    return None if loop.sample is None else loop.sample(state, output)
 
 
 def _normals(pairs: Complex[Array, "pairs channels lanes"], at: Int[Array, ""], j: Int[Array, ""], dtype):

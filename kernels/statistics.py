@@ -12,7 +12,7 @@ steps.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,13 @@ Like = Array | jax.ShapeDtypeStruct
 
 @runtime_checkable
 class Statistic(Protocol):
-    """What the time loop needs of a statistic."""
+    """What the time loop needs of a statistic.
+
+    Attributes:
+        linear: whether the derivatives of `merge` do not depend on what is merged, as of sums.
+    """
+
+    linear: ClassVar[bool]
 
     def init(self, like: Like) -> PyTree:
         """The accumulator of no steps at all, for a quantity of this shape and dtype."""
@@ -57,6 +63,8 @@ class Moments(NamedTuple):
 class Mean:
     """Average over steps, in the unit of the quantity; 0 over no steps."""
 
+    linear: ClassVar[bool] = True
+
     def init(self, like: Like) -> tuple[Array, Array]:
         """A count and a sum, both 0."""
         return jnp.int32(0), jnp.zeros(like.shape, like.dtype)
@@ -88,6 +96,8 @@ class Variance:
     References: Welford, Technometrics 4 (1962); Chan, Golub & LeVeque, The American Statistician 37 (1983).
     """
 
+    linear: ClassVar[bool] = False
+
     def init(self, like: Like) -> Moments:
         """No steps, no mean, no spread."""
         zero = jnp.zeros(like.shape, like.dtype)
@@ -117,6 +127,8 @@ class Variance:
 class Maximum:
     """Largest value over steps; minus infinity over no steps, not a number if any value was not."""
 
+    linear: ClassVar[bool] = False
+
     def init(self, like: Like) -> Array:
         """Below every value."""
         return jnp.full(like.shape, -jnp.inf, like.dtype)
@@ -145,6 +157,7 @@ class Histogram:
         edges: ascending, in the unit of the quantity.
     """
 
+    linear: ClassVar[bool] = True
     edges: tuple[float, ...]
 
     def __post_init__(self):

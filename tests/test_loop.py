@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 
 import diffrax
 import jax
@@ -276,25 +277,74 @@ def test_scan_can_be_batched_and_differentiated_twice():
     np.testing.assert_allclose(jax.jit(jax.hessian(run))(gains[0]), curvature, rtol=1e-3)
 
 
-def test_memory_of_the_gradient_grows_slower_than_steps():
-    def temporary(steps):
-        run = lambda gain: integrate(
-            lambda state, shared, own, inputs, z, j: (state + shared * z[0] - state**3, None),
-            jnp.zeros(16),
-            steps=steps,
+def memory_of_gradient(steps):
+    """Bytes that a gradient takes beside arguments and results."""
+    run = lambda gain: integrate(
+        lambda state, shared, own, inputs, z, j: (state + shared * z[0] - state**3, None),
+        jnp.zeros(16),
+        steps=steps,
+        subjects=jnp.arange(16),
+        shared=gain,
+        channels=1,
+        plan=Plan("tiled", block=16),
+    ).state.sum()
+    analysis = jax.jit(jax.grad(run)).lower(0.1).compile().memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def test_memory_of_the_gradient_grows_slower_than_steps(monkeypatch):
+    """Where nothing may be kept of the run; `sys.modules`, as the module's name is the function's."""
+    monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", 0)
+    few, many = 16 * 32, 16 * 32 * 64
+    assert memory_of_gradient(many) < 64**0.5 * memory_of_gradient(few)
+    assert memory_of_gradient(few) < 0.6 * few * 16 * 4, "less than one number of each step: blocks are computed again"
+    assert memory_of_gradient(many) < 0.05 * many * 16 * 4, "and far less where there are many: groups of blocks too"
+
+
+def test_what_the_gradient_keeps_is_bounded(monkeypatch):
+    """One number of a block, up to a limit, with which the run is not made once more."""
+    steps, kept = 16 * 32 * 64, 32 * 64 * 16 * 4
+    module = sys.modules[integrate.__module__]
+    monkeypatch.setattr(module, "KEPT", kept - 1)
+    without = memory_of_gradient(steps)
+    monkeypatch.setattr(module, "KEPT", kept)
+    assert without < kept / 2 < kept <= memory_of_gradient(steps) < 2 * kept
+
+
+def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
+    """Of states, of samples within and between blocks, and of statistics, the linear and the others."""
+
+    def loss(gain, plan):
+        found = integrate(
+            lambda state, shared, own, inputs, z, j: (state + shared * z[0] - 0.1 * state**3, state * shared),
+            jnp.linspace(0.5, 1.5, 16),
+            steps=96,
             subjects=jnp.arange(16),
             shared=gain,
             channels=1,
-            plan=Plan("tiled", block=16),
-        ).state.sum()
-        analysis = jax.jit(jax.grad(run)).lower(0.1).compile().memory_analysis()
-        assert analysis is not None
-        return analysis.temp_size_in_bytes
+            save_every=4,
+            sample=lambda state, output: state * output,
+            statistics={
+                "mean": (Mean(), lambda state, output: output),
+                "variance": (Variance(), lambda state, output: state),
+                "most": (Maximum(), lambda state, output: state),
+            },
+            plan=plan,
+        )
+        parts = (found.state, jnp.sin(found.samples), *(jnp.sqrt(1 + x) for x in found.statistics.values()))
+        return sum(part.sum() for part in parts)
 
-    few, many = 16 * 32, 16 * 32 * 64
-    assert temporary(many) < 64**0.5 * temporary(few)
-    assert temporary(few) < 0.6 * few * 16 * 4, "less than one number of each step: blocks are computed again"
-    assert temporary(many) < 0.05 * many * 16 * 4, "and far less where there are many: groups of blocks too"
+    gain = jnp.array(0.1)
+    expected = jax.grad(lambda gain: loss(gain, Plan("scan", block=4)))(gain)
+    for block, kept in itertools.product((4, 16), (0, 2**24)):
+        monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", kept)
+        found = jax.jit(jax.value_and_grad(lambda gain, block=block: loss(gain, Plan("tiled", block=block))))(gain)
+        np.testing.assert_allclose(found[1], expected, rtol=1e-10)
+        pushed = jax.jit(lambda g, block=block: jax.jvp(lambda g: loss(g, Plan("tiled", block=block)), (g,), (1.0,)))(
+            gain
+        )
+        np.testing.assert_allclose(pushed[1], expected, rtol=1e-10)
 
 
 def test_a_second_call_does_not_trace():
