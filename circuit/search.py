@@ -12,7 +12,7 @@ from . import interventions, regimen, replay, validation
 from .cohort import Cohort
 from .conditions import as_healthy, healthy_output
 from .constraints import unconstrain
-from .descent import Free, Problem, Search, Task, advance, begin
+from .descent import Free, Problem, Search, Task, advance, begin, reached_by
 from .interventions import PER_DOSE, Arm
 from .lanes import without_neuron
 from .objective import SAVE_EVERY, Goal, Target, check_cohort, judge
@@ -34,6 +34,7 @@ class Question:
     Attributes:
         cohort: as given.
         problem, task: see `descent`.
+        widest: the leaves with the intervention's own bounds, the widest that could be asked for; limits hold.
         starts: free numbers to begin with.
         target: Hz, a mean over the days that are judged; (subject,) or one.
         before: of the cohort without the arm, relative to the target; (subject,) or one.
@@ -42,6 +43,7 @@ class Question:
     cohort: Cohort
     problem: Problem
     task: Task
+    widest: tuple[Leaf, ...]
     starts: Free
     target: np.ndarray
     before: np.ndarray
@@ -77,7 +79,7 @@ def ask(
     last = days if target.until is None else min(days, target.until)
     if last <= regimen.LAST:
         raise ValueError(f"{target.until=} leaves no time to treat before the stress; let it begin later.")
-    leaves = find_leaves(arm, over, bounds, last, limits)
+    leaves, widest = (find_leaves(arm, over, within, last, limits) for within in (bounds, {}))
     own = interventions.personal(arm)
     for leaf in leaves:
         if over_cohort is not None and leaf.of(own):
@@ -107,7 +109,7 @@ def ask(
     relative = jnp.where(good[:, None], relative, 1)[None]
     _, before = judge(relative, good[None], goal, task.every, over_cohort)
     asked = np.asarray(goal.wanted)[:, judged].mean(axis=1)
-    return Question(cohort, problem, task, free, asked, np.asarray(before)[0])
+    return Question(cohort, problem, task, widest, free, asked, np.asarray(before)[0])
 
 
 def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int) -> Free:
@@ -131,13 +133,13 @@ class Watch:
         shape = (question.starts[0].shape[-2], len(question.cohort))
         self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(question.starts), *shape), bool)
 
-    def see(self, free: Free, search: Search, step: int) -> None:
-        """What `free` has led to, as step number `step` was made."""
+    def see(self, free: Free, search: Search, step: int, leaves: tuple[Leaf, ...] | None = None) -> None:
+        """What `free` has led to, as step number `step` was made; of leaves with other bounds, if so."""
         bad, blind = np.asarray(search.bad), np.asarray(search.blind)
         new = bad & ~self._bad
         new_blind = blind & ~self._blind & ~bad & ~self._bad
         if new.any() or new_blind.any():
-            values = regimen.values_of(free, self.question.task.leaves, self.question.problem.arm)
+            values = regimen.values_of(free, leaves or self.question.task.leaves, self.question.problem.arm)
             values = [np.asarray(value) for value in values]
             for start, index in np.argwhere(new):
                 self._keep(values, int(start), int(index), step, ())
@@ -186,6 +188,12 @@ def look(search: Search, free: Free, problem: Problem, task: Task) -> Search:
     nowhere = jnp.full_like(search.loss, jnp.inf)
     unseen = eqx.tree_at(lambda s: (s.free, s.loss, s.reached), search, (free, nowhere, nowhere))
     return advance(unseen, problem, _number(0.0, search), task)
+
+
+def look_beyond(search: Search, free: Free, problem: Problem, task: Task, leaves: tuple[Leaf, ...]) -> Search:
+    """A search that has seen `free` numbers of `leaves` with wider bounds: what it reaches, without a slope."""
+    reached, bad = reached_by(regimen.values_of(free, leaves, problem.arm), problem, task)
+    return eqx.tree_at(lambda s: (s.reached, s.bad), search, (reached, bad))
 
 
 def rests_within(search: Search, problem: Problem) -> bool:
