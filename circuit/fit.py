@@ -19,11 +19,12 @@ from ..kernels import Plan
 from . import regimen
 from .cohort import Cohort
 from .descent import Problem, Search, best_where, better_of
-from .interventions import Arm, Intervention, as_arm
+from .interventions import Arm, Intervention
 from .objective import Target
+from .question import PLAN, Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
-from .search import PLAN, Question, Watch, ask, descend, failed_of, look, look_beyond, rests_within
+from .search import Watch, descend, failed_of, look, look_beyond, rests_within
 from .spacing import Limits
 from .verdict import beyond, corner, pulls, seen_within, sentence, statuses, utmost
 
@@ -128,54 +129,25 @@ def restore(
         ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
             `validation.check_course`.
     """
-    check(
-        {"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall}
-    )
-    question = ask(
-        cohort,
-        as_arm(arm),
-        as_target(target, window),
+    options = Options(
         over=over,
         days=days,
         over_cohort=None if personal else over_cohort,
-        weights=(burden,),
+        burdens=(burden,),
         shortfall=shortfall,
         starts=starts,
+        steps=steps,
+        learning_rate=learning_rate,
         bounds=bounds or {},
         limits=limits,
         seed=seed,
         plan=plan,
+        progress=progress,
     )
-    search, made, watch = descend(question, steps, learning_rate, progress, rests_within)
+    question = ask(cohort, arm, target, window, options)
+    search, made, watch = descend(question, options, rests_within)
     search, found, furthest = _stopped(search, question, watch, made)
     return _result(search, found, furthest, question, tuple(watch.failures), made)
-
-
-def as_target(target: float | Target | None, window: tuple[float, float] | None) -> Target:
-    """What is asked, of a level and a window or as it is.
-
-    Raises:
-        ValueError: a window beside a `Target`, which has its own.
-    """
-    if not isinstance(target, Target):
-        return Target.mean(target, window)
-    if window is not None:
-        raise ValueError(f"{window=} beside a Target, which has its own days: Target.mean(output, window).")
-    return target
-
-
-def check(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
-    """Refuse a search that cannot begin.
-
-    Raises:
-        ValueError: quoting the name and the value.
-    """
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
-    for name, value in weights.items():
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value} must be 0 or a positive number.")
 
 
 def _stopped(

@@ -10,7 +10,7 @@ import pytest
 import saturating
 from people import strained
 
-from habenula.circuit import descent, search
+from habenula.circuit import descent, question
 from habenula.circuit.conditions import as_healthy, depressed, draw, healthy, healthy_output
 from habenula.circuit.constraints import Interval
 from habenula.circuit.descent import begin
@@ -268,7 +268,7 @@ KETAMINE = Ketamine(np.array([0.5, 0.5]), np.array([0.0, 3.0]))
 )
 def test_bad_input_is_refused_before_anything_is_compiled(ill, monkeypatch, arm, options, message):
     monkeypatch.setattr(descent, "course", None)
-    monkeypatch.setattr(search, "course", None)
+    monkeypatch.setattr(question, "course", None)
     with pytest.raises(ValueError, match=message):
         restore(ill, arm, **{"days": DAYS} | options)
 
@@ -276,7 +276,7 @@ def test_bad_input_is_refused_before_anything_is_compiled(ill, monkeypatch, arm,
 def some(monkeypatch, *arm, stand_in=saturating.course, **options):
     """A fit of three people whose output is known in closed form; see `saturating`."""
     monkeypatch.setattr(descent, "course", stand_in)
-    monkeypatch.setattr(search, "course", stand_in)
+    monkeypatch.setattr(question, "course", stand_in)
     options = dict(over="intensity", days=8.0, starts=2, steps=60, burden=0.0, shortfall=0.0) | options
     found = restore(strained(3), arm, **options)
     lived = saturating.course(strained(3), found.arm, 8.0, save_every=24, record=(), plan=None)["vta_output"][:, 0]

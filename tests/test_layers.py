@@ -38,9 +38,9 @@ circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit
 circuit.replay
 circuit.survey  circuit.behaviour  circuit.session  circuit.clinical
 circuit.verdict  circuit.prediction
+circuit.question
 circuit.search
-circuit.fit  circuit.information
-circuit.pareto
+circuit.fit  circuit.pareto  circuit.information
 circuit.scoring
 circuit.conclusion
 circuit.recovery  circuit.uncertainty
