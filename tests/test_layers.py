@@ -57,7 +57,7 @@ circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.
 circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
-circuit.study.measure_sessions
+circuit.study.measure_sessions  circuit.study.measure_choices
 circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
 circuit.study.explain  circuit.study.plot_choices  circuit.study.plot_front  circuit.study.example_choices
 circuit.study.cli
