@@ -249,12 +249,14 @@ def _reason(
     furthest = None if seen is None else seen_within(over(seen), task.leaves, question.widest)
     within = float(question.problem.goal.within)
     said = sentence(status, names, over(after), over(question.target), within, made, furthest)
-    if not task.personal:
+    if len(each) == 1:
         return said
     everyone, reach = f"{len(each):,} subjects reach their target", each.count("reached")
     if reach == len(each):
         return f"all {everyone}; in the mean, {said}"
     others = len(each) - reach
+    if others == 1:
+        return f"{reach:,} of {everyone}; in the other, {said}"
     whom = "the others" if those.sum() == others else f"{those.sum():,} of the other {others:,}"
     return f"{reach:,} of {everyone}; in the mean of {whom}, {said}"
 
