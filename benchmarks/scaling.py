@@ -107,23 +107,17 @@ def devices(quick: bool, rounds: int) -> list[dict]:
 
 
 def personal(quick: bool, rounds: int) -> list[dict]:
-    """Regimens of sessions for one subject up to a thousand, each with its own, found in one call of the same steps."""
+    """Regimens of sessions for one subject up to a thousand, each with its own, sought in one call of the same steps.
+
+    The target is out of everyone's reach, so that every call does the same work, the last looks of those who miss included.
+    """
     from habenula import circuit as hb
 
-    starts, steps, days, rows = 2, 3, 28.0, []
+    starts, steps, days, target, rows = 2, 8, 28.0, 50.0, []
+    arm, seek = hb.Recalibration.weekly(6), {"days": days, "starts": starts, "steps": steps, "personal": True}
     for count in (1, 10) if quick else (1, 10, 100, 1_000):
         cohort = hb.draw(hb.depressed(), count, seed=1)
-        fitted = lambda cohort: (
-            hb.restore(
-                cohort,
-                hb.Recalibration.weekly(6),
-                over="intensity",
-                personal=True,
-                days=days,
-                starts=starts,
-                steps=steps,
-            ).each
-        )
+        fitted = lambda cohort: hb.restore(cohort, arm, target, over="intensity", **seek).each
         (timing,) = paired([Run(fitted, cohort)], rounds)
         told = {"case": f"personal, {count}", "unit": "M subject-hours/s", "subjects": count, "steps": steps}
         rows.append({"told": told, "work": count * starts * steps * round(24 * days), "timing": timing})
