@@ -244,7 +244,10 @@ def _reason(
 ) -> str:
     """The status in a sentence without its full stop, with what is to be said of subjects: of those who have it, a mean."""
     task, those = question.task, np.array(each) == status
-    names = " and ".join(leaf.name for leaf in task.leaves)
+    could = [
+        leaf.name for leaf, wide in zip(task.leaves, question.widest, strict=True) if leaf.interval != wide.interval
+    ]
+    names = " and ".join(could if status == "bounds" else [leaf.name for leaf in task.leaves])
     over = lambda values: _mean(np.broadcast_to(values, those.shape)[those])
     furthest = None if seen is None else seen_within(over(seen), task.leaves, question.widest)
     within = float(question.problem.goal.within)

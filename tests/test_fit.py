@@ -195,9 +195,7 @@ def test_personal_regimens(ill):
     found = restore(ill, sessions(), over="intensity", personal=True, **SHORT)
     assert found.fitted["intensity"].shape == (4, 8)
     assert found.statuses.count("reached") >= 4, found.reason
-    assert found.reason.startswith(
-        f"{found.statuses.count('reached')} of 8 subjects reach their target; in the mean of"
-    )
+    assert found.reason.startswith(f"{found.statuses.count('reached')} of 8 subjects reach their target; in the ")
     assert found.each.shape == found.targets.shape == (8,)
     assert np.ptp(found.targets) > 0.2
     well = course(as_healthy(ill), (), DAYS, save_every=24, record=("vta_output",))
