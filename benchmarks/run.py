@@ -36,6 +36,7 @@ EXAMPLES = """cases:
   steps     courses of a week to a year, moments of a second to a minute
   neurons   LHb populations of 8 to 512 neurons
   devices   one CPU device to one for each core
+  personal  regimens of their own for one subject to a thousand
   plan      what the planner forecasts against what runs take
 
 examples:
@@ -162,6 +163,7 @@ CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
     "steps": functools.partial(alone, "scaling", "steps", FEWER),
     "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
+    "personal": functools.partial(alone, "scaling", "personal", FEWER),
     "plan": plan,
 }
 

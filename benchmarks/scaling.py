@@ -1,4 +1,4 @@
-"""How speed changes with the size of the work: subjects, steps, neurons, devices.
+"""How speed changes with the size of the work: subjects, steps, neurons, devices, people with a regimen of their own.
 
 The ratio of a row is its rate over that of the first: 1 where time grows in proportion.
 """
@@ -103,6 +103,24 @@ def devices(quick: bool, rounds: int) -> list[dict]:
         timing = Timing(seconds[count], max(once - statistics.median(seconds[count]), 0.0))
         told = {"case": f"devices, {count}", "unit": "M neuron-steps/s", "devices": count, "equal": True}
         rows.append({"told": told | _sizes(size), "work": size.neuron_steps, "timing": timing})
+    return _over_first(rows)
+
+
+def personal(quick: bool, rounds: int) -> list[dict]:
+    """Regimens of sessions for one subject up to a thousand, each with its own, sought in one call of the same steps.
+
+    The target is out of everyone's reach, so that every call does the same work, the last looks of those who miss included.
+    """
+    from habenula import circuit as hb
+
+    starts, steps, days, target, rows = 2, 8, 28.0, 50.0, []
+    arm, seek = hb.Recalibration.weekly(6), {"days": days, "starts": starts, "steps": steps, "personal": True}
+    for count in (1, 10) if quick else (1, 10, 100, 1_000):
+        cohort = hb.draw(hb.depressed(), count, seed=1)
+        fitted = lambda cohort: hb.restore(cohort, arm, target, over="intensity", **seek).each
+        (timing,) = paired([Run(fitted, cohort)], rounds)
+        told = {"case": f"personal, {count}", "unit": "M subject-hours/s", "subjects": count, "steps": steps}
+        rows.append({"told": told, "work": count * starts * steps * round(24 * days), "timing": timing})
     return _over_first(rows)
 
 

@@ -145,13 +145,8 @@ def read(
         ValueError: a column that is missing or ambiguous; a cell that is not what it must be; two scores of one visit, two
             arms or baselines of one subject. The message names file, row (the header is row 1) and column.
     """
-    weeks = visits.values() if isinstance(visits, Mapping) else visits
-    path, week = Path(path), tuple(sorted(float(each) for each in weeks))
-    if not week or week[0] <= 0 or len(set(week)) < len(week):
-        raise ValueError(f"{visits=} must be different weeks above 0.")
-    if strange := set(columns or {}) - set(COLUMNS):
-        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join(COLUMNS)}.")
-    named = {name: (columns or {}).get(name, name) for name in COLUMNS}
+    path, named = Path(path), _named(columns or {})
+    week = _weeks(visits)
     where: dict[str, int] = {}
     people: dict[str, dict[str, tuple[int, str]]] = {}
     seen: dict[tuple[str, int], tuple[int, float]] = {}
@@ -164,39 +159,71 @@ def read(
         if len(cells) != len(header):
             raise ValueError(f"{place}: {len(cells)} cells, but {len(header)} columns.")
         of = {name: cells[i] for name, i in where.items()}
-        at = lambda name, place=place: f"{place}, column {named[name]}"
-        for name in ("subject", "arm"):
-            if of[name] in MISSING:
-                raise ValueError(f"{at(name)}: empty; every line needs one.")
-        known = people.setdefault(of["subject"], {})
-        for name in ("arm", "baseline"):
-            before = known.setdefault(name, (row, of.get(name, "")))
-            if of.get(name, "") != before[1]:
-                raise ValueError(
-                    f"{at(name)}: {of[name]!r} of subject {of['subject']}, but {before[1]!r} in row {before[0]}."
-                )
+        at = {name: f"{place}, column {named[name]}" for name in COLUMNS}
+        _introduce(people.setdefault(of["subject"], {}), of, row, at)
         when = next(name for name in TIMES if name in of)
-        visit = _visit(of[when], when, visits, week, at(when))
-        key = of["subject"], visit
+        key = of["subject"], _visit(of[when], when, visits, week, at[when])
         if key in seen:
             raise ValueError(
-                f"{at(when)}: {of[when]} of subject {key[0]} belongs to the visit of week {week[visit]:g}, as does row "
+                f"{at[when]}: {of[when]} of subject {key[0]} belongs to the visit of week {week[key[1]]:g}, as does row "
                 f"{seen[key][0]}; keep one, or name more visits."
             )
-        score = math.nan if of["score"] in MISSING else long_format.number(of["score"], at("score"))
-        if score < 0:
-            raise ValueError(f"{at('score')}: {of['score']!r} must not be negative.")
-        seen[key] = row, score
+        seen[key] = row, _score(of["score"], at["score"])
     if not seen:
         raise ValueError(f"{path.name} holds no scores: give a line with column names and one for each visit.")
+    return _gathered(people, seen, week, f"column {named['baseline']}", path.name)
+
+
+def _weeks(visits: Sequence[float | int] | Mapping[str, float | int]) -> tuple[float, ...]:
+    """Of the visits, rising."""
+    week = tuple(sorted(float(each) for each in (visits.values() if isinstance(visits, Mapping) else visits)))
+    if not week or week[0] <= 0 or len(set(week)) < len(week):
+        raise ValueError(f"{visits=} must be different weeks above 0.")
+    return week
+
+
+def _named(columns: Mapping[str, str]) -> dict[str, str]:
+    """What each column is called in the file."""
+    if strange := set(columns) - set(COLUMNS):
+        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join(COLUMNS)}.")
+    return {name: columns.get(name, name) for name in COLUMNS}
+
+
+def _introduce(known: dict[str, tuple[int, str]], of: Mapping[str, str], row: int, at: Mapping[str, str]) -> None:
+    """Keep what is said of a subject besides its scores, with its row; every line must say the same."""
+    for name in ("subject", "arm"):
+        if of[name] in MISSING:
+            raise ValueError(f"{at[name]}: empty; every line needs one.")
+    for name in ("arm", "baseline"):
+        said = of.get(name, "")
+        first, before = known.setdefault(name, (row, said))
+        if said != before:
+            raise ValueError(f"{at[name]}: {said!r} of subject {of['subject']}, but {before!r} in row {first}.")
+
+
+def _score(cell: str, where: str) -> float:
+    """Points; NaN where missing."""
+    score = math.nan if cell in MISSING else long_format.number(cell, where)
+    if score < 0:
+        raise ValueError(f"{where}: {cell!r} must not be negative.")
+    return score
+
+
+def _gathered(
+    people: Mapping[str, Mapping[str, tuple[int, str]]],
+    seen: Mapping[tuple[str, int], tuple[int, float]],
+    week: tuple[float, ...],
+    column: str,
+    file: str,
+) -> Scores:
+    """Arrays over subjects and visits of what was read; `column` of `file` holds the baseline."""
     scores = np.full((len(people), len(week)), math.nan)
     names = {name: i for i, name in enumerate(people)}
     for (name, visit), (_, score) in seen.items():
         scores[names[name], visit] = score
-    first = [(*known["baseline"], name) for name, known in people.items()]
     baseline = [
-        math.nan if cell in MISSING else long_format.number(cell, f"{path.name}, row {row}, column {named['baseline']}")
-        for row, cell, _ in first
+        math.nan if cell in MISSING else long_format.number(cell, f"{file}, row {row}, {column}")
+        for row, cell in (known["baseline"] for known in people.values())
     ]
     return Scores(tuple(people), tuple(known["arm"][1] for known in people.values()), week, scores, np.array(baseline))
 

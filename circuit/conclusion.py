@@ -277,7 +277,7 @@ def _failure(question: Question, bad: Bad) -> Failure:
     alone = np.repeat(bad.free[None], 1, axis=0)
     values = {name: np.round(np.asarray(value, float), 9).tolist() for name, value in natural(question, alone).items()}
     line = (
-        f"course(*put(cohort[cohort.subject == {subject}], arm, {values}), days={question.task.hours / 24:g}, "
+        f"course(*put(cohort[cohort.subject == {subject}], arm, {values}), days={question.task.hours / 24!r}, "
         f"save_every={question.task.every})"
     )
     return Failure(subject, bad.start, bad.step, bad.direction, bad.term, line)

@@ -162,8 +162,24 @@ def _lost(free: Free, unseen: Float[Array, "leaf start subject"], problem: Probl
 
     `unseen` is nothing; its derivative is 1 where that by a leaf is not finite in a lane.
     """
-    values = regimen.values_of(free, task.leaves, problem.arm)
-    starts, subjects = free[0].shape[-2], len(problem.cohort)
+    found = _judged(regimen.values_of(free, task.leaves, problem.arm), unseen, problem, task)
+    loss, reached, _ = found
+    return jnp.where(jnp.isfinite(reached), loss, 0).sum(), found
+
+
+@entry_point
+def reached_by(
+    values: Free, problem: Problem, task: Task
+) -> tuple[Float[Array, "start column"], Bool[Array, "start subject"]]:
+    """What a regimen reaches, relative to the target, and which subjects are not finite; no bound is asked."""
+    unseen = jnp.zeros((len(values), values[0].shape[-2], len(problem.cohort)), values[0].dtype)
+    _, reached, bad = _judged(values, unseen, problem, task)
+    return reached, bad
+
+
+def _judged(values: Free, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
+    """Loss of a regimen and what it reaches, (start, column), and who is bad, (start, subject)."""
+    starts, subjects = values[0].shape[-2], len(problem.cohort)
     output = _outputs(values, unseen, problem, task, starts, subjects) / problem.goal.wanted[None]
     good = jnp.isfinite(output).all(axis=-1)
     output = jnp.where(good[..., None], output, 1)
@@ -176,7 +192,7 @@ def _lost(free: Free, unseen: Float[Array, "leaf start subject"], problem: Probl
         known = good.any(axis=-1, keepdims=True)
     loss = square + problem.shortfall * lacking + problem.burden * burden_of(values, task.leaves)
     loss, reached = (jnp.where(known, value, jnp.inf) for value in (loss, reached))
-    return jnp.where(known, loss, 0).sum(), (loss, reached, ~good)
+    return loss, reached, ~good
 
 
 def _outputs(

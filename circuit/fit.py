@@ -18,14 +18,15 @@ import numpy as np
 from ..kernels import Plan
 from . import regimen
 from .cohort import Cohort
-from .descent import Free, Problem, Search, Task, best_where, better_of
-from .interventions import Arm, Intervention, as_arm
+from .descent import Problem, Search, best_where, better_of
+from .interventions import Arm, Intervention
 from .objective import Target
+from .question import PLAN, Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
-from .search import PLAN, Question, Watch, ask, descend, failed_of, look, rests_within
+from .search import Watch, descend, failed_of, look, look_beyond, rests_within
 from .spacing import Limits
-from .verdict import corner, pulls, sentence, statuses, utmost
+from .verdict import beyond, corner, pulls, seen_within, sentence, statuses, utmost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Restoration:
         starts: cohort's mean reached from each start.
         losses: of each start; mean over subjects in personal fits.
         status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found,
-            the earliest or the latest, and wider ones promise to come nearer), "plateau" (hardly any slope, off the target; or
-            output as high as any dose brings it), "steps" (more was to be gained) or "failed" (not finite). In personal
-            fits the commonest among subjects who did not reach it, if any.
+            the earliest or the latest, and with the intervention's own bounds output was seen to come nearer by half of
+            the miss), "plateau" (hardly any slope, off the target; or output as near as any dose brings it), "steps" (more
+            was to be gained) or "failed" (not finite). In personal fits the commonest among subjects who did not reach it,
+            if any.
         reason: the same in a sentence.
         failures: lives on the way that were not finite, or whose derivative was not, each with a line that replays it;
             they are left out there.
@@ -127,92 +129,86 @@ def restore(
         ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
             `validation.check_course`.
     """
-    check(
-        {"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "burden": burden, "shortfall": shortfall}
-    )
-    question = ask(
-        cohort,
-        as_arm(arm),
-        as_target(target, window),
+    options = Options(
         over=over,
         days=days,
         over_cohort=None if personal else over_cohort,
-        weights=(burden,),
+        burdens=(burden,),
         shortfall=shortfall,
         starts=starts,
+        steps=steps,
+        learning_rate=learning_rate,
         bounds=bounds or {},
         limits=limits,
         seed=seed,
         plan=plan,
+        progress=progress,
     )
-    search, made, watch = descend(question, steps, learning_rate, progress, rests_within)
-    search, found = _stopped(search, question, watch, made)
-    return _result(search, found, question, tuple(watch.failures), made)
+    question = ask(cohort, arm, target, window, options)
+    search, made, watch = descend(question, options, rests_within)
+    search, found, furthest = _stopped(search, question, watch, made)
+    return _result(search, found, furthest, question, tuple(watch.failures), made)
 
 
-def as_target(target: float | Target | None, window: tuple[float, float] | None) -> Target:
-    """What is asked, of a level and a window or as it is.
+def _stopped(
+    search: Search, question: Question, watch: Watch, made: int
+) -> tuple[Search, np.ndarray, np.ndarray | None]:
+    """The search, what stopped every start, and what the furthest regimen reaches that was looked at, if any was.
 
-    Raises:
-        ValueError: a window beside a `Target`, which has its own.
-    """
-    if not isinstance(target, Target):
-        return Target.mean(target, window)
-    if window is not None:
-        raise ValueError(f"{window=} beside a Target, which has its own days: Target.mean(output, window).")
-    return target
-
-
-def check(counts: Mapping[str, int], weights: Mapping[str, float]) -> None:
-    """Refuse a search that cannot begin.
-
-    Raises:
-        ValueError: quoting the name and the value.
-    """
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
-    for name, value in weights.items():
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name}={value} must be 0 or a positive number.")
-
-
-def _stopped(search: Search, question: Question, watch: Watch, made: int) -> tuple[Search, np.ndarray]:
-    """What stopped every start, (start, column), and the search with the corner of the bounds where that is better.
-
-    Starts that missed are looked at once more where they rest; with their amounts at the bounds that the slopes there point
-    to; and with the most of all, at their times, as early and as late as can be.
+    The search has the corner of the bounds where that is better; the others are (start, column). Starts that missed are
+    looked at once more where they rest; with their amounts at the bounds that the slopes there point to; with the most of
+    all, at their times, as early and as late as can be; and the furthest of these at wider bounds.
     """
     problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
     missed = abs(np.asarray(search.reached) - 1) >= tolerance
     if not missed.any():
-        return search, np.full(missed.shape, "reached", object)
+        return search, np.full(missed.shape, "reached", object), None
     alone = eqx.tree_at(lambda p: (p.shortfall, p.burden), problem, replace_fn=jnp.zeros_like)
-    slopes = lambda place: pulls(place, task.leaves, problem.arm)
     here = look(search, search.best, alone, task)
-    if not any(leaf.is_amount for leaf in task.leaves):
-        return search, statuses(np.asarray(search.reached), tolerance, slopes(here))
-
-    def seen_at(free: Free) -> Search:
-        seen = look(search, free, alone, task)
-        watch.see(free, seen, made)
-        return seen
-
-    place = seen_at(corner(here, task.leaves))
-    when = (0.0,) if all(leaf.is_amount for leaf in task.leaves) else (0.0, -1.0, 1.0)
-    others = [seen_at(utmost(here, task.leaves, times)) for times in when]
-    for seen in others:
-        further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
-        place = best_where(further, seen, place)  # the one furthest towards the target, or beyond
-    most = look(search, place.best, problem, task)
-    most = eqx.tree_at(lambda s: s.loss, most, jnp.where(missed, most.loss, jnp.inf))
-    kept = better_of(most, search, problem.goal.within)
-    found = statuses(np.asarray(kept.reached), tolerance, slopes(here), np.asarray(place.reached), slopes(place))
+    kept, place, most = search, here, None
+    if any(leaf.is_amount for leaf in task.leaves):
+        place = _furthest(here, question, alone, watch, made)
+        most = np.asarray(place.reached)
+        again = look(search, place.best, problem, task)
+        again = eqx.tree_at(lambda s: s.loss, again, jnp.where(missed, again.loss, jnp.inf))
+        kept = better_of(again, search, problem.goal.within)
+    wider = most
+    if question.widest != task.leaves:
+        free = beyond(place, task.leaves, question.widest)
+        seen = look_beyond(place, free, problem, task, question.widest)
+        watch.see(free, seen, made, question.widest)
+        wider = np.asarray(seen.reached)
+    slopes = pulls(here, task.leaves, problem.arm)
+    found = statuses(np.asarray(kept.reached), tolerance, slopes, most, wider)
     elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
-    return kept, np.where((found == "bounds") & elsewhere, "plateau", found)
+    return kept, np.where((found == "bounds") & elsewhere, "plateau", found), wider
 
 
-def _result(search: Search, stopped: np.ndarray, question: Question, failures: tuple[Failure, ...], made: int):
+def _furthest(here: Search, question: Question, alone: Problem, watch: Watch, made: int) -> Search:
+    """Of all places where the amounts are at their bounds, the one furthest towards the target from `here`, or past it."""
+    leaves = question.task.leaves
+    when = (0.0,) if all(leaf.is_amount for leaf in leaves) else (0.0, -1.0, 1.0)
+    place = None
+    for free in (corner(here, leaves), *(utmost(here, leaves, times) for times in when)):
+        seen = look(here, free, alone, question.task)
+        watch.see(free, seen, made)
+        if place is None:
+            place = seen
+        else:
+            further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
+            place = best_where(further, seen, place)
+    assert place is not None
+    return place
+
+
+def _result(
+    search: Search,
+    stopped: np.ndarray,
+    furthest: np.ndarray | None,
+    question: Question,
+    failures: tuple[Failure, ...],
+    made: int,
+) -> Restoration:
     """The best start of every column, and what is to be said of it."""
     problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
     loss, reached = np.asarray(search.loss), np.asarray(search.reached)
@@ -223,32 +219,49 @@ def _result(search: Search, stopped: np.ndarray, question: Question, failures: t
     arm = regimen.in_order(regimen.replace(problem.arm, task.leaves, fitted), task.leaves)
     each, target = tuple(stopped[best, columns]), question.target
     status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
-    asked, after = float(target.mean()), _mean(target * reached[best, columns])
+    after = target * reached[best, columns]
+    seen = None if furthest is None else target * furthest[best, columns]
     return Restoration(
         arm=arm,
         fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
-        target=asked,
+        target=float(target.mean()),
         before=_mean(target * question.before),
-        after=after,
+        after=_mean(after),
         starts=np.array([_mean(target * row) for row in reached]),
         losses=np.array([_mean(row) for row in loss]),
         status=status,
-        reason=_reason(status, each, after, asked, made, task, problem, failures),
+        reason=_reason(status, each, after, seen, question, made) + failed_of(failures) + ".",
         failures=failures,
         steps=made,
-        each=target * reached[best, columns] if task.personal else None,
+        each=after if task.personal else None,
         targets=np.broadcast_to(target, columns.shape) if task.personal else None,
         statuses=each if task.personal else None,
     )
 
 
-def _reason(status: str, each, after: float, target: float, made: int, task: Task, problem: Problem, failures) -> str:
-    """The status in a sentence, with what is to be said of subjects."""
-    names = " and ".join(leaf.name for leaf in task.leaves)
-    said = sentence(status, names, after, target, float(problem.goal.within), made)
-    if task.personal:
-        said = f"{each.count('reached')} of {len(each)} subjects reach the target; in the mean, {said}"
-    return said + failed_of(failures) + "."
+def _reason(
+    status: str, each: tuple[str, ...], after: np.ndarray, seen: np.ndarray | None, question: Question, made: int
+) -> str:
+    """The status in a sentence without its full stop, with what is to be said of subjects: of those who have it, a mean."""
+    task, those = question.task, np.array(each) == status
+    could = [
+        leaf.name for leaf, wide in zip(task.leaves, question.widest, strict=True) if leaf.interval != wide.interval
+    ]
+    names = " and ".join(could if status == "bounds" else [leaf.name for leaf in task.leaves])
+    over = lambda values: _mean(np.broadcast_to(values, those.shape)[those])
+    furthest = None if seen is None else seen_within(over(seen), task.leaves, question.widest)
+    within = float(question.problem.goal.within)
+    said = sentence(status, names, over(after), over(question.target), within, made, furthest)
+    if len(each) == 1:
+        return said
+    everyone, reach = f"{len(each):,} subjects reach their target", each.count("reached")
+    if reach == len(each):
+        return f"all {everyone}; in the mean, {said}"
+    others = len(each) - reach
+    if others == 1:
+        return f"{reach:,} of {everyone}; in the other, {said}"
+    whom = "the others" if those.sum() == others else f"{those.sum():,} of the other {others:,}"
+    return f"{reach:,} of {everyone}; in the mean of {whom}, {said}"
 
 
 def _mean(values: np.ndarray) -> float:

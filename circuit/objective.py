@@ -153,6 +153,19 @@ class Goal(eqx.Module):
     within: Float[Array, ""]
 
 
+def as_target(target: float | Target | None, window: tuple[float, float] | None) -> Target:
+    """What is asked, of a level and a window or as it is.
+
+    Raises:
+        ValueError: a window beside a `Target`, which has its own.
+    """
+    if not isinstance(target, Target):
+        return Target.mean(target, window)
+    if window is not None:
+        raise ValueError(f"{window=} beside a Target, which has its own days: Target.mean(output, window).")
+    return target
+
+
 def saved_days(days: float) -> Float[np.ndarray, " saved"]:
     """When a course is looked at."""
     return np.arange(1, round(days * 24) // SAVE_EVERY + 1) * SAVE_EVERY / 24

@@ -8,25 +8,23 @@ The burden is weighed in many ways at once, each with its own starts: all are la
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from ..kernels import Plan
 from . import regimen
 from .cohort import Cohort
-from .descent import burden_of
-from .fit import as_target, check
-from .interventions import Arm, Intervention, as_arm
+from .descent import Search, burden_of
+from .interventions import Arm, Intervention
 from .objective import Target
+from .question import PLAN, Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
-from .search import PLAN, ask, descend, failed_of, rests
+from .search import descend, failed_of, rests
 from .spacing import Limits
 
 WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
-HARDLY = (
-    1e-3  # of burden, and of the target: less than that more is no more, so that neighbours are not taken for a gain
-)
+HARDLY = 1e-3  # of burden, and of the target: less than that more is no more, lest neighbours be taken for a gain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,49 +128,56 @@ def pareto(
     weights = tuple(map(float, weights))
     if not weights or any(not 0 < weight < np.inf for weight in weights):
         raise ValueError(f"{weights=} must be positive numbers, at least one.")
-    check({"starts": starts, "steps": steps}, {"learning_rate": learning_rate, "shortfall": shortfall})
-    question = ask(
-        cohort,
-        as_arm(arm),
-        as_target(target, window),
+    options = Options(
         over=over,
         days=days,
         over_cohort=over_cohort,
-        weights=weights,
+        burdens=weights,
         shortfall=shortfall,
         starts=starts,
+        steps=steps,
+        learning_rate=learning_rate,
         bounds=bounds or {},
         limits=limits,
         seed=seed,
         plan=plan,
-        nearest_first=False,
+        progress=progress,
     )
-    search, made, watch = descend(question, steps, learning_rate, progress, rests)
-    task, given = question.task, question.problem.arm
-    values = values_of(search.best, task.leaves, given)
-    burden, reached = np.asarray(burden_of(values, task.leaves))[:, 0], np.asarray(search.reached)[:, 0]
-    level = float(question.target[0])
-    on, off = _front(burden, abs(reached - 1))
-    points = []
-    for lane in on:
-        its = [jnp.asarray(np.asarray(of)[..., lane, 0]) for of in values]
-        its = regimen.in_order(regimen.replace(given, task.leaves, its), task.leaves)
-        fitted = {leaf.name: np.asarray(leaf.of(its)) for leaf in task.leaves}
-        points.append(
-            Point(
-                weight=weights[lane // starts],
-                burden=float(burden[lane]),
-                output=level * float(reached[lane]),
-                miss=abs(float(reached[lane]) - 1),
-                amounts={leaf.name: float(fitted[leaf.name].sum()) for leaf in task.leaves if leaf.is_amount},
-                arm=its,
-                fitted=fitted,
-            )
-        )
-    left_out = tuple((weights[lane // starts], float(burden[lane]), level * float(reached[lane])) for lane in off)
-    untreated, failures = level * float(question.before[0]), tuple(watch.failures)
+    question = ask(cohort, arm, target, window, options, nearest_first=False)
+    search, made, watch = descend(question, options, rests)
+    return _drawn(search, question, options, tuple(watch.failures), made)
+
+
+def _drawn(search: Search, question: Question, options: Options, failures: tuple[Failure, ...], made: int) -> Front:
+    """The front of what all starts have come to."""
+    values = values_of(search.best, question.task.leaves, question.problem.arm)
+    burdens, reached = burden_of(values, question.task.leaves)[:, 0], search.reached[:, 0]
+    found = [
+        _point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
+        for lane, its in enumerate(zip(burdens.tolist(), reached.tolist(), strict=True))
+    ]
+    on, off = _front(np.array([point.burden for point in found]), np.array([point.miss for point in found]))
+    points, level = tuple(found[lane] for lane in on), float(question.target[0])
+    left_out = tuple((found[lane].weight, found[lane].burden, found[lane].output) for lane in off)
+    untreated = level * float(question.before[0])
     reason = _reason(points, level, untreated, len(off), made) + failed_of(failures) + "."
-    return Front(tuple(points), level, untreated, left_out, failures, made, reason)
+    return Front(points, level, untreated, left_out, failures, made, reason)
+
+
+def _point(values: Sequence[Array], weight: float, burden: float, reached: float, question: Question) -> Point:
+    """The best regimen of one start."""
+    leaves = question.task.leaves
+    arm = regimen.in_order(regimen.replace(question.problem.arm, leaves, values), leaves)
+    fitted = {leaf.name: np.asarray(leaf.of(arm)) for leaf in leaves}
+    return Point(
+        weight=weight,
+        burden=burden,
+        output=float(question.target[0]) * reached,
+        miss=abs(reached - 1),
+        amounts={leaf.name: float(fitted[leaf.name].sum()) for leaf in leaves if leaf.is_amount},
+        arm=arm,
+        fitted=fitted,
+    )
 
 
 def _front(burden: np.ndarray, miss: np.ndarray) -> tuple[list[int], list[int]]:
@@ -186,7 +191,7 @@ def _front(burden: np.ndarray, miss: np.ndarray) -> tuple[list[int], list[int]]:
     return on, off
 
 
-def _reason(points: list[Point], target: float, untreated: float, dominated: int, made: int) -> str:
+def _reason(points: tuple[Point, ...], target: float, untreated: float, dominated: int, made: int) -> str:
     if not points:
         return f"no regimen stayed finite in {made} steps"
     first, last = points[0], points[-1]

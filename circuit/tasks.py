@@ -195,8 +195,8 @@ def play(
     number = jnp.arange(count, dtype=jnp.uint32)
     lived = {name: np.asarray(value).T for name, value in _play(task, *each, number, channel_keys(seed, 4), p).items()}
     known, labels = lived["open"] > 0, lived["label"]
-    order = np.arange(labels.shape[1])
-    first = np.array([[np.flatnonzero(row == row[t])[0] == t for t in order] for row in labels])
+    begun = [(labels[:, :t] == labels[:, t : t + 1]).any(axis=1) for t in range(labels.shape[1])]
+    first = ~np.stack(begun, axis=1)
     return Choices(
         subject=tuple(str(i + 1) for i in range(count)),
         effort=np.where(known, lived["effort"], 0).astype(float),

@@ -100,7 +100,9 @@ def find(
     return found
 
 
-def put(cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[float]]) -> tuple[Cohort, Arm]:
+def put(
+    cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[float] | Sequence[Sequence[float]]]
+) -> tuple[Cohort, Arm]:
     """Cohort and arm with other numbers in the leaves called so: one for all, or one per subject as the last axis.
 
     Of a leaf with one value per dose, the first axis is that of doses; one number alone is that of every dose.

@@ -1,5 +1,6 @@
 """The command line: help, errors in one line, files, exit codes. Long work is replaced by invented results."""
 
+import importlib
 import importlib.metadata
 import json
 import math
@@ -29,6 +30,7 @@ def habenula(monkeypatch, tmp_path):
 def given(monkeypatch):
     """What `trial.run` and `scoreboard.score` were called with; they return invented results."""
     calls = {}
+    importlib.import_module("habenula.circuit.study.explain")  # which holds the real trial, whatever test comes first
 
     def run(subjects, weeks, arms, seed, devices, report):
         calls["run"] = (subjects, weeks, arms, seed, devices)
@@ -48,7 +50,7 @@ def given(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("command", ["doctor", "evidence", "fit", "moment", "trial", "bench"])
+@pytest.mark.parametrize("command", ["doctor", "evidence", "fit", "moment", "session", "trial", "bench"])
 def test_help_has_examples_and_names_the_keys_of_its_json(habenula, command):
     result = habenula(command, "--help")
     assert result.exit_code == 0
@@ -73,6 +75,12 @@ def test_help_has_examples_and_names_the_keys_of_its_json(habenula, command):
         ("moment --seconds nan", "--seconds nan is impossible: give a number from 0.01 to 600."),
         ("moment --event reward --at 3", "--at 3 lies outside the moment, which lasts 2 s."),
         ("moment --event reward --lasts 0", "--lasts 0 must be above 0."),
+        ("session --subjects 0", "--subjects 0 is impossible: give a number from 1 to 4096."),
+        ("session --reward 1,many", "--reward 1,many: 'many' is no number; give a comma list such as 1,0.5."),
+        ("session --puff 0,0,0,2", "--puff 2.0 is impossible: give a number from 0 to 1."),
+        ("session --reward 1,0", "--reward has 2 cues, --puff 4: give a probability of each for every cue."),
+        ("session --trials 7", "--trials 7 show 4 cues less than twice: give more, or fewer cues."),
+        ("session --flip 25", "--flip 25 must lie in the first half of the session, from 1 to 24."),
     ],
 )
 def test_an_error_is_one_line_that_names_the_value_and_the_fix(habenula, given, arguments, says):

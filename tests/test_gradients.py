@@ -17,7 +17,8 @@ from habenula.circuit.objective import Target
 from habenula.circuit.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.parameters import typical
 from habenula.circuit.prediction import ask, log_density
-from habenula.circuit.search import ask as ask_regimen
+from habenula.circuit.question import Options
+from habenula.circuit.question import ask as ask_regimen
 from habenula.circuit.simulate import course
 from habenula.circuit.slow_clock import healthy_state
 from habenula.circuit.spacing import Limits
@@ -150,21 +151,22 @@ OBJECTIVES = {
 def test_the_loss_of_a_fit(name):
     """For every kind of target and of cohort, with times apart and amounts held back."""
     target, over_cohort, limits = OBJECTIVES[name]
-    question = ask_regimen(
-        cohort(),
-        ARMS["recalibration"](),
-        target,
+    options = Options(
         over=("intensity", "times"),
         days=DAYS,
         over_cohort=over_cohort,
-        weights=(0.01, 0.02),
+        burdens=(0.01, 0.02),
         shortfall=0.02,
         starts=2,
+        steps=1,
+        learning_rate=0.5,
         bounds={},
         limits=limits or Limits(interval=0.0),
         seed=0,
         plan=SCAN,
+        progress=None,
     )
+    question = ask_regimen(cohort(), ARMS["recalibration"](), target, None, options)
     none = jnp.zeros((2, 4, SUBJECTS))  # leaves, starts
     free = tuple(
         jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts)

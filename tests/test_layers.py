@@ -38,9 +38,9 @@ circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit
 circuit.replay
 circuit.survey  circuit.behaviour  circuit.session  circuit.clinical
 circuit.verdict  circuit.prediction
+circuit.question
 circuit.search
-circuit.fit  circuit.information
-circuit.pareto
+circuit.fit  circuit.pareto  circuit.information
 circuit.scoring
 circuit.conclusion
 circuit.recovery  circuit.uncertainty
@@ -52,13 +52,13 @@ circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration
 circuit.calibration.effort
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
-circuit.study.bench_script
+circuit.study.bench_script  circuit.study.one_line
 circuit.study.grid  circuit.study.progress  circuit.study.claims  circuit.study.probe
 circuit.study.doctor
 circuit.study.tables  circuit.study.plots  circuit.study.drawing  circuit.study.laboratory
 circuit.study.measure_slices  circuit.study.measure_drugs  circuit.study.measure_courses  circuit.study.measure_moments
-circuit.study.measure_sessions
-circuit.study.trial  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
+circuit.study.measure_sessions  circuit.study.measure_choices
+circuit.study.trial  circuit.study.conditioning  circuit.study.fit_choices  circuit.study.scoreboard  circuit.study.store
 circuit.study.explain  circuit.study.plot_choices  circuit.study.plot_front  circuit.study.example_choices
 circuit.study.cli
 circuit.study

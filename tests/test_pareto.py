@@ -6,7 +6,7 @@ import saturating
 from people import strained
 from saturating import HEALTH, LACKING, SLOPE
 
-from habenula.circuit import descent, search
+from habenula.circuit import descent, question
 from habenula.circuit.conditions import depressed, draw
 from habenula.circuit.interventions import Recalibration
 from habenula.circuit.pareto import _front, pareto
@@ -20,7 +20,7 @@ WEIGHTS = (0.01, 0.03, 0.1, 0.3)
 def front():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(descent, "course", saturating.course_of_equals)
-        patch.setattr(search, "course", saturating.course_of_equals)
+        patch.setattr(question, "course", saturating.course_of_equals)
         told = []
         found = pareto(
             strained(3),
@@ -91,7 +91,7 @@ def test_what_another_dominates_is_left_out():
     ],
 )
 def test_bad_input_is_refused(monkeypatch, options, message):
-    monkeypatch.setattr(search, "course", None)
+    monkeypatch.setattr(question, "course", None)
     with pytest.raises(ValueError, match=message):
         pareto(strained(2), Recalibration.weekly(), **options)
 

@@ -9,7 +9,7 @@ import saturating
 from people import strained
 from saturating import HEALTH
 
-from habenula.circuit import descent, replay, search
+from habenula.circuit import descent, question, replay
 from habenula.circuit.fit import restore
 from habenula.circuit.interventions import SSRI, Ketamine, Recalibration
 from habenula.circuit.replay import as_python
@@ -20,7 +20,7 @@ QUICK = dict(over="intensity", days=5.0, starts=2, steps=40, burden=0.0, shortfa
 
 
 def use(monkeypatch, stand_in):
-    for module in (descent, search, replay):
+    for module in (descent, question, replay):
         monkeypatch.setattr(module, "course", stand_in)
 
 

@@ -1,60 +1,21 @@
-"""The command line: `habenula doctor`, `evidence`, `fit`, `moment`, `trial` and `bench`.
+"""The command line: `habenula doctor`, `evidence`, `fit`, `moment`, `session`, `trial` and `bench`.
 
 Nothing here computes. A command checks what it was given, starts JAX (only now, so that help is instant), calls the
 library, and shows what comes back; results go to standard output, progress and errors to standard error.
 """
 
-import math
-import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
-from . import bench_script, files, labels, machine
-
-FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error, a user's Ctrl-C
-
-
-class OneLine(TyperGroup):
-    """Commands whose errors are one line on standard error; with `--debug`, a traceback."""
-
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run, and turn what goes wrong into a line and an exit code. Without arguments, help."""
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
-        try:
-            code = super().main(args, *rest, standalone_mode=False, **extra)
-        except (typer.Abort, KeyboardInterrupt):
-            code = _complain("stopped", STOPPED)
-        except Exception as error:
-            describe = getattr(error, "format_message", None)
-            if describe is None:  # an error of the program, and --debug: let it be seen
-                raise
-            code = _complain(describe(), MISUSED)
-        if standalone_mode:
-            sys.exit(code)
-        return code
-
-    def invoke(self, ctx: Any) -> Any:
-        """Call the command; errors of the library speak for themselves, unexpected ones say of what kind they are."""
-        try:
-            return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: whoever read the output has seen enough
-            raise
-        except Exception as error:
-            if ctx.meta.get("debug") or hasattr(error, "format_message"):
-                raise
-            expected = isinstance(error, ValueError | TypeError | OSError) and str(error)
-            words = str(error) if expected else f"{type(error).__name__}: {error}; --debug shows where"
-            raise typer.Exit(_complain(words, MISUSED)) from error
-
+from . import bench_script, files, labels, machine, one_line
+from .one_line import demand, demand_file, shares
 
 app = typer.Typer(
-    cls=OneLine,
+    cls=one_line.OneLine,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -128,7 +89,7 @@ def doctor(
 
     JSON: {passed, checks: [{name, found, passed}]}, passed being null where there is nothing to pass.
     """
-    _demand_file(json)
+    demand_file(json)
     machine.start_jax()
     from . import doctor as surgery
 
@@ -141,7 +102,7 @@ def doctor(
     if json:
         files.write_json(json, surgery.to_json(found))
     if not surgery.healthy(found):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(one_line.FAILED)
 
 
 @app.command()
@@ -159,8 +120,8 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
     JSON: {rows: [{id, role, value, low, high, unit, simulated, verdict}]}, where the verdict is inside, outside or
     not modelled.
     """
-    _demand("--seed", seed, 0, 2**32 - 1)
-    _demand_file(json)
+    demand("--seed", seed, 0, 2**32 - 1)
+    demand_file(json)
     machine.start_jax()
     from .. import evidence as published
     from . import tables
@@ -206,7 +167,7 @@ def fit(
     sd, low, high}}, identifiable: {name: {identifiable, error, subjects, reason}}, reliability, relations, estimates:
     {subject, status, raw, shrunk}, converged}; cells are of the first trials of staircases where the file has them.
     """
-    _demand_file(json)
+    demand_file(json)
     machine.start_jax()
     from . import fit_choices, plot_choices, tables
 
@@ -248,9 +209,9 @@ def moment(
 
     JSON: {subject, seed, modes, mean, t, record}, in ms, Hz and uM; active and the modes are shares.
     """
-    _demand("--seed", seed, 0, 2**32 - 1)
-    _demand("--seconds", seconds, 0.01, 600)
-    _demand_file(json)
+    demand("--seed", seed, 0, 2**32 - 1)
+    demand("--seconds", seconds, 0.01, 600)
+    demand_file(json)
     if event and not 0 <= at < seconds:
         raise ValueError(f"--at {at:g} lies outside the moment, which lasts {seconds:g} s.")
     if event and lasts <= 0:
@@ -288,6 +249,52 @@ def moment(
 
 
 @app.command()
+def session(
+    subjects: Annotated[int, typer.Option(help="Of each kind: healthy, and the same people depressed.")] = 16,
+    trials: Annotated[int, typer.Option(help="How many; all cues come equally often.")] = 48,
+    reward: Annotated[str, typer.Option(metavar="P,P", help="Probability of reward after each cue.")] = "1,0.5,0,0",
+    puff: Annotated[str, typer.Option(metavar="P,P", help="Probability of an air puff after each.")] = "0,0,0,0.5",
+    flip: Annotated[
+        int | None, typer.Option(help="Trials after which the cues change places, the first with the last.")
+    ] = None,
+    json: Json = None,
+    seed: Seed = 1,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    r"""Let subjects learn what cues foretell, trial by trial on the fast clock, in health and in depression.
+
+    Prints what the LHb and dopamine neurons answer to cues, rewards, omissions and air puffs in the second half of the
+    session, the prediction errors there, and what each cue is worth by the end.
+
+    [bold]Examples[/bold]
+
+    \b
+    habenula session
+    habenula session --reward 1,0 --puff 0,0 --trials 40 --flip 20
+    habenula session --subjects 64 --json session.json
+
+    JSON: {subjects, trials, seed, task, groups: {healthy, depressed: {events: [{cue, event, trials, habenula, rate,
+    error}], worth, lost}}}; the last three and worth are {mean, low, high} over subjects, in Hz and full rewards.
+    """
+    demand("--subjects", subjects, 1, 4096)
+    demand("--trials", trials, 1, 10_000)
+    demand("--seed", seed, 0, 2**32 - 1)
+    demand_file(json)
+    rewarded, puffed = shares("--reward", reward), shares("--puff", puff)
+    devices = machine.start_jax()
+    from . import conditioning, tables
+
+    with _watch(quiet) as report:
+        found = conditioning.run(subjects, trials, conditioning.Task(rewarded, puffed, flip), seed, devices, report)
+    screen = Console()
+    title = f"A session of {trials} trials, {subjects} subjects of each kind"
+    tables.titled(screen, title, conditioning.table(found, tables.room(screen)))
+    if json:
+        files.write_json(json, conditioning.to_json(found))
+
+
+@app.command()
 def trial(
     subjects: Annotated[int, typer.Option(help="Virtual depressed subjects, each of whom lives every arm.")] = 1024,
     weeks: Annotated[int, typer.Option(help="Length, up to 104; stress returns in week 10.")] = 12,
@@ -314,10 +321,10 @@ def trial(
     JSON: {arms: {name: {day, vta_output, vta_low, vta_high, active, rate, dopamine, drive, liking, mood, burst, ...}},
     claims, restore: {name: {target, before, after, fitted, starts, status, reason}}, provenance}, relative to health.
     """
-    _demand("--subjects", subjects, 1)
-    _demand("--weeks", weeks, 1, 104)
-    _demand("--seed", seed, 0, 2**32 - 1)
-    _demand_file(json)
+    demand("--subjects", subjects, 1)
+    demand("--weeks", weeks, 1, 104)
+    demand("--seed", seed, 0, 2**32 - 1)
+    demand_file(json)
     chosen = labels.chosen(arms)
     if not explain:
         out.mkdir(parents=True, exist_ok=True)  # now, so that a long run does not end where it cannot write
@@ -369,7 +376,7 @@ def bench(
 
     JSON: {rows: [{case, engine, unit, rate, low, high, ratio, equal, ...}], missing, wrong}, the last two by engine.
     """
-    _demand_file(json)
+    demand_file(json)
     options = {"--quick": quick, "--no-append": not append, "--quiet": quiet}
     words = [*(cases or []), *(name for name, given in options.items() if given)]
     words += ["--engines", engines] if engines else []
@@ -389,17 +396,6 @@ def _watch(quiet: bool):
     return watching(Console(stderr=True), quiet)
 
 
-def _demand(option: str, value: int | float, low: int | float, high: int | float = math.inf) -> None:
-    if not low <= value <= high:  # true for NaN too
-        allowed = f"at least {low:g}" if high == math.inf else f"a number from {low:.10g} to {high:.10g}"
-        raise ValueError(f"{option} {value} is impossible: give {allowed}.")
-
-
-def _demand_file(path: Path | None) -> None:
-    if path and path.is_dir():
-        raise ValueError(f"--json {path} is a folder: give the name of a file.")
-
-
 def _say(report, stage: str, done: int, total: int) -> None:
     if report:
         report(stage, done, total)
@@ -409,11 +405,6 @@ def _row(row, simulated: float | None, verdict) -> dict[str, object]:
     """One row of `evidence --json`."""
     kept = {name: getattr(row, name) for name in ("id", "role", "value", "low", "high", "unit")}
     return kept | {"simulated": simulated, "verdict": verdict(row, simulated)}
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"habenula: {' '.join(message.split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

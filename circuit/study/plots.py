@@ -24,7 +24,7 @@ ENDED = {
     "reached": "target reached",
     "steps": "still on its way",
     "bounds": "held back by its bounds",
-    "plateau": "no way up found",
+    "plateau": "hardly comes nearer",
 }
 EVENT_SHADES = {"current": "#DCE6F2", "reward": "#DDF0E6", "aversive": "#F6DEDA"}
 # The same manner for figures made by hand: `plt.rcParams.update(STYLE)`.
