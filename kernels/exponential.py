@@ -26,8 +26,13 @@ def power_of_two(y: Float[Array, "*shape"], largest: float = LARGEST) -> Float[A
     """2^y, in single precision to a share of 2.5e-7; beyond 2^y = exp(+-`largest`) it stays at its value there."""
     if y.dtype != jnp.float32:
         return jnp.exp2(y)
+    return ordinary_power(jnp.clip(y, -largest / math.log(2), largest / math.log(2)))
+
+
+@jax.jit
+def ordinary_power(y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`power_of_two` where it is an ordinary number of single precision: by name, so that kernels may have it otherwise."""
     number = np.float32
-    y = jnp.clip(y, -largest / math.log(2), largest / math.log(2))
     # The sum is looked at as an integer at once: taken from it as a number again, the compiler would see nothing done.
     bits = lax.bitcast_convert_type(y + _INTEGERS, jnp.int32)
     f = y - (bits - _INTEGERS.view(np.int32)).astype(jnp.float32)

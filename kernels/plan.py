@@ -50,7 +50,7 @@ class Plan:
                 f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "
                 f"jax.config.update('jax_num_cpu_devices', {self.devices}) before JAX is first used."
             )
-        platform = jax.default_backend()
+        platform = _platform()
         if self.backend == "fused" and not self.interpret and platform != "gpu":
             raise ValueError(
                 f"backend='fused' is for GPUs, but JAX runs on {platform!r}: take backend='auto', or install "
@@ -70,6 +70,12 @@ class Plan:
         unit = _KERNEL if self.backend == "fused" else _VECTOR
         tile = unit * _ceil(_ceil(each, tiles), unit)
         return tile, tile * self.devices * _ceil(lanes, tile * self.devices)
+
+
+def _platform() -> str:
+    """Where a run will be: on the device that one compiles for, where JAX was told of one that is not here."""
+    elsewhere = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if elsewhere is None else elsewhere.platform
 
 
 def _ceil(number: int, unit: int) -> int:

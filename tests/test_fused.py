@@ -19,13 +19,12 @@ ARMS = {"untreated": (), "ketamine": (Ketamine(0.5, 0.25),), "recalibration": (R
 
 
 @pytest.fixture
-def lowered(monkeypatch):
+def lowered():
     """Code for a GPU, on a machine that has none: what is traced can be lowered, not run."""
     device = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)
 
     def lower(function, *args) -> str:
-        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*Triton.*", category=DeprecationWarning)  # newer JAX says so
             return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
