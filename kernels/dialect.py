@@ -127,7 +127,7 @@ def _row(equation: JaxprEqn) -> Callable | None:
     def taken(x):
         for axis in cut:
             number = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True)
+            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True, dtype=x.dtype)
         return x
 
     return taken
