@@ -47,6 +47,8 @@ def on_gpus(equation: JaxprEqn) -> Callable | None:
             return lambda x: x
         case "optimization_barrier":
             return lambda *values: values
+        case "neg":  # of a constant, as in a derivative, Pallas has none
+            return lambda x: x * x.dtype.type(-1)
     return _instructed(equation) or in_kernels(equation)
 
 
@@ -57,6 +59,8 @@ def _instructed(equation: JaxprEqn) -> Callable | None:
     match equation.primitive.name:
         case "div":
             return lambda a, b: _instruction("div.approx.ftz.f32", a, jnp.broadcast_to(b, like.shape))
+        case "integer_pow" if (power := equation.params["y"]) < 0:
+            return lambda x: lax.integer_pow(_instruction("rcp.approx.ftz.f32", x), -power)
         case "sqrt":
             return partial(_instruction, "sqrt.approx.ftz.f32")
         case "tanh":
