@@ -130,9 +130,9 @@ def resources(cubin: bytes, block: int) -> Resources:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        ask = lambda name, *words: subprocess.run(
-            [str(tool(name)), *words, str(path)], capture_output=True, text=True, check=True
-        ).stdout
+        ask = lambda name, *words: (
+            subprocess.run([str(tool(name)), *words, str(path)], capture_output=True, text=True, check=True).stdout
+        )
         usage, text = ask("cuobjdump", "-res-usage"), ask("nvdisasm", "-c")
     told = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage))
     lines, _ = _parsed(text)
@@ -149,7 +149,9 @@ def a_step(text: str, block: int) -> Counter:
         ValueError: no loop holds the generator.
     """
     lines, places = _parsed(text)
-    jumps = [(i, places[to.group()]) for i, line in enumerate(lines) if "BRA" in line and (to := re.search(r"\.L\w+", line))]
+    jumps = [
+        (i, places[to.group()]) for i, line in enumerate(lines) if "BRA" in line and (to := re.search(r"\.L\w+", line))
+    ]
     random = [i for i, line in enumerate(lines) if GENERATOR in line]
     loops = sorted((i + 1 - to, to, i + 1) for i, to in jumps if to <= i and any(to <= at <= i for at in random))
     if not loops:

@@ -81,7 +81,9 @@ def race(
         for engine, module in modules.items():  # one after another: a build would disturb a run
             tell(f"{engine}: preparing")
             pipes[engine], far = spawned.Pipe()
-            processes[engine] = spawned.Process(target=_serve, args=(far, module, workload, cores, platform), daemon=True)
+            processes[engine] = spawned.Process(
+                target=_serve, args=(far, module, workload, cores, platform), daemon=True
+            )
             processes[engine].start()
             far.close()
             replies[engine] = _receive(pipes[engine])

@@ -102,7 +102,12 @@ def _rows(case: str, engine: str, what: str, found: Resources, reference: Resour
     rows, compared_with = [], told(reference) if reference else {}
     for unit, value in told(found).items():
         over = compared_with.get(unit)
-        row = {"case": f"resources, {case}", "engine": engine, "unit": unit, "ratio": round(value / over, 3) if over else ""}
+        row = {
+            "case": f"resources, {case}",
+            "engine": engine,
+            "unit": unit,
+            "ratio": round(value / over, 3) if over else "",
+        }
         row |= dict.fromkeys(("rate", "low", "high"), round(value, 1))
         rows.append(row | {"device": DEVICE, "versions": _versions(engine)})
     return rows

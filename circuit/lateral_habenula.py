@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import SHARED, apart, exponential, exponential_euler, growth, logistic, ornstein_uhlenbeck
+from ..kernels import SHARED, apart, exponential_euler, growth, logistic, ornstein_uhlenbeck
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV

@@ -9,6 +9,7 @@ has its own, as no lane moves another.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jaxtyping import Array, PyTree
 
 from .derivative import Direction, Pushes
 from .loop import Loop, Noise
-from .statistics import Like, Statistic
+from .statistics import Statistic
 
 FEW = 12  # directions up to which a gradient is made of tangents; it would take a kernel longer than the plain loop beyond
 GROUP = 6  # tangents that one kernel carries: registers are full with a few times the state
@@ -68,7 +69,7 @@ def pushes(loop: Loop, prepare: Callable | None, run: Callable, noise_dtype: Cal
         values = state.value, samples.value, {name: each.value for name, each in statistics.items()}, bad
         flat = lambda i: [state.moves[i], samples.moves[i], *(statistics[name].moves[i] for name in sorted(statistics))]
         structure = jax.tree.structure(values)
-        return [jax.tree.unflatten(structure, [*sum(flat(i), []), None]) for i in range(len(group))]
+        return [jax.tree.unflatten(structure, [*chain(*flat(i)), None]) for i in range(len(group))]
 
     return of_all
 
@@ -134,7 +135,7 @@ class _Carrying(NamedTuple):
         return self._pushed(self.statistic.result, acc)
 
     def _pushed(self, function: Callable, *arguments: Carried) -> Carried:
-        moves = [sum((each.moves[i] for each in arguments), []) for i in range(self.count)]
+        moves = [list(chain(*(each.moves[i] for each in arguments))) for i in range(self.count)]
         return Carried(*_pushed(function, tuple(each.value for each in arguments), moves))
 
 
@@ -218,11 +219,14 @@ def _prepared(prepare, shared: PyTree, own: PyTree, shared_moves: list[Moves], o
     ]
     inputs, tangents = _pushed(prepare, (shared, own), moves)
     reached = _reached(prepare, shared, own)
-    moves = [
-        [x if any(m is not None and r for m, r in zip(each, by, strict=True)) else None for x, by in zip(onward, reached, strict=True)]
-        for each, onward in zip(moves, tangents, strict=True)
-    ]  # fmt: skip
-    return Carried(inputs, moves)
+    seen = lambda each, by: any(move is not None and reads for move, reads in zip(each, by, strict=True))
+    return Carried(
+        inputs,
+        [
+            [x if seen(each, by) else None for x, by in zip(onward, reached, strict=True)]
+            for each, onward in zip(moves, tangents, strict=True)
+        ],
+    )
 
 
 def _reached(function: Callable, *arguments: PyTree) -> list[list[bool]]:

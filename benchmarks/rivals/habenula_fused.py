@@ -6,16 +6,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rivals import cuda_kernel
 from workload import DT, Found, Workload, model
 
 from habenula.circuit import lateral_habenula as lhb
 from habenula.kernels import Mean, Plan, Variance, integrate
+from rivals import cuda_kernel
 
 
 def available() -> str | None:
     """Why it cannot run here, or None."""
-    return None if jax.default_backend() == "gpu" else 'no NVIDIA GPU, or JAX does not see it: pip install "jax[cuda13]"'
+    return (
+        None if jax.default_backend() == "gpu" else 'no NVIDIA GPU, or JAX does not see it: pip install "jax[cuda13]"'
+    )
 
 
 def device() -> str | None:
