@@ -48,10 +48,11 @@ examples:
   python benchmarks/run.py slow fast --json out.json
   python benchmarks/table.py                     then writes the table of the README
 
-columns: rate, and the lowest and highest of its rounds; ratio, in case lhb the rate over ours, for a gradient its cost in
-forward runs, for sizes the rate over that of the first, for plans what was taken over the forecast, for resources the
-number over CUDA's; equal, whether the same work was done; compiled, s spent once; memory, the peak that a run adds, MiB; load, of the machine at the end of the case, the benchmark itself included. Rows
-hold more: s to hand in and fetch arrays, sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
+columns: rate, and the lowest and highest of its rounds; ratio, in case lhb and gpu the rate over ours, for a gradient its
+cost in forward runs, for sizes the rate over that of the first, for plans what was taken over the forecast, for resources
+the number over CUDA's; equal, whether the same work was done; compiled, s spent once; memory, the peak that a run adds, MiB;
+load, of the machine at the end of the case, the benchmark itself included. Rows hold more: s to hand in and fetch arrays,
+sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
 """
 
 console = Console(width=None if sys.stdout.isatty() else 100)

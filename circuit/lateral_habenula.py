@@ -17,18 +17,21 @@ Units: ms, mV, mS/cm2, uA/cm2, Hz. Lanes (subjects) are the last axis. The const
 `habenula.circuit.calibration.lateral_habenula`.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..kernels import SHARED, apart, exponential_euler, growth, logistic, ornstein_uhlenbeck
+from ..kernels import apart, exponential_euler, growth, ornstein_uhlenbeck, spread
 from . import defaults
 
 CALCIUM_REVERSAL = 120.0  # mV
 INHIBITORY_REVERSAL = -72.0  # mV, chloride and GIRK together
 POTASSIUM_REVERSAL = -90.0  # mV
+POTENTIALS = (-150.0, 40.0)  # mV. No membrane leaves them; all gates are shut or open there, exponentials still numbers
 RATE_MAXIMUM = 250.0  # Hz, the fastest intraburst firing of the envelope
 NOISE_TIME = 5.0  # ms, decay of synaptic noise
 GLUTAMATE_RATE = 100.0  # Hz, unit of the rate in the coincidence of release and depolarisation
@@ -161,7 +164,7 @@ def cells(p: Neuron, neurons: int) -> Cells:
 def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
     """Neurons at their leak reversal with T-channels in equilibrium."""
     v = population.leak_reversal + given.kir_shift[None]
-    availability = logistic((p.t_availability_half - v) / p.t_availability_slope)
+    availability = 1 / (1 + growth(v - p.t_availability_half, p.t_availability_slope))
     return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v), rate(v, p, population))
 
 
@@ -183,30 +186,44 @@ def step(
     population: Cells,
     dt: float,
 ) -> NeuronState:
-    """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates)."""
-    v, h, a, noise = state.potential, state.availability, state.afterhyperpolarisation, state.noise
-    activation, unblocked = apart(_gates)(v, p)
-    passive, pull, t_channel, receptors = apart(_still)(given, p)
-    calcium = t_channel * activation**2 * h
-    potassium = p.afterhyperpolarisation_conductance * a
-    total = passive + calcium + receptors * unblocked + potassium
-    drive = (
-        p.leak_conductance * population.leak_reversal
-        + pull
-        + calcium * CALCIUM_REVERSAL
-        + potassium * POTASSIUM_REVERSAL
-        + noise
+    """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates), in `POTENTIALS`."""
+    v, h, a = state.potential, state.availability, state.afterhyperpolarisation
+    onward = apart(functools.partial(_potential, dt=dt))(
+        state, apart(_gates)(v, p), apart(_still)(given, p), p, population.leak_reversal
     )
-    fast = 1 + growth(v + 60, 3, SHARED)  # tau_h = th0 + th1/fast
-    shut = 1 + growth(v - p.t_availability_half, p.t_availability_slope, SHARED)  # h_inf = 1/shut
-    onward = exponential_euler(v, drive - total * v, total, dt)
+    fast = 1 + growth(v + 60, 3)  # tau_h = th0 + th1/fast
+    shut = 1 + growth(v - p.t_availability_half, p.t_availability_slope)  # h_inf = 1/shut
     return NeuronState(
         onward,
         h + dt * (1 - h * shut) * fast / (shut * (p.t_recovery_fast * fast + p.t_recovery_slow)),
         a + (state.rate * 0.01 - a) * (dt / p.afterhyperpolarisation_time),
-        ornstein_uhlenbeck(noise, z, NOISE_TIME, p.noise, dt),
+        ornstein_uhlenbeck(state.noise, z, NOISE_TIME, p.noise, dt),
         rate(onward, p, population),
     )
+
+
+def _potential(
+    state: NeuronState,
+    gates: tuple[Array, ...],
+    still: tuple[Array, ...],
+    p: Neuron,
+    leak_reversal: Float[Array, "neuron #lane"],
+    dt: float,
+) -> Float[Array, "neuron subject"]:
+    """V after `dt`, from `_gates` and what stands `_still`."""
+    (activation, unblocked), v = gates, state.potential
+    passive, pull, t_channel, receptors = (spread(x, len(v)) for x in still)
+    calcium = t_channel * activation**2 * state.availability
+    potassium = p.afterhyperpolarisation_conductance * state.afterhyperpolarisation
+    total = passive + calcium + receptors * unblocked + potassium
+    drive = (
+        p.leak_conductance * leak_reversal
+        + pull
+        + calcium * CALCIUM_REVERSAL
+        + potassium * POTASSIUM_REVERSAL
+        + state.noise
+    )
+    return jnp.clip(exponential_euler(v, drive - total * v, total, dt), *POTENTIALS)
 
 
 def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
@@ -214,7 +231,7 @@ def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
     passive = p.leak_conductance + p.ampa_conductance * given.excitation + given.inhibition
     pull = p.leak_conductance * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
     receptors = p.nmda_conductance * given.excitation * given.nmda
-    return tuple(x[None] for x in (passive, pull, p.t_conductance * given.t_channel, receptors))
+    return passive, pull, p.t_conductance * given.t_channel, receptors
 
 
 def _gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:

@@ -5,10 +5,8 @@ if __name__ == "kernels":
 
 from . import processes as processes
 from .compile import entry_point as entry_point
-from .exponential import SHARED as SHARED
-from .exponential import exponential as exponential
 from .exponential import growth as growth
-from .exponential import logistic as logistic
+from .exponential import power_of_two as power_of_two
 from .hoist import apart as apart
 from .hoist import hoist_taken as hoist_taken
 from .integrate import Integration as Integration
@@ -24,6 +22,7 @@ from .schemes import exponential_rosenbrock as exponential_rosenbrock
 from .schemes import exponential_step as exponential_step
 from .schemes import heun as heun
 from .schemes import ornstein_uhlenbeck as ornstein_uhlenbeck
+from .spread import spread as spread
 from .statistics import Histogram as Histogram
 from .statistics import Maximum as Maximum
 from .statistics import Mean as Mean

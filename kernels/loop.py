@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Complex, Int, PyTree, UInt32
 
 from .hoist import apart, hoistable
 from .noise import normal_pairs
@@ -131,10 +131,9 @@ def _block(
     number = first + jnp.arange(loop.block // 2 + (not loop.even), dtype=jnp.int32)
     pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
 
-    def advance(carried, shared, own, inputs, pair, j):
+    def advance(carried, shared, own, inputs, pairs, at, j):
         state, _, sums = carried
-        odd = (j & 1).astype(noise.dtype)  # a product is no branch: it reads both parts, side by side, in one pass
-        z = None if pair is None else pair.real * (1 - odd) + pair.imag * odd
+        z = None if pairs is None else _normals(pairs, at, j, noise.dtype)
         state, output = step(state, shared, own, inputs, z, j)
         return state, output, watch(loop, sums, state, output)
 
@@ -144,8 +143,8 @@ def _block(
         begin, inputs = now
         for i in range(turn):
             j = begin + i
-            pair = lax.dynamic_index_in_dim(pairs, (j >> 1) - first, keepdims=False) if noise.keys.size else None
-            carried = advance(carried, shared, own, jax.tree.map(lambda x, i=i: x[i], inputs), pair, j)
+            now = jax.tree.map(lambda x, i=i: x[i], inputs)
+            carried = advance(carried, shared, own, now, pairs if noise.keys.size else None, (j >> 1) - first, j)
         return carried, None
 
     turns = loop.block // turn
@@ -153,6 +152,13 @@ def _block(
     inputs = jax.tree.map(lambda x: x.reshape(turns, turn, *x.shape[1:]), inputs)
     carried, _ = lax.scan(advance_turn, fresh(loop, carry), (begins, inputs))
     return end_block(loop, carry, *carried, begin + loop.block)
+
+
+def _normals(pairs: Complex[Array, "pairs channels lanes"], at: Int[Array, ""], j: Int[Array, ""], dtype):
+    """Those of step `j`, in one half of one pair. A product is no branch: it reads both halves, side by side, in one pass."""
+    odd = (j & 1).astype(dtype)
+    pair = lax.dynamic_index_in_dim(pairs, at, keepdims=False)
+    return pair.real * (1 - odd) + pair.imag * odd
 
 
 def begin(loop: Loop, state: PyTree, output: PyTree, lanes: tuple[int, ...]) -> Carry:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
 kernels.exponential  kernels.rewriting  kernels.hoist
-kernels.dialect
+kernels.dialect  kernels.spread
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
 kernels.processes  kernels.summary
 kernels.loop  kernels.tiles

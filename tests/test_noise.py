@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habenula.kernels import channel_keys, normal_pairs, normals, philox2x32
-from habenula.kernels.noise import LOGARITHM
+from habenula.kernels.noise import COSINE, LOGARITHM, SINE
 
 SUBJECTS = jnp.arange(256, dtype=jnp.uint32)
 words = st.integers(0, 2**32 - 1)
@@ -141,15 +141,28 @@ def test_bad_seeds(seed, channels, message):
         channel_keys(seed, channels)
 
 
-def test_no_logarithm_of_its_degree_is_much_better():
-    """Least squares in relative error, weighted until the largest error is smallest (Lawson 1961)."""
-    t = np.cos(np.pi * (np.arange(800) + 0.5) / 800) / 3
-    true = np.log1p(t) / t
-    terms, rest = t[:, None] ** np.arange(1, 9) / true[:, None], 1 - 1 / true
-    weight, error = np.ones_like(t), np.ones_like(t)
+def best_error(terms, rest):
+    """Of the sum of `terms` nearest to `rest`: least squares, weighted until the largest error is smallest (Lawson 1961)."""
+    weight, error = np.ones_like(rest), np.ones_like(rest)
     for _ in range(300):
         root = np.sqrt(weight)
         best = np.linalg.lstsq(terms * root[:, None], rest * root, rcond=None)[0]
         error = np.abs(terms @ best - rest)
         weight *= error / error.max() + 1e-3
-    assert np.abs(terms @ LOGARITHM - rest).max() < 1.02 * error.max() < 3e-8
+    return error.max()
+
+
+def test_no_logarithm_of_its_degree_is_much_better():
+    t = np.cos(np.pi * (np.arange(800) + 0.5) / 800) / 3
+    true = np.log1p(t) / t
+    terms, rest = t[:, None] ** np.arange(1, 9) / true[:, None], 1 - 1 / true
+    assert np.abs(terms @ LOGARITHM - rest).max() < 1.02 * best_error(terms, rest) < 3e-8
+
+
+def test_no_cosine_or_sine_of_its_degree_is_much_better():
+    x = np.cos(np.pi * (np.arange(800) + 0.5) / 1600) / 2
+    powers = x[:, None] ** np.arange(0, 8, 2)
+    cosine, sine = np.cos(np.pi / 2 * x) - 1, np.sin(np.pi / 2 * x) / x
+    assert COSINE[0] == 1
+    assert np.abs(powers[:, 1:] @ COSINE[1:] - cosine).max() < 1.02 * best_error(powers[:, 1:], cosine) < 4e-8
+    assert np.abs(powers @ SINE - sine).max() < 1.05 * best_error(powers, sine) < 6e-9

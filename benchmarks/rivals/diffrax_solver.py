@@ -1,4 +1,4 @@
-"""Diffrax: the same step as a solver of its own, under `diffeqsolve` with a Brownian path, `vmap` over subjects."""
+"""Diffrax: the equations and their scheme as a solver of its own, under `diffeqsolve`, `vmap` over subjects."""
 
 import importlib.util
 
@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from workload import DT, Workload, model
+from workload import DT, Workload
 
-from habenula.circuit import lateral_habenula as lhb
+from .jax_step import equations
 
 
 def available() -> str | None:
@@ -18,25 +18,25 @@ def available() -> str | None:
 
 def prepare(workload: Workload, cores: int = 1):
     """Subjects are divided over one CPU device for each core, JAX's own way to use several."""
-    p, cells, given = model(workload)
+    *laws, conditions = equations(workload)
     keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
-    subject = _subject(p, cells, workload)
+    subject = _subject(*laws, workload)
 
     if workload.subjects % cores == 0:
         mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
-        keys, given = jax.device_put((keys, given), NamedSharding(mesh, PartitionSpec("subject")))
+        keys, conditions = jax.device_put((keys, conditions), NamedSharding(mesh, PartitionSpec("subject")))
     simulate = jax.jit(jax.vmap(subject))
-    return lambda: jax.tree.map(np.asarray, simulate(keys, given))
+    return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))
 
 
-def _subject(p, cells, workload: Workload):
+def _subject(begin, advance, workload: Workload):
     """One subject's run, as a function of its key and its conditions."""
     import diffrax
 
-    shape = (workload.neurons, 1)
+    shape = (workload.neurons,)
 
     class Step(diffrax.AbstractItoSolver):
-        """`lateral_habenula.step`, and the statistics of where it led, which are part of the state."""
+        """One step, and the statistics of where it led, which are part of the state."""
 
         term_structure = diffrax.AbstractTerm
         interpolation_cls = diffrax.LocalLinearInterpolation
@@ -53,25 +53,23 @@ def _subject(p, cells, workload: Workload):
         def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
             neurons, mean, spread, level = y0
             z = terms.contr(t0, t1) / DT**0.5
-            neurons = lhb.step(neurons, args, z, p, cells, DT)
-            output = lhb.output(neurons.rate, p)[0]
+            neurons, output = advance(neurons, args, z)
             distance = output - mean
             mean = mean + distance * (DT / t1)
-            y1 = neurons, mean, spread + distance * (output - mean), level + jnp.mean(neurons.potential)
+            y1 = neurons, mean, spread + distance * (output - mean), level + jnp.mean(neurons[0])
             return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
-    def subject(key, given):
-        given = jax.tree.map(lambda x: x[None], given)  # `step` has lanes: here it is one
+    def subject(key, c):
         path = diffrax.UnsafeBrownianPath(shape, key)
-        begin = (lhb.rest(p, cells, given), jnp.float32(0), jnp.float32(0), jnp.float32(0))
+        nothing = jnp.float32(0)
         _, mean, spread, level = diffrax.diffeqsolve(
             diffrax.ControlTerm(lambda t, y, args: 1.0, path),
             Step(),
             0.0,
             workload.steps * DT,
             DT,
-            begin,
-            args=given,
+            (begin(c), nothing, nothing, nothing),
+            args=c,
             saveat=diffrax.SaveAt(t1=True),
             max_steps=workload.steps + 1,
             adjoint=diffrax.ForwardMode(),
