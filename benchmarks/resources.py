@@ -18,6 +18,11 @@ BLOCK, CUDA_BLOCK = 16, 64  # steps between two ends of blocks: `Plan.block`, an
 FUSED = "habenula-fused"
 DEVICE = "H100, compiled for and not run"
 NEURON, HOUR = "neuron-step", "subject-hour"
+UNITS = tuple(
+    unit.format(what)
+    for unit in ("registers", "bytes spilled", "instructions a {}", "M {}s/s at most, estimated")
+    for what in (NEURON, HOUR)
+)
 DIRECTIONS = ("excitation", "nmda", "t_channel", "current", "inhibition")  # conditions that leave the state of rest
 
 
@@ -30,9 +35,14 @@ def compared(quick: bool) -> list[dict]:
     for case, taken in (("lhb", _ours(workload)), *([] if quick else _others(workload))):
         theirs = by_hand if case == "lhb" else None
         rows += _rows(case, FUSED, HOUR if case.startswith("course") else NEURON, taken, theirs)
-    if by_hand is None:
-        return [*rows, {"case": "resources", "engine": "cuda", "missing": True, "why": "not installed: nvcc"}]
-    return rows + _rows("lhb", "cuda", NEURON, by_hand, by_hand)
+    if by_hand is not None:
+        rows += _rows("lhb", "cuda", NEURON, by_hand, by_hand)
+    rows.sort(key=lambda row: UNITS.index(row["unit"]))
+    return (
+        rows
+        if by_hand
+        else [*rows, {"case": "resources", "engine": "cuda", "missing": True, "why": "not installed: nvcc"}]
+    )
 
 
 def tangents(workload: Workload, count: int) -> tuple[Callable, tuple]:
@@ -93,23 +103,14 @@ def _by_hand(workload: Workload) -> Resources | None:
 
 def _rows(case: str, engine: str, what: str, found: Resources, reference: Resources | None) -> list[dict]:
     """Ratios are over the reference."""
-    told = lambda each: {
-        "registers": each.registers,
-        "bytes spilled": each.spilled,
-        f"instructions a {what}": each.step_instructions,
-        f"M {what}s/s, at most, estimated": each.most_steps / 1e6,
-    }
-    rows, compared_with = [], told(reference) if reference else {}
-    for unit, value in told(found).items():
-        over = compared_with.get(unit)
-        row = {
-            "case": f"resources, {case}",
-            "engine": engine,
-            "unit": unit,
-            "ratio": round(value / over, 3) if over else "",
-        }
-        row |= dict.fromkeys(("rate", "low", "high"), round(value, 1))
-        rows.append(row | {"device": DEVICE, "versions": _versions(engine)})
+    values = lambda each: (each.registers, each.spilled, each.step_instructions, each.most_steps / 1e6)
+    over = values(reference) if reference else (0,) * 4
+    rows = []
+    for unit, value, base in zip(UNITS[what is HOUR :: 2], values(found), over, strict=True):
+        told = {"case": f"resources, {case}", "engine": engine, "unit": unit, "rate": round(value, 1)}
+        rows.append(
+            told | {"ratio": round(value / base, 3) if base else "", "device": DEVICE, "versions": _versions(engine)}
+        )
     return rows
 
 

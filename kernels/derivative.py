@@ -138,7 +138,7 @@ def _contracted(pushes: Pushes, shared, laned) -> tuple[PyTree, PyTree]:
     found: list[list] = [[] for _ in rows]
     for (leaf, _), tangent in zip(units, pushes(*_primals(shared, laned), directions), strict=True):
         products = [x * dx for x, dx in zip(cotangent, jax.tree.leaves(tangent), strict=True)]
-        by_lane = sum(x.sum(axis=tuple(range(x.ndim - 1))) for x in products)
+        by_lane: Any = sum(x.sum(axis=tuple(range(x.ndim - 1))) for x in products)
         found[leaf].append(by_lane.sum() if leaf < common else by_lane)
     total, own = jax.tree.unflatten(
         structure, [jnp.stack(x).reshape(like.shape) for x, like in zip(found, moving, strict=True)]

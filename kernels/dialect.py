@@ -81,12 +81,14 @@ def _instruction(name: str, *operands: Array) -> Array:
     """An instruction of NVIDIA's GPUs, number by number."""
     from jax.experimental.pallas import triton  # imports a compiler that processors do not need
 
-    operands = jnp.broadcast_arrays(*operands)
-    places = ", ".join(f"${i}" for i in range(len(operands) + 1))
-    constraints = ",".join(["=f", *["f"] * len(operands)])
-    like = jax.ShapeDtypeStruct(operands[0].shape, operands[0].dtype)
-    asm = dict(args=operands, constraints=constraints, pack=1, result_shape_dtypes=[like])
-    return triton.elementwise_inline_asm(f"{name} {places};", **asm)[0]
+    numbers = jnp.broadcast_arrays(*operands)
+    places = ", ".join(f"${i}" for i in range(len(numbers) + 1))
+    constraints = ",".join(["=f", *["f"] * len(numbers)])
+    like = jax.ShapeDtypeStruct(numbers[0].shape, numbers[0].dtype)
+    text = f"{name} {places};"
+    return triton.elementwise_inline_asm(
+        text, args=numbers, constraints=constraints, pack=1, result_shape_dtypes=[like]
+    )[0]
 
 
 def _tanh(x: Array) -> Array:

@@ -30,6 +30,9 @@ from .noise import normal_pair
 from .rewriting import Rule, rewritten
 
 _WARP = 32  # threads of a GPU that go in step, and exchange numbers without waiting: one kernel, as a rule
+_COMPUTED = (
+    128  # the same without a GPU: lanes then are whole vectors, and go through the same instructions as in other loops
+)
 _EACH = 2  # numbers of one leaf of the state that a thread holds at most
 _MOST = 32  # warps of one kernel
 
@@ -103,7 +106,7 @@ def run(
         ValueError: an axis of what a step reads is no power of two.
     """
     (keys, subjects, dtype), whole = noise, noise.subjects.size
-    lanes, warps = _lanes(state, whole)
+    lanes, warps = _lanes(state, whole, _COMPUTED if interpret else _WARP)
     few = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct((*x.shape[:-1], lanes), x.dtype), tree)
     common = lambda tree: jax.tree.map(_common, tree)
     laned = lambda tree: jax.tree.map(lambda x: _laned(x, lanes), tree)
@@ -203,10 +206,10 @@ def _closed(rule: Rule, function: Callable, *like: PyTree) -> Closed:
     return Closed(call, [x for x, needed in zip(closed.consts, used, strict=False) if needed], used[count:], shapes)
 
 
-def _lanes(state: PyTree, whole: int) -> tuple[int, int]:
-    """Lanes of one kernel, as many as fill a warp, and divide all lanes; and warps, several for large lanes only."""
+def _lanes(state: PyTree, whole: int, numbers: int) -> tuple[int, int]:
+    """Lanes of one kernel, with so many numbers of a leaf, and dividing all lanes; and its warps, several for large lanes."""
     widest = max((leaf.size // whole for leaf in jax.tree.leaves(state)), default=1)
-    lanes = math.gcd(whole, _power(_WARP // widest))
+    lanes = math.gcd(whole, _power(numbers // widest))
     return lanes, min(_power(lanes * widest // (_EACH * _WARP)), _MOST)
 
 

@@ -22,8 +22,10 @@ from .derivative import Direction, Pushes
 from .loop import Loop, Noise
 from .statistics import Statistic
 
-FEW = 12  # directions up to which a gradient is made of tangents; it would take a kernel longer than the plain loop beyond
-GROUP = 6  # tangents that one kernel carries: registers are full with a few times the state
+# By instructions counted (`benchmarks/run.py resources`): six tangents of a population of neurons cost as much as four runs
+# and fill 200 of a thread's 255 registers. Two such kernels cost what a run computed backwards does, at the least.
+GROUP = 6  # tangents that one kernel carries
+FEW = 2 * GROUP  # directions up to which a gradient is made of tangents
 
 Moves = list[Any]  # for each leaf of some tree, its tangent, the number of its row that alone moves, or None
 
@@ -119,11 +121,11 @@ class _Carrying(NamedTuple):
     """A statistic with its tangents."""
 
     statistic: Statistic
-    count: int
+    directions: int
 
     def init(self, like: Carried) -> Carried:
         acc = self.statistic.init(like.value)
-        return Carried(acc, [_begun(acc, [None] * len(jax.tree.leaves(acc)))] * self.count)
+        return Carried(acc, [_begun(acc, [None] * len(jax.tree.leaves(acc)))] * self.directions)
 
     def update(self, acc: Carried, x: Carried) -> Carried:
         return self._pushed(self.statistic.update, acc, x)
@@ -135,7 +137,7 @@ class _Carrying(NamedTuple):
         return self._pushed(self.statistic.result, acc)
 
     def _pushed(self, function: Callable, *arguments: Carried) -> Carried:
-        moves = [list(chain(*(each.moves[i] for each in arguments))) for i in range(self.count)]
+        moves = [list(chain(*(each.moves[i] for each in arguments))) for i in range(self.directions)]
         return Carried(*_pushed(function, tuple(each.value for each in arguments), moves))
 
 
