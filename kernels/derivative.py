@@ -88,7 +88,7 @@ def _pushed_and_pulled(function, derive: Execution, moving, still, tangents, pus
 
     def push(shared, laned):
         if pushes is not None:
-            direction = _places((shared, laned), (shared[2], laned[2]))
+            direction = _places((shared, laned), (shared[-1], laned[-1]))
             return pushes(*_primals(shared, laned), [direction])[0], ()
         of = smooth(shared[1], laned[1])
         return jax.jvp(of, (shared[0], laned[0]), (shared[2], laned[2]))[1], ()
@@ -134,7 +134,7 @@ def _contracted(pushes: Pushes, shared, laned) -> tuple[PyTree, PyTree]:
     units = [(leaf, row) for leaf, count in enumerate(rows) for row in range(count)]
     one = lambda leaf, row: jax.tree.unflatten(structure, [row if i == leaf else None for i in range(len(rows))])
     directions = [_places((shared, laned), one(*unit)) for unit in units]
-    cotangent = jax.tree.leaves(laned[2])
+    cotangent = jax.tree.leaves(laned[-1])
     found: list[list] = [[] for _ in rows]
     for (leaf, _), tangent in zip(units, pushes(*_primals(shared, laned), directions), strict=True):
         products = [x * dx for x, dx in zip(cotangent, jax.tree.leaves(tangent), strict=True)]
