@@ -22,8 +22,8 @@ from .derivative import Direction, Pushes
 from .loop import Loop, Noise
 from .statistics import Statistic
 
-# By instructions counted (`benchmarks/run.py resources`): six tangents of a population of neurons cost as much as four runs
-# and fill 200 of a thread's 255 registers. Two such kernels cost what a run computed backwards does, at the least.
+# By instructions counted (`benchmarks/run.py resources`): six tangents of a population of neurons cost as much as five runs
+# and fill 202 of a thread's 255 registers. Two such kernels cost what a run computed backwards does, at the least.
 GROUP = 6  # tangents that one kernel carries
 FEW = 2 * GROUP  # directions up to which a gradient is made of tangents
 
