@@ -83,6 +83,15 @@ def test_a_small_kernel(compiler):
     assert found.step_instructions < found.instructions
 
 
+def test_powers_of_two_and_quotients_are_instructions():
+    """By the name of a function: should JAX or the package come to call it otherwise, only speed would tell."""
+    simulate, arguments = fused.simulation(workload.Workload(subjects=4, steps=64), Plan("fused"))
+    (kernel,) = machine_code.kernels(simulate, *arguments)
+    assert kernel.text.count("ex2.approx.ftz.f32") == 5  # two gates, magnesium, recovery, the rate
+    assert "div.approx.ftz.f32" in kernel.text
+    assert "math.exp" not in kernel.text
+
+
 @pytest.mark.slow
 def test_our_kernel_takes_little_more_than_one_by_hand(compiler):
     """The aim is half the speed; by instructions it is nearer. Tangents stay in registers."""
