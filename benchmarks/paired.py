@@ -58,7 +58,12 @@ class Timed(NamedTuple):
 
 
 def race(
-    modules: dict[str, str], workload: Workload, cores: list[int], rounds: int, tell: Callable[[str], None] = print
+    modules: dict[str, str],
+    workload: Workload,
+    cores: list[int],
+    rounds: int,
+    tell: Callable[[str], None] = print,
+    platform: str = "cpu",
 ) -> list[Timed]:
     """Run the engines against each other on these cores.
 
@@ -68,6 +73,7 @@ def race(
         cores: numbers of the processor's cores, all that an engine may use.
         rounds: runs of each.
         tell: is told what is under way.
+        platform: on which engines that use JAX run.
     """
     spawned = multiprocessing.get_context("spawn")
     processes, pipes, replies = {}, {}, {}
@@ -75,7 +81,9 @@ def race(
         for engine, module in modules.items():  # one after another: a build would disturb a run
             tell(f"{engine}: preparing")
             pipes[engine], far = spawned.Pipe()
-            processes[engine] = spawned.Process(target=_serve, args=(far, module, workload, cores), daemon=True)
+            processes[engine] = spawned.Process(
+                target=_serve, args=(far, module, workload, cores, platform), daemon=True
+            )
             processes[engine].start()
             far.close()
             replies[engine] = _receive(pipes[engine])
@@ -121,7 +129,7 @@ def _receive(pipe) -> tuple[str, Any]:
         return FAILED, "its process ended without a word"
 
 
-def _serve(pipe, module: str, workload: Workload, cores: list[int]) -> None:
+def _serve(pipe, module: str, workload: Workload, cores: list[int], platform: str) -> None:
     """The process of one engine: prepares, tells what it found, then makes a run whenever it is asked."""
     # Before the engine's libraries are loaded: they count cores and start their threads when they are.
     if hasattr(os, "sched_setaffinity"):
@@ -131,7 +139,7 @@ def _serve(pipe, module: str, workload: Workload, cores: list[int]) -> None:
     try:
         import jax
 
-        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_platforms", platform)
         jax.config.update("jax_num_cpu_devices", len(cores))
         engine = importlib.import_module(module)
         if reason := engine.available():

@@ -72,7 +72,7 @@ def row(told: dict, work: float, timing: Timing, ratio: float, load: float, devi
 def placed(measured: dict, load: float, device: str | None = None) -> dict:
     """A row of what was `measured`, with what is not known left empty, and where and when it was."""
     unknown = dict.fromkeys(FIELDS, "") | {"devices": 1, "load": round(load, 1)}
-    place = {"device": device or processor(), "versions": versions(measured["engine"])}
+    place = {"device": device or processor(), "versions": measured.get("versions") or versions(measured["engine"])}
     return unknown | measured | place | {"commit": commit(), "date": datetime.date.today().isoformat()}
 
 

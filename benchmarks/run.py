@@ -18,11 +18,12 @@ from pathlib import Path
 
 import paired
 import plan_check
+import resources
 import rows as results
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rivals import MODULES
+from rivals import MODULES, ON_GPU, cuda_kernel
 from rows import FIELDS, cores
 from timing import Timing
 from workload import Workload
@@ -38,6 +39,8 @@ EXAMPLES = """cases:
   devices   one CPU device to one for each core
   personal  regimens of their own for one subject to a thousand
   plan      what the planner forecasts against what runs take
+  gpu       the LHb population on a GPU: our kernel, CUDA by hand, and a plain scan
+  resources what our kernels take of a GPU beside CUDA by hand: registers, instructions; compiled only, no GPU is needed
 
 examples:
   python benchmarks/run.py                       everything, half an hour or more
@@ -46,11 +49,11 @@ examples:
   python benchmarks/run.py slow fast --json out.json
   python benchmarks/table.py                     then writes the table of the README
 
-columns: rate, and the lowest and highest of its rounds; ratio, in case lhb the rate over ours, for a gradient its cost in
-forward runs, for sizes the rate over that of the first, for plans what
-was taken over the forecast; equal, whether the same work was done; compiled, s spent once;
-memory, the peak that a run adds, MiB; load, of the machine at the end of the case, the benchmark itself included. Rows
-hold more: s to hand in and fetch arrays, sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
+columns: rate, and the lowest and highest of its rounds; ratio, in case lhb and gpu the rate over ours, for a gradient its
+cost in forward runs, for sizes the rate over that of the first, for plans what was taken over the forecast, for resources
+the number over CUDA's; equal, whether the same work was done; compiled, s spent once; memory, the peak that a run adds, MiB;
+load, of the machine at the end of the case, the benchmark itself included. Rows hold more: s to hand in and fetch arrays,
+sizes, commit, versions. Rivals: pip install -e ".[bench]", and gcc, g++ and nvcc.
 """
 
 console = Console(width=None if sys.stdout.isatty() else 100)
@@ -112,10 +115,31 @@ def lhb(quick: bool, engines: list[str]) -> list[dict]:
     return found + (race("lhb all cores", wanted, workload, cores()) if len(cores()) > 1 else [])
 
 
-def race(case: str, modules: dict[str, str], workload: Workload, on: list[int], rounds: int = ROUNDS) -> list[dict]:
+def gpu(quick: bool, engines: list[str]) -> list[dict]:
+    """Ours against the rivals on the first GPU, with ten thousand neurons and with a million."""
+    if not cuda_kernel.device():
+        return [{"case": "gpu", "engine": "gpu", "missing": True, "why": "no NVIDIA GPU"}]
+    wanted = {name: module for name, module in ON_GPU.items() if not engines or name in (paired.OURS, *engines)}
+    sizes = {"1e4 neurons": 320} if quick else {"1e4 neurons": 320, "1e6 neurons": 32_768}
+    rows = []
+    for name, subjects in sizes.items():
+        workload = Workload(subjects=subjects, steps=1000 if quick else 10_000)
+        rows += race(f"gpu, {name}", wanted, workload, cores()[-1:], platform="gpu")
+    return rows
+
+
+def race(
+    case: str,
+    modules: dict[str, str],
+    workload: Workload,
+    on: list[int],
+    rounds: int = ROUNDS,
+    platform: str = "cpu",
+) -> list[dict]:
     """Rows of the engines that were timed; what was missing, or wrong, of the others."""
     with aside.status(case) as status:
-        timed = paired.race(modules, workload, on, rounds, lambda text: status.update(f"{case}: {text}"))
+        tell = lambda text: status.update(f"{case}: {text}")
+        timed = paired.race(modules, workload, on, rounds, tell, platform)
     load, ours = results.load(), next(each.seconds for each in timed if each.engine == paired.OURS)
     sizes = {"subjects": workload.subjects, "neurons": workload.neurons, "steps": workload.steps, "devices": len(on)}
     rows = []
@@ -155,6 +179,14 @@ def plan(quick: bool, engines: list[str]) -> list[dict]:
     return [each if "why" in each else results.placed(each, load) for each in found]
 
 
+def taken(quick: bool, engines: list[str]) -> list[dict]:
+    """What kernels take of a GPU, compiled and not run."""
+    with aside.status("resources: compiling kernels"):
+        found = resources.compared(quick)
+    load = results.load()
+    return [each if "why" in each else results.placed(each, load, each["device"]) for each in found]
+
+
 CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
     "lhb": lhb,
     "slow": functools.partial(alone, "clocks", "slow", ROUNDS),
@@ -165,6 +197,8 @@ CASES: dict[str, Callable[[bool, list[str]], list[dict]]] = {
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
     "personal": functools.partial(alone, "scaling", "personal", FEWER),
     "plan": plan,
+    "gpu": gpu,
+    "resources": taken,
 }
 
 

@@ -78,7 +78,7 @@ def _table(where: tuple[str, str, str], rows: list[dict[str, str]]) -> str:
 def _cell(name: str, value: str) -> str:
     if name == "equal":
         return {"True": "yes", "False": "no"}.get(value, value)
-    return f"{float(value):.3g}" if name in ("rate", "low", "high", "ratio") and float(value) < 100 else value
+    return f"{float(value):.3g}" if value and name in ("rate", "low", "high", "ratio") and float(value) < 100 else value
 
 
 def main() -> None:

@@ -1,13 +1,17 @@
 """What compilers of kernels lack, in terms of what they have: products of matrices as sums, rows as choices among them."""
 
+import math
 from collections.abc import Callable
 from functools import partial, reduce
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
+from .exponential import power_of_two
 from .rewriting import shapes
 
 _PRODUCT = 16  # rows, columns and terms: from here on, compilers of kernels have products of matrices
@@ -34,14 +38,66 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
     return None
 
 
-def without_marks(equation: JaxprEqn) -> Callable | None:
-    """The same, and without the words to another compiler (`hoist.apart`)."""
+def on_gpus(equation: JaxprEqn) -> Callable | None:
+    """The same, without the words to another compiler (`hoist.apart`), and in single precision by what GPUs of NVIDIA have.
+
+    Their quotients, roots and powers of two are right to one or two units in the last place, and take one instruction or
+    two. What is made of them otherwise takes four times as many, for the sake of divisors above 2^126 and of numbers below
+    2^-126, here 0. Products of matrices are left to the units that are made for them, three times over, which keeps single
+    precision: computed by threads, they would fill all registers.
+    """
     match equation.primitive.name:
         case "xla_metadata_value":
             return lambda x: x
         case "optimization_barrier":
             return lambda *values: values
-    return in_kernels(equation)
+        case "neg":  # of a constant, as in a derivative, Pallas has none
+            return lambda x: x * x.dtype.type(-1)
+    return _instructed(equation) or in_kernels(equation)
+
+
+def _instructed(equation: JaxprEqn) -> Callable | None:
+    like = shapes(equation)[1][0] if equation.outvars else None
+    if like is None or like.dtype != jnp.float32 or not like.shape:
+        return None
+    match equation.primitive.name:
+        case "div":
+            return lambda a, b: _instruction("div.approx.ftz.f32", a, jnp.broadcast_to(b, like.shape))
+        case "integer_pow" if (power := equation.params["y"]) < 0:
+            return lambda x: lax.integer_pow(_instruction("rcp.approx.ftz.f32", x), -power)
+        case "sqrt":
+            return partial(_instruction, "sqrt.approx.ftz.f32")
+        case "tanh":
+            return _tanh
+        case "dot_general" if in_kernels(equation) is None:
+            thrice = {**equation.params, "precision": lax.DotAlgorithmPreset.TF32_TF32_F32_X3}
+            return lambda a, b: lax.dot_general_p.bind(a, b, **thrice)
+        case "custom_jvp_call" if equation.params["call_jaxpr"].jaxpr.debug_info.func_name == power_of_two.__name__:
+            return partial(_instruction, "ex2.approx.ftz.f32")
+    return None
+
+
+def _instruction(name: str, *operands: Array) -> Array:
+    """An instruction of NVIDIA's GPUs, number by number."""
+    from jax.experimental.pallas import triton  # imports a compiler that processors do not need
+
+    numbers = jnp.broadcast_arrays(*operands)
+    places = ", ".join(f"${i}" for i in range(len(numbers) + 1))
+    constraints = ",".join(["=f", *["f"] * len(numbers)])
+    like = jax.ShapeDtypeStruct(numbers[0].shape, numbers[0].dtype)
+    text = f"{name} {places};"
+    return triton.elementwise_inline_asm(
+        text, args=numbers, constraints=constraints, pack=1, result_shape_dtypes=[like]
+    )[0]
+
+
+def _tanh(x: Array) -> Array:
+    """By a power of two; near 0, where that has few digits, by Taylor's series."""
+    power = _instruction("ex2.approx.ftz.f32", x * np.float32(2 / math.log(2)))
+    far = 1 - 2 * _instruction("rcp.approx.ftz.f32", 1 + power)
+    a, b, c = map(np.float32, (-1 / 3, 2 / 15, -17 / 315))
+    square = x * x
+    return jnp.where(jnp.abs(x) < np.float32(0.2), x + x * square * (a + square * (b + square * c)), far)
 
 
 def _product(equation: JaxprEqn) -> Callable | None:
@@ -81,7 +137,7 @@ def _row(equation: JaxprEqn) -> Callable | None:
     def taken(x):
         for axis in cut:
             number = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True)
+            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True, dtype=x.dtype)
         return x
 
     return taken

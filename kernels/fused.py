@@ -23,14 +23,18 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from .dialect import in_kernels, without_marks
+from .dialect import in_kernels, on_gpus
 from .hoist import apart
 from .loop import Carry, Loop, Noise, begin, end_block, fresh, output_of, results, watch
 from .noise import normal_pair
 from .rewriting import Rule, rewritten
 
-_WARP = 32  # threads of a GPU that go in step
-_THREADS = 128  # numbers of one leaf of the state that one kernel advances, one to a thread
+_WARP = 32  # threads of a GPU that go in step, and exchange numbers without waiting: one kernel, as a rule
+_COMPUTED = (
+    128  # the same without a GPU: lanes then are whole vectors, and go through the same instructions as in other loops
+)
+_EACH = 2  # numbers of one leaf of the state that a thread holds at most
+_MOST = 32  # warps of one kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,7 @@ def run(
         ValueError: an axis of what a step reads is no power of two.
     """
     (keys, subjects, dtype), whole = noise, noise.subjects.size
-    lanes = _lanes(state, whole)
+    lanes, warps = _lanes(state, whole, _COMPUTED if interpret else _WARP)
     few = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct((*x.shape[:-1], lanes), x.dtype), tree)
     common = lambda tree: jax.tree.map(_common, tree)
     laned = lambda tree: jax.tree.map(lambda x: _laned(x, lanes), tree)
@@ -120,7 +124,7 @@ def run(
 
     output, compact = output_of(plain, few(state), now, Noise(keys, few(subjects), dtype), start)
     first = jax.eval_shape(partial(begin, loop, lanes=(lanes,)), few(state), output)
-    rule = in_kernels if interpret else without_marks
+    rule = in_kernels if interpret else on_gpus
     moving = _closed(
         rule, apart(advance) if compact else advance, first.state, first.totals, z, start, shared, few(own), now
     )
@@ -142,7 +146,7 @@ def run(
         "samples": jax.tree.map(lambda x: _returned(x, whole, lanes, loop.saves), seeing.like),
     }
     body = _body(loop, moving, seeing, into, out, output, (lanes,), dtype)
-    after = _called(body, into, out, whole // lanes, interpret)
+    after = _called(body, into, out, whole // lanes, warps, interpret)
     carry: Carry = after["carry"]
     totals = jax.tree.map(lambda place, x: x[0] if place.number else x, out["carry"].totals, carry.totals)
     return carry.state, after["samples"], results(loop, totals), carry.bad
@@ -202,11 +206,16 @@ def _closed(rule: Rule, function: Callable, *like: PyTree) -> Closed:
     return Closed(call, [x for x, needed in zip(closed.consts, used, strict=False) if needed], used[count:], shapes)
 
 
-def _lanes(state: PyTree, whole: int) -> int:
-    """Lanes of one kernel: as many as fill its threads, and divide all lanes."""
+def _lanes(state: PyTree, whole: int, numbers: int) -> tuple[int, int]:
+    """Lanes of one kernel, with so many numbers of a leaf, and dividing all lanes; and its warps, several for large lanes."""
     widest = max((leaf.size // whole for leaf in jax.tree.leaves(state)), default=1)
-    most = max(_THREADS // widest, 1)
-    return math.gcd(whole, 1 << most.bit_length() - 1)
+    lanes = math.gcd(whole, _power(numbers // widest))
+    return lanes, min(_power(lanes * widest // (_EACH * _WARP)), _MOST)
+
+
+def _power(most: int) -> int:
+    """The largest power of two up to `most`, at least 1."""
+    return 1 << max(most, 1).bit_length() - 1
 
 
 def _check_powers(operands: Sequence[Operand]) -> None:
@@ -243,7 +252,7 @@ def _returned(like: jax.ShapeDtypeStruct, whole: int, lanes: int, saves: int | N
     return Operand(jax.ShapeDtypeStruct(shape, like.dtype), block, laned=True, number=number)
 
 
-def _called(body: Callable, into: PyTree, out: PyTree, kernels: int, interpret: bool) -> PyTree:
+def _called(body: Callable, into: PyTree, out: PyTree, kernels: int, warps: int, interpret: bool) -> PyTree:
     """Run `body(references in, references out)` once for each kernel. The only place that knows a compiler of kernels."""
     given, returned = jax.tree.leaves(into), jax.tree.leaves(out)
     structures = jax.tree.structure(into), jax.tree.structure(out)
@@ -257,7 +266,7 @@ def _called(body: Callable, into: PyTree, out: PyTree, kernels: int, interpret: 
         from jax.experimental.pallas import triton  # imports a compiler that processors do not need
 
         _check_powers(given)
-        options = {"compiler_params": triton.CompilerParams(num_warps=_THREADS // _WARP, num_stages=1)}
+        options = {"compiler_params": triton.CompilerParams(num_warps=warps, num_stages=1)}
     call = pl.pallas_call(
         kernel,
         grid=(kernels,),

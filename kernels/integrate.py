@@ -14,6 +14,7 @@ from .loop import Loop, Noise, largest_divisor, run
 from .noise import channel_keys
 from .plan import Plan
 from .statistics import Measured
+from .tangents import FEW, pushes
 from .tiles import over_tiles, pad
 
 KEPT = 2**24  # bytes for each tile that a derivative may keep of a run; what would need more is computed again
@@ -147,11 +148,17 @@ def _executed(
                 lambda held: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(held)) <= KEPT * tiles,
             )
             return differentiable(partial(whole, inner), execute(progress), derive=execute(), kept=kept)
-        case "fused":  # its derivatives are those of the plain loop
+        case "fused":  # its derivatives are kernels too in few directions, in many those of the plain loop
             from . import fused  # here, because the compiler of kernels takes a second to import
 
-            kernel = partial(compute, partial(fused.run, interpret=plan.interpret))
-            return differentiable(partial(whole, plain), lambda _: once(partial(whole, kernel)), derive=execute())
+            kernel = partial(fused.run, interpret=plan.interpret)
+            return differentiable(
+                partial(whole, plain),
+                lambda _: once(partial(whole, partial(compute, kernel))),
+                derive=execute(),
+                pushes=pushes(loop, prepare, kernel, _noise_dtype),
+                few=FEW,
+            )
         case _:
             return lambda common, laned: once(partial(whole, plain))(common, laned)[0]
 

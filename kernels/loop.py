@@ -238,7 +238,7 @@ def end_block(loop: Loop, carry: Carry, state: PyTree, output: PyTree, sums: dic
     return Carry(state, output, totals, jnp.where((carry.bad < 0) & ~finite(state), end, carry.bad))
 
 
-def results(loop: Loop, totals: dict[str, PyTree]) -> dict[str, Array]:
+def results(loop: Loop, totals: dict[str, PyTree]) -> dict[str, PyTree]:
     """Statistics by name."""
     return {name: statistic.result(totals[name]) for name, (statistic, _) in loop.statistics.items()}
 

@@ -16,8 +16,9 @@ class Plan:
     Attributes:
         backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU.
             "scan" is the plain loop over all lanes: the reference, for accelerators, and for every transformation that
-            JAX has. "fused" makes all steps of a lane in one kernel of a GPU, see `kernels.fused` for what a step may
-            hold; never yet run on one, only interpreted and lowered. "auto" takes "tiled" on CPU and "scan" elsewhere.
+            JAX has. "fused" makes all steps of a lane in one kernel of a GPU of NVIDIA's, see `kernels.fused` for what a
+            step may hold, and `kernels.tangents` for its derivatives; never yet run on one, only interpreted, lowered and
+            compiled. "auto" takes "tiled" on CPU and "scan" elsewhere.
         tile: lanes in a tile. Best where a tile's state fills a few tens of KiB; with K numbers a lane, about 512 / K.
         block: most steps in a block, for which noise is made and statistics are merged at once, and which the reverse
             pass computes again as a whole: best where its intermediate values, of one tile, fit the second-level cache.
@@ -50,7 +51,7 @@ class Plan:
                 f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "
                 f"jax.config.update('jax_num_cpu_devices', {self.devices}) before JAX is first used."
             )
-        platform = jax.default_backend()
+        platform = _platform()
         if self.backend == "fused" and not self.interpret and platform != "gpu":
             raise ValueError(
                 f"backend='fused' is for GPUs, but JAX runs on {platform!r}: take backend='auto', or install "
@@ -70,6 +71,12 @@ class Plan:
         unit = _KERNEL if self.backend == "fused" else _VECTOR
         tile = unit * _ceil(_ceil(each, tiles), unit)
         return tile, tile * self.devices * _ceil(lanes, tile * self.devices)
+
+
+def _platform() -> str:
+    """Where a run will be: on the device that one compiles for, where JAX was told of one that is not here."""
+    elsewhere = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if elsewhere is None else elsewhere.platform
 
 
 def _ceil(number: int, unit: int) -> int:

@@ -16,7 +16,7 @@ kernels.dialect  kernels.spread
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
 kernels.processes  kernels.summary
 kernels.loop  kernels.tiles
-kernels.fused
+kernels.fused  kernels.tangents
 kernels.integrate
 kernels
 

@@ -21,3 +21,8 @@ MODULES = {
     "numpy": "rivals.numpy_steps",
     "cuda": "rivals.cuda_kernel",
 }
+ON_GPU = {  # JAX's there, instead of on the processor
+    "habenula": "rivals.habenula_fused",
+    "scan": "rivals.jax_scan",
+    "cuda": "rivals.cuda_kernel",
+}

@@ -42,24 +42,22 @@ def build(neurons: int, folder: Path) -> Path:
     return library
 
 
-def resources(neurons: int = WARP) -> dict[str, int | None]:
-    """What the kernel takes of a multiprocessor, told by the assembler; no GPU is needed.
+def resources(neurons: int = WARP) -> dict[str, int]:
+    """Registers of a thread, and bytes of it that were spilled to memory, told by the assembler; no GPU is needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = _compile(neurons, "-Xptxas", "-v", "-cubin", "-o", str(Path(folder) / "lhb.cubin"))
+    number = lambda pattern: int(re.search(pattern, told).group(1))
+    return {"registers": number(r"Used (\d+) registers"), "spilled": number(r"(\d+) bytes spill stores")}
 
-    Registers of a thread, bytes of registers spilled to memory, and instructions in all (None without `cuobjdump`).
-    """
+
+def machine_code(neurons: int = WARP) -> bytes | None:
+    """The kernel for Hopper; None without the compiler."""
+    if not shutil.which("nvcc"):
+        return None
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "lhb.cubin"
-        told = _compile(neurons, "-Xptxas", "-v", "-cubin", "-o", str(binary))
-        instructions = None
-        if shutil.which("cuobjdump"):
-            text = subprocess.run(["cuobjdump", "-sass", binary], capture_output=True, text=True, check=True).stdout
-            instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+\S", text, re.MULTILINE))
-    number = lambda pattern: int(re.search(pattern, told).group(1))
-    return {
-        "registers": number(r"Used (\d+) registers"),
-        "spilled": number(r"(\d+) bytes spill stores"),
-        "instructions": instructions,
-    }
+        _compile(neurons, "-cubin", "-o", str(binary), architecture=ARCHITECTURE)
+        return binary.read_bytes()
 
 
 def prepare(workload: Workload, cores: int = 1):
@@ -83,10 +81,11 @@ def prepare(workload: Workload, cores: int = 1):
     return run
 
 
-def _compile(neurons: int, *arguments: str) -> str:
-    """What the compiler said."""
-    capability = _ask("compute_cap")
-    architecture = "sm_" + capability[0].replace(".", "") if capability else ARCHITECTURE
+def _compile(neurons: int, *arguments: str, architecture: str | None = None) -> str:
+    """What the compiler said. For the GPU that is there, if no other is named."""
+    if architecture is None:
+        capability = _ask("compute_cap")
+        architecture = "sm_" + capability[0].replace(".", "") if capability else ARCHITECTURE
     command = ["nvcc", *FLAGS, f"-arch={architecture}", f"-DPER_LANE={neurons // WARP}", *arguments, str(SOURCE)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "run.py"
-CASES = ("lhb", "slow", "fast", "subjects", "steps", "neurons", "devices", "personal", "plan")
+CASES = ("lhb", "slow", "fast", "subjects", "steps", "neurons", "devices", "personal", "plan", "gpu", "resources")
 
 
 def run(words: list[str]) -> int:
