@@ -341,9 +341,9 @@ def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
         monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", kept)
         found = jax.jit(jax.value_and_grad(lambda gain, block=block: loss(gain, Plan("tiled", block=block))))(gain)
         np.testing.assert_allclose(found[1], expected, rtol=1e-10)
-        pushed = jax.jit(lambda g, block=block: jax.jvp(lambda g: loss(g, Plan("tiled", block=block)), (g,), (jnp.ones_like(g),)))(
-            gain
-        )
+        pushed = jax.jit(
+            lambda g, block=block: jax.jvp(lambda g: loss(g, Plan("tiled", block=block)), (g,), (jnp.ones_like(g),))
+        )(gain)
         np.testing.assert_allclose(pushed[1], expected, rtol=1e-10)
 
 
