@@ -47,7 +47,7 @@ ASSUMED = {
     "cpu": Rates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, begin=0.02, compiling=30.0),
     "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
 }
-GRADIENT = {"course": 4.0, "moment": 4.5}  # forward runs that a gradient costs, at most; assumed
+GRADIENT = {"course": 4.5, "moment": 5.1}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
 CACHE = 2 * 2**20  # bytes of second-level cache beside a core, where the system does not say
 ROOM = 4 * 2**30  # bytes of memory that are free, where the system does not say
 

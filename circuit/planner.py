@@ -10,21 +10,22 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from ..kernels import Plan
+from ..kernels import KEPT, Plan
 from .channel_block import READINGS
 from .fast_clock import DT
 from .hardware import GRADIENT, Machine, Rates, here
 from .interventions import Arm, Intervention, as_arm, is_acting
+from .population import plan_for
 
 NUMBER = 4  # bytes
 LANES = 16  # in one instruction: fewer cost as much
 TILE = 256  # lanes, at most
-NEURONS = 2048  # in a tile: their state stays in the second-level cache
 TRAITS = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
 HAPPENS = 9 + READINGS  # numbers that happen to a subject in an hour, at most
+STATE = 6  # numbers that a neuron is, and its maximum
 CELL = 12  # numbers that a neuron is: state, accumulators of its statistics, and their results
 COPIES = 2  # of records: tile by tile and joined, or joined and subject first
-KEPT = 60  # numbers that the reverse pass keeps of a subject-hour or a neuron-step within a block
+WITHIN = 60  # numbers that the reverse pass holds of a subject-hour or a neuron-step within a block
 SHARE = 0.5  # of free memory, which a run may take
 MOST = 2**30  # bytes that a piece of a large cohort may take; more gains nothing
 PROGRAM = 360 * 2**20  # bytes of a process with JAX: 300 MiB where programs were kept, 450 where it compiled them
@@ -177,7 +178,9 @@ def time_of(run: Run, plan: Plan, rates: Rates) -> float:
     rate = rates.neurons if run.neurons else rates.treated if run.treated else rates.quiet
     tile, whole = plan.divide(run.subjects)
     passes = whole // (tile * plan.devices)
-    once = rates.begin + run.steps * rates.launch * passes + whole * work / (rate * plan.devices)
+    hoisted = run.neurons and plan.backend == "tiled"  # one piece of machine code, in which nothing is launched
+    launches = 0 if hoisted else run.steps * passes
+    once = rates.begin + launches * rates.launch + whole * work / (rate * plan.devices)
     return once * (GRADIENT["moment" if run.neurons else "course"] if run.gradient else 1.0)
 
 
@@ -196,8 +199,11 @@ def memory_of(run: Run, plan: Plan) -> dict[str, int]:
         blocks = -(-run.steps // plan.block)
         state = max(cells, TRAITS)
         found["records"] *= 2  # and what their derivatives are
+        held = blocks * (STATE * run.neurons + TRAITS // 4)
+        if NUMBER * held * tile <= KEPT:
+            found["kept of the run"] = COPIES * whole * held
         found["reverse"] = at_once * (
-            2 * state * round(blocks**0.5 + 1) + plan.block * KEPT * max(run.neurons, 1) + happens
+            2 * state * round(blocks**0.5 + 1) + plan.block * WITHIN * max(run.neurons, 1) + happens
         )
     return {name: NUMBER * count for name, count in found.items()}
 
@@ -208,7 +214,7 @@ def _plan(run: Run, machine: Machine, platform: str) -> Plan:
     if platform != "cpu":
         return Plan("scan", devices=devices)
     if run.neurons:
-        return Plan("tiled", tile=max(NEURONS // run.neurons, LANES), devices=devices)
+        return dataclasses.replace(plan_for(run.neurons, devices), backend="tiled")
     lane = NUMBER * (run.saves * run.quantities + run.steps * HAPPENS)
     tile = TILE
     while tile > 4 * LANES and tile * lane > 8 * machine.cache:

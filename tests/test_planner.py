@@ -10,6 +10,7 @@ from habenula.circuit import hardware, planner
 from habenula.circuit.hardware import ASSUMED, Machine, Rates
 from habenula.circuit.interventions import Bupropion, Ketamine
 from habenula.circuit.planner import plan
+from habenula.circuit.population import plan_for
 from habenula.kernels import Plan
 
 GIB = 2**30
@@ -48,7 +49,7 @@ def test_a_device_without_work_is_not_used():
     assert plan(10, days=28.0, machine=CPU).plan.devices == 1
     assert plan(1024, days=28.0, machine=CPU).plan.devices == 2
     assert plan(1024, days=28.0, devices=1, machine=CPU).plan.devices == 1
-    assert plan(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile * 128 == planner.NEURONS
+    assert plan(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile == plan_for(128).tile
 
 
 def test_records_are_what_grows_with_time():

@@ -11,6 +11,7 @@ from .. import hardware
 from ..conditions import draw, healthy
 from ..interventions import Ketamine, Recalibration
 from ..moment import DT, moment
+from ..population import plan_for
 from ..simulate import course
 from .files import write_json
 
@@ -36,7 +37,7 @@ def probe() -> hardware.Rates:
     short, long = (_seconds(lambda days=days: alone(days))[1] for days in (DAYS, LONG))
     arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
     followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
-    some, tiles = cohort[: max(64, many // 16)], Plan(tile=64, devices=devices)
+    some, tiles = cohort[: max(64, many // 4)], plan_for(NEURONS, devices)
     fast = _seconds(lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=tiles).mean)[1]
 
     step = max(long - short, 0.0) / (24 * (LONG - DAYS))
