@@ -77,8 +77,8 @@ def differentiable(
         moving, still = eqx.partition(primals, moves)
         resume, held = (lambda shared, laned, _: derived(shared, laned)), ()
         if kept is not None and kept.fits(jax.eval_shape(kept.keep, *primals)[1]):
-            resume = kept.resume
-            out, held = execute(lambda shared, laned: (kept.keep(shared, laned), ()))(*primals)[0]
+            keep, resume = kept.keep, kept.resume
+            out, held = execute(lambda shared, laned: (keep(shared, laned), ()))(*primals)[0]
         else:
             out = executed(*primals)
         tangents = eqx.filter(tangents, moves)
