@@ -31,7 +31,7 @@ from .rewriting import Rule, rewritten
 
 _WARP = 32  # threads of a GPU that go in step, and exchange numbers without waiting: one kernel, as a rule
 _COMPUTED = (
-    128  # the same without a GPU: lanes then are whole vectors, and go through the same instructions as in other loops
+    128  # the same without a GPU: whole vectors of lanes, which go through the same instructions as in other loops
 )
 _EACH = 2  # numbers of one leaf of the state that a thread holds at most
 _MOST = 32  # warps of one kernel

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from workload import DT, Found, Workload, model
+from workload import Found, Workload, model
 
-from habenula.circuit import lateral_habenula as lhb
-from habenula.kernels import Mean, Plan, Variance, integrate
+from habenula.kernels import Plan
 from rivals import cuda_kernel
+from rivals.habenula_tiled import simulated
 
 
 def available() -> str | None:
@@ -32,28 +32,9 @@ def simulation(workload: Workload, plan: Plan) -> tuple[Callable, tuple]:
     """
     p, cells, given = model(workload)
 
-    def step(state, shared, own, inputs, z, j):
-        p, cells = shared
-        after = lhb.step(state, own, z, p, cells, DT)
-        return after, lhb.output(after.rate, p)
-
     def simulate(p, cells, given, subjects):
-        found = integrate(
-            step,
-            lhb.rest(p, cells, given),
-            steps=workload.steps,
-            subjects=subjects,
-            shared=(p, cells),
-            own=given,
-            seed=workload.seed,
-            channels=workload.neurons,
-            statistics={
-                "output_mean": (Mean(), lambda state, output: output),
-                "output_variance": (Variance(), lambda state, output: output),
-                "potential_mean": (Mean(), lambda state, output: state.potential),
-            },
-            plan=plan,
-        ).statistics
+        by_neuron = lambda state: state.potential
+        found = simulated(p, cells, given, subjects, workload.seed, workload, plan, by_neuron)
         return found | {"potential_mean": found["potential_mean"].mean(axis=0)}
 
     return simulate, (p, cells, given, jnp.arange(workload.subjects, dtype=jnp.uint32))

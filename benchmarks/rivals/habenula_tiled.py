@@ -1,5 +1,7 @@
 """Ours: the package's own time loop, in cache-sized tiles, each one piece of machine code."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from workload import DT, Found, Workload, model
 
 from habenula.circuit import lateral_habenula as lhb
 from habenula.circuit.population import plan_for
-from habenula.kernels import Mean, Variance, entry_point, integrate
+from habenula.kernels import Mean, Plan, Variance, entry_point, integrate
 
 
 def available() -> str | None:
@@ -21,32 +23,39 @@ def prepare(workload: Workload, cores: int = 1):
     p, cells, given = model(workload)
     subjects = jnp.arange(workload.subjects, dtype=jnp.uint32)
 
-    def step(state, shared, own, inputs, z, j):
-        p, cells = shared
-        after = lhb.step(state, own, z, p, cells, DT)
-        return after, lhb.output(after.rate, p)
-
     @entry_point
     def simulate(p, cells, given, subjects, seed):
-        return integrate(
-            step,
-            lhb.rest(p, cells, given),
-            steps=workload.steps,
-            subjects=subjects,
-            shared=(p, cells),
-            own=given,
-            seed=seed,
-            channels=workload.neurons,
-            statistics={
-                "output_mean": (Mean(), lambda state, output: output),
-                "output_variance": (Variance(), lambda state, output: output),
-                "potential_mean": (Mean(), lambda state, output: jnp.mean(state.potential, axis=0)),
-            },
-            plan=plan,
-        ).statistics
+        over_neurons = lambda state: jnp.mean(state.potential, axis=0)
+        return simulated(p, cells, given, subjects, seed, workload, plan, over_neurons)
 
     def run() -> Found:
         found = simulate(p, cells, given, subjects, jnp.uint32(workload.seed))
         return jax.tree.map(np.asarray, found)
 
     return run
+
+
+def simulated(p, cells, given, subjects, seed, workload: Workload, plan: Plan, potential: Callable):
+    """Statistics of the run, by name; of V, the mean over steps of what `potential` takes of the neurons' state."""
+
+    def step(state, shared, own, inputs, z, j):
+        p, cells = shared
+        after = lhb.step(state, own, z, p, cells, DT)
+        return after, lhb.output(after.rate, p)
+
+    return integrate(
+        step,
+        lhb.rest(p, cells, given),
+        steps=workload.steps,
+        subjects=subjects,
+        shared=(p, cells),
+        own=given,
+        seed=seed,
+        channels=workload.neurons,
+        statistics={
+            "output_mean": (Mean(), lambda state, output: output),
+            "output_variance": (Variance(), lambda state, output: output),
+            "potential_mean": (Mean(), lambda state, output: potential(state)),
+        },
+        plan=plan,
+    ).statistics
