@@ -18,6 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from ..kernels import apart, product
 from . import lateral_habenula as lhb
 
 FILE = Path(__file__).with_name("transfer.npz")
@@ -32,6 +33,7 @@ RANGE = {
     "current": (-0.3, 0.3),
     "inhibition": (0.0, 0.016),
 }
+_units = apart(lambda drive, bias: jnp.tanh(drive + bias))
 WIDTH = 8  # inputs of the network, with zeros: kernels want powers of two
 
 
@@ -70,9 +72,10 @@ def features(given: lhb.Conditions) -> Float[Array, "6 *subject"]:
 
 def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "input *subject"]) -> Array:
     """Layers of tanh units, and a linear one."""
+    column = lambda bias: bias.reshape(-1, *(1,) * (x.ndim - 1))
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = jnp.tanh(_affine(weight, bias, x))
-    return _affine(weights[-1], biases[-1], x)
+        x = _units(product(weight, x), column(bias))
+    return product(weights[-1], x) + column(biases[-1])
 
 
 def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
@@ -89,12 +92,6 @@ def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
 def _features(given: lhb.Conditions) -> list[Float[Array, "*subject"]]:
     """One by one, in the order of `RANGE`."""
     return [jnp.log(given.excitation), *(getattr(given, name) for name in RANGE if name != "excitation")]
-
-
-def _affine(weight: Array, bias: Array, x: Array) -> Array:
-    """In full precision: GPUs would take 10 bits of each factor."""
-    product = jnp.tensordot(weight, x, 1, precision=jax.lax.Precision.HIGHEST)
-    return product + bias.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def outside(given: lhb.Conditions) -> dict[str, Float[Array, " subject"]]:

@@ -17,6 +17,7 @@ from .noise import normal_pairs as normal_pairs
 from .noise import normals as normals
 from .noise import philox2x32 as philox2x32
 from .plan import Plan as Plan
+from .product import product as product
 from .schemes import euler_maruyama as euler_maruyama
 from .schemes import exponential_euler as exponential_euler
 from .schemes import exponential_rosenbrock as exponential_rosenbrock

@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import Jaxpr, JaxprEqn, jaxpr_as_fun
 from jaxtyping import PyTree
+
+from .product import by_columns
+from .rewriting import rewritten
 
 # What a marked call cannot contain: work for libraries, for the host or for other devices.
 _FOREIGN = re.compile(
-    "dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
+    "product$|dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
     "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
     "|debug_|pure_callback|io_callback|ffi_call"
 )
@@ -28,15 +31,18 @@ def hoisted(function: Callable) -> Callable:
     this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
     (`small_while_loop_hoisting_pass`).
 
-    A function that holds something the compiler cannot have in such a call (`hoistable`) is called without the mark.
-    The numbers are the same; the speed tells, and so does `hoist_taken`.
+    Products of a matrix (`product`) are written as loops, which differ by rounding from what they are elsewhere. A function
+    that holds something else that the compiler cannot have in such a call (`hoistable`) is called without the mark, and its
+    numbers are the same; the speed tells, and so does `hoist_taken`.
     """
-    compiled = _touching(function)
 
     def call(*args):
-        if not hoistable(compiled.trace(*args).jaxpr.jaxpr):
+        traced, like = jax.make_jaxpr(function, return_shape=True)(*args)
+        written = traced.replace(jaxpr=looped(traced.jaxpr))
+        if not hoistable(written.jaxpr):
             return function(*args)
-        return _marked(compiled, args, habenula="hoisted")
+        compute = lambda *args: jax.tree.unflatten(jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args)))
+        return _marked(_touching(compute), args, habenula="hoisted")
 
     return call
 
@@ -75,12 +81,17 @@ def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
     return out
 
 
-def hoistable(jaxpr: jax.extend.core.Jaxpr) -> bool:
+def hoistable(jaxpr: Jaxpr) -> bool:
     """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
 
     Not so: matrix products, sorts, scatters, decompositions, callbacks, collectives, and sums of 4096 floats or more.
     """
     return not any(_foreign(equation) for equation in _equations(jaxpr))
+
+
+def looped(jaxpr: Jaxpr) -> Jaxpr:
+    """The same operations as `hoisted` has them compiled: products of a matrix as loops."""
+    return rewritten(jaxpr, lambda each: apart(by_columns) if each.primitive.name == "product" else None)
 
 
 def hoist_taken(compiled: str) -> bool:
@@ -91,7 +102,7 @@ def hoist_taken(compiled: str) -> bool:
     return any(" call(" in line and 'habenula="hoisted"' in line for line in compiled.splitlines())
 
 
-def _foreign(equation: jax.extend.core.JaxprEqn) -> bool:
+def _foreign(equation: JaxprEqn) -> bool:
     name = equation.primitive.name
     if name in _REDUCTIONS:
         operand: Any = equation.invars[0].aval
@@ -99,11 +110,11 @@ def _foreign(equation: jax.extend.core.JaxprEqn) -> bool:
     return _FOREIGN.match(name) is not None
 
 
-def _equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """Every operation, also of the functions inside."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(list(equation.params.values())):
             inner = getattr(value, "jaxpr", value)  # a closed one holds an open one
-            if isinstance(inner, jax.extend.core.Jaxpr):
+            if isinstance(inner, Jaxpr):
                 yield from _equations(inner)

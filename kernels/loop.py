@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Complex, Int, PyTree, UInt32
 
-from .hoist import apart, hoistable
+from .hoist import apart, hoistable, looped
 from .noise import normal_pairs
 from .statistics import Measured
 
@@ -36,6 +36,7 @@ class Loop(NamedTuple):
         block: steps of one block.
         together: how many blocks that are each as long as a save make one of that many saves; divides `saves`.
         even: whether every block is known to begin at an even step and to end at one: then no normal is made in vain.
+        whole: whether all of it will be one piece of machine code, if that may be: see `hoist.hoisted`.
     """
 
     step: Callable
@@ -46,6 +47,7 @@ class Loop(NamedTuple):
     block: int
     together: int = 1
     even: bool = False
+    whole: bool = False
 
     @property
     def steps(self) -> int:
@@ -98,7 +100,7 @@ def run(
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    output, compact = output_of(step, state, now, noise, start)
+    output, compact = output_of(step, state, now, noise, start, loop.whole)
     layout = ("turns" if forwards else "again") if compact else "plain"
     carry = begin(loop, state, output, noise.subjects.shape)
 
@@ -278,9 +280,9 @@ def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
 
 
 def output_of(
-    step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""]
+    step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""], whole: bool = False
 ) -> tuple[PyTree, bool]:
-    """The shapes of what one step puts out, and whether all of it may be one piece of machine code.
+    """The shapes of what one step puts out, and whether all of it may be one piece of machine code, as the `whole` run is.
 
     Raises:
         ValueError: it does not hand back a state like the one it got.
@@ -296,4 +298,4 @@ def output_of(
             name = jax.tree_util.keystr(path) or "state"
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
-    return output, hoistable(traced.jaxpr)
+    return output, hoistable(looped(traced.jaxpr) if whole else traced.jaxpr)
