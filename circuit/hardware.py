@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +23,7 @@ class Rates:
 
     Attributes:
         quiet: subject-hours/s of a course under tablets, or none.
-        treated: subject-hours/s of one that follows ketamine or sessions within the hour.
+        treated: subject-hours/s of one that follows ketamine within the hour.
         neurons: neuron-steps/s of a moment.
         launch: s, what a step costs however few subjects there are.
         begin: s, what a run costs however short it is: checks, and the way to the device and back.
@@ -48,7 +47,6 @@ ASSUMED = {
     "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
 }
 GRADIENT = {"course": 4.5, "moment": 5.1}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
-CACHE = 2 * 2**20  # bytes of second-level cache beside a core, where the system does not say
 ROOM = 4 * 2**30  # bytes of memory that are free, where the system does not say
 
 
@@ -60,13 +58,11 @@ class Machine:
         devices: how many, by platform ("cpu", "gpu"). A core is a CPU device if JAX was told so.
         rates: by platform.
         memory: bytes that are free, by platform.
-        cache: bytes of second-level cache beside each core.
     """
 
     devices: Mapping[str, int]
     rates: Mapping[str, Rates]
     memory: Mapping[str, int]
-    cache: int = CACHE
 
 
 def here() -> Machine:
@@ -77,7 +73,7 @@ def here() -> Machine:
     kept = kept_rates(rates_file())
     rates = {name: kept.get(key_of(name)) or ASSUMED.get(name, ASSUMED["gpu"]) for name in found}
     memory = {name: _free(name, devices[0]) for name, devices in found.items()}
-    return Machine({name: len(devices) for name, devices in found.items()}, rates, memory, _cache())
+    return Machine({name: len(devices) for name, devices in found.items()}, rates, memory)
 
 
 def rates_file() -> Path:
@@ -118,13 +114,6 @@ def _processor() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _cache() -> int:
-    try:
-        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or CACHE
-    except (AttributeError, OSError, ValueError):  # a system that does not tell
-        return CACHE
 
 
 def _free(name: str, device: Any) -> int:

@@ -14,12 +14,12 @@ from ..kernels import KEPT, Plan
 from .channel_block import READINGS
 from .fast_clock import DT
 from .hardware import GRADIENT, Machine, Rates, here
-from .interventions import Arm, Intervention, as_arm, is_acting
+from .interventions import Arm, Intervention, Ketamine, as_arm
 from .population import plan_for
+from .slow_clock import PLAN
 
 NUMBER = 4  # bytes
 LANES = 16  # in one instruction: fewer cost as much
-TILE = 256  # lanes, at most
 TRAITS = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
 HAPPENS = 9 + READINGS  # numbers that happen to a subject in an hour, at most
 STATE = 6  # numbers that a neuron is, and its maximum
@@ -41,7 +41,7 @@ class Run:
         neurons: LHb neurons of a subject; 0 in a course.
         saves: records of each quantity.
         quantities: how many are recorded.
-        treated: whether ketamine or sessions are followed within the hour.
+        treated: whether ketamine is followed within the hour.
         gradient: whether a gradient is taken through it.
     """
 
@@ -115,7 +115,7 @@ def plan(
         days: length of a course.
         seconds: length of a moment, with the second that goes before it.
         neurons: of a subject, in a moment.
-        arm: of a course: with ketamine or sessions, an hour takes several times as long.
+        arm: of a course: with ketamine, an hour takes several times as long.
         quantities: how many are recorded; 0 for none.
         save_every: steps between records.
         gradient: whether a gradient is taken through it.
@@ -138,7 +138,8 @@ def plan(
         raise ValueError(f"{quantities=} must be at least 0.")
     if days is not None:
         steps = round(24 * days)
-        run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, is_acting(as_arm(arm)), gradient)
+        treated = any(isinstance(each, Ketamine) for each in as_arm(arm))
+        run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
     else:
         assert seconds is not None
         steps = round(1000 * seconds / DT)
@@ -178,8 +179,7 @@ def time_of(run: Run, plan: Plan, rates: Rates) -> float:
     rate = rates.neurons if run.neurons else rates.treated if run.treated else rates.quiet
     tile, whole = plan.divide(run.subjects)
     passes = whole // (tile * plan.devices)
-    hoisted = run.neurons and plan.backend == "tiled"  # one piece of machine code, in which nothing is launched
-    launches = 0 if hoisted else run.steps * passes
+    launches = 0 if plan.backend == "tiled" else run.steps * passes  # in one piece of machine code nothing is launched
     once = rates.begin + launches * rates.launch + whole * work / (rate * plan.devices)
     return once * (GRADIENT["moment" if run.neurons else "course"] if run.gradient else 1.0)
 
@@ -215,11 +215,7 @@ def _plan(run: Run, machine: Machine, platform: str) -> Plan:
         return Plan("scan", devices=devices)
     if run.neurons:
         return dataclasses.replace(plan_for(run.neurons, devices), backend="tiled")
-    lane = NUMBER * (run.saves * run.quantities + run.steps * HAPPENS)
-    tile = TILE
-    while tile > 4 * LANES and tile * lane > 8 * machine.cache:
-        tile //= 2
-    return Plan("tiled", tile=tile, devices=devices)
+    return dataclasses.replace(PLAN, backend="tiled", devices=devices)
 
 
 def _fitting(run: Run, plan: Plan, room: int) -> int:

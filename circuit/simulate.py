@@ -15,7 +15,7 @@ from . import dopamine, lateral_habenula, motivation, parameters, population, va
 from .cohort import Cohort
 from .interventions import Arm, Intervention, as_arm, inputs_of, personal
 from .parameters import Parameters
-from .slow_clock import HOUR, Activity, Inputs, SlowState, activity, or_zero, step
+from .slow_clock import HOUR, PLAN, Activity, Inputs, SlowState, activity, or_zero, step
 from .transfer import Transfer, load
 
 Recorded = Float[Array, "subject saved"]
@@ -43,8 +43,6 @@ QUANTITIES: dict[str, Callable[[SlowState, Activity, Array, Parameters], Array]]
     "block": lambda state, seen, serotonin, p: state.block,
 }
 RECORD = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood", "burst", "habenula", "block")
-
-PLAN = Plan()
 
 
 class Failure(eqx.Module):

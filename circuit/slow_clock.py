@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kernels import exponential_step, ornstein_uhlenbeck
+from ..kernels import Plan, exponential_step, ornstein_uhlenbeck
 from . import dopamine as da
 from . import lateral_habenula as lhb
 from . import motivation, plasticity
@@ -24,6 +24,7 @@ Lane = Float[Array, " subject"]
 Input = Float[Array, "*#subject"]
 
 HOUR = 1.0  # h, the slow clock's step
+PLAN = Plan(tile=64)  # 8 KiB for each layer of the transfer function, so that a step stays in the first-level cache
 
 
 class SlowState(eqx.Module):

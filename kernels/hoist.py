@@ -41,7 +41,9 @@ def hoisted(function: Callable) -> Callable:
         written = traced.replace(jaxpr=looped(traced.jaxpr))
         if not hoistable(written.jaxpr):
             return function(*args)
-        compute = lambda *args: jax.tree.unflatten(jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args)))
+        compute = lambda *args: jax.tree.unflatten(
+            jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args))
+        )
         return _marked(_touching(compute), args, habenula="hoisted")
 
     return call

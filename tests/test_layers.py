@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-kernels.exponential  kernels.rewriting  kernels.hoist
+kernels.exponential  kernels.rewriting  kernels.product
+kernels.hoist
 kernels.dialect  kernels.spread
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
 kernels.processes  kernels.summary
