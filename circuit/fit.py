@@ -120,8 +120,7 @@ def restore(
             interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
             told otherwise: a day between sessions, two between infusions.
         seed: of the random starts.
-        plan: how to use the hardware. "scan" compiles soonest; "tiled" holds less in memory for thousands of lanes
-            (starts times subjects).
+        plan: how to use the hardware.
         progress: called with the numbers of gradient steps made and at most.
 
     Raises:

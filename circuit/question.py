@@ -16,11 +16,9 @@ from .interventions import PER_DOSE, Arm, Intervention, as_arm
 from .lanes import without_neuron
 from .objective import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
 from .regimen import Leaf, find_leaves
-from .simulate import course
+from .simulate import PLAN, course
 from .spacing import Limits
 from .verdict import MARGIN
-
-PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

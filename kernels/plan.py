@@ -11,7 +11,7 @@ _KERNEL = 128  # lanes: what "fused" fills up to, a multiple of every kernel's
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to use the hardware. Results are the same under every plan.
+    """How to use the hardware. Results are the same under every plan; to rounding, where a step holds a `product`.
 
     Attributes:
         backend: "tiled" runs cache-sized tiles of lanes through all steps in one compiled call each: fastest on CPU.
@@ -25,8 +25,8 @@ class Plan:
         devices: over how many devices lanes are divided.
         interpret: whether "fused" is computed without its compiler, on any device: slow, for tests.
         hoist: whether the loop of a tile becomes one piece of machine code. Where XLA cannot do that it does not
-            happen: with a matrix product in the step, or with a sum of 4096 numbers or more, over neurons and lanes of
-            a tile.
+            happen: with a matrix product in the step that is no `product`, or with a sum of 4096 numbers or more, over
+            neurons and lanes of a tile.
     """
 
     backend: str = "auto"

@@ -5,19 +5,28 @@ of a few KiB and a tile of lanes, a loop over its columns is faster too: partial
 cache, and the columns' numbers in registers. It takes longer to compile, so only what is hoisted is written so.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 _COLUMNS = 4  # of the matrix in a turn of the loop; the numbers of more would not fit the registers
 
 
-def product(matrix: Float[Array, "out in"], x: Float[Array, "in *shape"]) -> Float[Array, "out *shape"]:
+def product(matrix: Array, x: Array) -> Array:
     """The matrix times `x` along its first axis, in full precision; its derivatives are products too.
+
+    Args:
+        matrix: (out, in).
+        x: (in, ...), a row for each column of the matrix.
+
+    Returns:
+        (out, ...).
 
     Raises:
         ValueError: the matrix has not as many columns as `x` has rows.
@@ -48,8 +57,8 @@ def by_columns(matrix: Array, x: Array) -> Array:
     return lax.fori_loop(0, terms // together, more, jnp.zeros((rows, *x.shape[1:]), x.dtype))
 
 
-def _outer(cotangent: Array, matrix: Array, x: Array) -> Array:
-    return jnp.tensordot(cotangent, x, (range(1, x.ndim),) * 2, precision=lax.Precision.HIGHEST)
+def _outer(cotangent: Array, matrix: Any, x: Array) -> Array:  # Any: in a derivative, a place for what moves
+    return jnp.tensordot(cotangent, x, (tuple(range(1, x.ndim)),) * 2, precision=lax.Precision.HIGHEST)
 
 
 _product = Primitive("product")

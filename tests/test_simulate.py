@@ -9,7 +9,7 @@ import pytest
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.interventions import SSRI, Ketamine, Recalibration, Stress
 from habenula.circuit.simulate import course
-from habenula.kernels import Plan
+from habenula.kernels import Plan, hoist_taken
 
 ARM = (Ketamine(0.5, 1.0), Recalibration([2.2], 1.0), SSRI(10.0))
 
@@ -45,6 +45,21 @@ def test_the_plain_loop_agrees(ill, whole):
     some = course(ill[:20], ARM, 6.0, plan=Plan(backend="scan"))
     for name in whole.record:
         np.testing.assert_allclose(some[name], whole[name][:20], rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("arm", [(), ARM, (Ketamine(0.5, 1.0),), (SSRI(10.0),)], ids=["none", "all", "ketamine", "tablets"])
+def test_every_course_is_one_piece_of_machine_code(ill, arm):
+    """On a JAX that breaks this, courses are right and several times as slow."""
+    few = ill[:4]
+    lived = lambda state: course(eqx.tree_at(lambda c: c.state, few, state), arm, 3.0, record=("vta_output",))["vta_output"]
+    assert hoist_taken(str(jax.jit(lived).lower(few.state).compile().as_text()))
+
+
+def test_a_gradient_of_a_course_is_too(ill):
+    few = ill[:4]
+    lived = lambda intensity: course(few, Recalibration([0.2], intensity), 1.0)["vta_output"].mean()
+    compiled = str(jax.jit(jax.grad(lived)).lower(1.0).compile().as_text())
+    assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2, "the run, and its derivative"
 
 
 def test_a_course_resumed_is_the_course(ill, whole):
