@@ -15,6 +15,7 @@ from rivals import cuda_kernel
 from workload import Workload
 
 BLOCK, CUDA_BLOCK = 16, 64  # steps between two ends of blocks: `Plan.block`, and in lhb.cu
+SAVED = 4  # the same in courses, which record every four hours
 FUSED = "habenula-fused"
 DEVICE = "H100, compiled for and not run"
 NEURON, HOUR = "neuron-step", "subject-hour"
@@ -67,9 +68,9 @@ def tangents(workload: Workload, count: int) -> tuple[Callable, tuple]:
     return gradient, arguments
 
 
-def taken(function: Callable, *arguments) -> Resources:
+def taken(function: Callable, *arguments, block: int = BLOCK) -> Resources:
     """By the last kernel of a function."""
-    return machine_code.resources(machine_code.compiled(machine_code.kernels(function, *arguments)[-1]), BLOCK)
+    return machine_code.resources(machine_code.compiled(machine_code.kernels(function, *arguments)[-1]), block)
 
 
 def _ours(workload: Workload) -> Resources:
@@ -93,7 +94,9 @@ def _others(workload: Workload) -> Iterator[tuple[str, Resources]]:
     cohort, plan = hb.draw(hb.depressed(), 128, seed=1), Plan("fused")
     of = lambda state: eqx.tree_at(lambda c: c.state, cohort, state)
     yield "moment", taken(lambda state: hb.moment(of(state), 0.5, plan=plan).record, cohort.state)
-    yield "course", taken(lambda state: hb.course(of(state), days=2.0, plan=plan).record, cohort.state)
+    for case, arm in (("course", ()), ("course with ketamine", hb.Ketamine(mg_per_kg=0.5, day=1.0))):
+        live = lambda state, arm=arm: hb.course(of(state), arm, days=2.0, save_every=SAVED, plan=plan).record
+        yield case, taken(live, cohort.state, block=SAVED)
 
 
 def _by_hand(workload: Workload) -> Resources | None:

@@ -15,6 +15,9 @@ from .exponential import power_of_two
 from .rewriting import shapes
 
 _PRODUCT = 16  # rows, columns and terms: from here on, compilers of kernels have products of matrices
+_SMALL = 128  # numbers of a matrix: with fewer, threads need less for a product than for filling up to `_PRODUCT`
+_NOTHING = -0.0  # what leaves every number as it is when added, -0 too, so that compilers drop such a sum; 0 would not
+_HIGH = np.uint32(0xFFFFE000)  # the bits of a number that TF32 keeps: sign, 8 of the exponent, 10 of the digits
 
 
 def in_kernels(equation: JaxprEqn) -> Callable | None:
@@ -24,7 +27,7 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
     """
     match equation.primitive.name:
         case "dot_general":
-            return _product(equation)
+            return _product(equation, _multiplied)
         case "stack":
             return partial(_stacked, axis=equation.params["axis"])
         case "slice":
@@ -69,9 +72,8 @@ def _instructed(equation: JaxprEqn) -> Callable | None:
             return partial(_instruction, "sqrt.approx.ftz.f32")
         case "tanh":
             return _tanh
-        case "dot_general" if in_kernels(equation) is None:
-            thrice = {**equation.params, "precision": lax.DotAlgorithmPreset.TF32_TF32_F32_X3}
-            return lambda a, b: lax.dot_general_p.bind(a, b, **thrice)
+        case "dot_general":
+            return _product(equation, _thrice)
         case "custom_jvp_call" if equation.params["call_jaxpr"].jaxpr.debug_info.func_name == power_of_two.__name__:
             return partial(_instruction, "ex2.approx.ftz.f32")
     return None
@@ -100,23 +102,70 @@ def _tanh(x: Array) -> Array:
     return jnp.where(jnp.abs(x) < np.float32(0.2), x + x * square * (a + square * (b + square * c)), far)
 
 
-def _product(equation: JaxprEqn) -> Callable | None:
-    """Matrices times arrays of any rank, as products of matrices or, if small, as sums over an axis of their own."""
+def _product(equation: JaxprEqn, multiply: Callable[[Array, Array], Array]) -> Callable | None:
+    """Matrices times arrays of any rank: by `multiply`, which takes two matrices, or, if small, by sums over a new axis.
+
+    A matrix that has fewer rows or terms than products must have is filled up with zeros.
+    """
     ((i,), (j,)), (batched, _) = equation.params["dimension_numbers"]
     (a, b), (out,) = shapes(equation)
     if batched or a.ndim != 2:
         return None
-    keep = {**equation.params, "dimension_numbers": (((i,), (0,)), ((), ()))}
-    flat = lambda b: jnp.moveaxis(b, j, 0).reshape(b.shape[j], -1)
-    if min(a.shape) >= _PRODUCT and b.size // b.shape[j] >= _PRODUCT:
-        return None if b.ndim == 2 else lambda a, b: lax.dot_general_p.bind(a, flat(b), **keep).reshape(out.shape)
+
+    def multiplied(a, b):
+        left, right = jnp.moveaxis(a, i, 1), jnp.moveaxis(b, j, 0).reshape(b.shape[j], -1)
+        product = multiply(_filled(_filled(left, 0), 1), _filled(right, 0))
+        return _emptied(product, left.shape[0]).reshape(out.shape)
 
     def summed(a, b):
         left, right = jnp.moveaxis(a, i, 0), jnp.moveaxis(b, j, 0)
         left = jnp.expand_dims(left, range(2, out.ndim + 1))
         return (left * right[:, None]).sum(axis=0)
 
-    return summed
+    fits = all(length >= _PRODUCT or _PRODUCT % length == 0 for length in a.shape)
+    return multiplied if fits and a.size >= _SMALL and b.size // b.shape[j] >= _PRODUCT else summed
+
+
+def _filled(x: Array, axis: int) -> Array:
+    """With so many zeros after each number along an axis that it has the length that products must have."""
+    length = x.shape[axis]
+    if length >= _PRODUCT:
+        return x
+    places = list(x.shape)
+    places.insert(axis + 1, _PRODUCT // length)
+    number = lax.broadcasted_iota(jnp.int32, places, axis + 1)
+    spread = jnp.where(number == 0, jnp.expand_dims(x, axis + 1), jnp.zeros((), x.dtype))
+    return spread.reshape(*x.shape[:axis], _PRODUCT, *x.shape[axis + 1 :])
+
+
+def _emptied(x: Array, rows: int) -> Array:
+    """Without the rows that fill `rows` of them up.
+
+    By a new axis, and not by another shape: Triton's compiler keeps up an order of numbers over threads through changes of
+    shape, and that of products, where several threads hold each lane, would become that of all that is computed of them.
+    """
+    if x.shape[0] == rows:
+        return x
+    row, kept = (lax.broadcasted_iota(jnp.int32, (x.shape[0], rows, 1), axis) for axis in (0, 1))
+    return jnp.where(row == kept * (x.shape[0] // rows), x[:, None], jnp.asarray(_NOTHING, x.dtype)).sum(axis=0)
+
+
+def _multiplied(a: Array, b: Array) -> Array:
+    """As it is asked for where no GPU computes it."""
+    return jnp.dot(a, b, precision=lax.Precision.HIGHEST)
+
+
+def _thrice(a: Array, b: Array) -> Array:
+    """By the units for matrices, which take the first 11 digits of each factor: three times, which keeps single precision.
+
+    The compiler's own way of three products watches for infinities, at two instructions a number. Here they become not a
+    number, as differences of them do elsewhere.
+    """
+    bits = lambda x: lax.bitcast_convert_type(x, jnp.uint32)
+    high = lambda x: lax.bitcast_convert_type(bits(x) & _HIGH, jnp.float32)
+    product = partial(jnp.dot, precision=lax.DotAlgorithmPreset.TF32_TF32_F32)
+    (first, rest), (second, other) = ((high(x), x - high(x)) for x in (a, b))
+    return product(rest, second) + product(first, other) + product(first, second)
 
 
 def _stacked(*rows: Array, axis: int) -> Array:
@@ -137,7 +186,8 @@ def _row(equation: JaxprEqn) -> Callable | None:
     def taken(x):
         for axis in cut:
             number = lax.broadcasted_iota(jnp.int32, x.shape, axis)
-            x = jnp.where(number == begin[axis], x, jnp.zeros_like(x)).sum(axis=axis, keepdims=True, dtype=x.dtype)
+            alone = jnp.where(number == begin[axis], x, jnp.asarray(_NOTHING, x.dtype))
+            x = alone.sum(axis=axis, keepdims=True, dtype=x.dtype)
         return x
 
     return taken

@@ -97,13 +97,14 @@ def test_a_course_becomes_one_kernel(arm, lowered):
 
 def test_what_kernels_lack_is_put_in_their_words(lowered):
     """Products of every size, stacks and rows: the same numbers when interpreted, and code for a GPU."""
-    weights = jnp.sin(jnp.arange(4.0 * 32)).reshape(4, 32), jnp.cos(jnp.arange(32.0 * 32)).reshape(32, 32) / 32
+    shapes = (32, 8), (32, 32), (4, 32), (2, 4)
+    weights = [jnp.cos(jnp.arange(float(rows * terms))).reshape(rows, terms) / terms for rows, terms in shapes]
 
     def step(state, shared, own, inputs, z, j):
-        few, many = shared
-        wide = jnp.broadcast_to(state, (32, 2, state.size)) * jnp.arange(2, dtype=state.dtype)[None, :, None]
-        y = jnp.tensordot(few, jnp.tanh(jnp.tensordot(many, wide, 1)), 1)
-        return jnp.stack([y[0, 1], y[1, 0], y[2, 1], state]).sum(axis=0) / 4, None
+        y = jnp.broadcast_to(state, (8, 2, state.size)) * jnp.arange(1, 3, dtype=state.dtype)[None, :, None]
+        for weight in shared:
+            y = jnp.tanh(jnp.tensordot(weight, y, 1))
+        return jnp.stack([y[0, 1], y[1, 0], state, state]).sum(axis=0) / 4, None
 
     def live(x, plan):
         run = integrate(step, x, steps=8, subjects=jnp.arange(x.size), shared=weights, plan=plan)

@@ -5,10 +5,13 @@ import math
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from habenula.circuit.conditions import depressed, draw
+from habenula.circuit.simulate import course
 from habenula.kernels import Plan, dialect, integrate
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -90,6 +93,35 @@ def test_powers_of_two_and_quotients_are_instructions():
     assert kernel.text.count("ex2.approx.ftz.f32") == 5  # two gates, magnesium, recovery, the rate
     assert "div.approx.ftz.f32" in kernel.text
     assert "math.exp" not in kernel.text
+
+
+def test_products_are_made_by_the_units_for_matrices():
+    """A layer with fewer inputs than these units take, and one with fewer units: three products each, of 11 digits."""
+    weights = jnp.ones((32, 8)), jnp.ones((4, 32))
+
+    def step(state, shared, own, inputs, z, j):
+        y = jnp.broadcast_to(state, (8, state.size))
+        for weight in shared:
+            y = jnp.tensordot(weight, y, 1, precision="highest")
+        return y.sum(axis=0), None
+
+    live = lambda x: integrate(
+        step, x, steps=4, subjects=jnp.arange(128), shared=weights, plan=Plan("fused")
+    ).state  # fmt: skip
+    (kernel,) = machine_code.kernels(live, jnp.zeros(128))
+    assert kernel.text.count("tt.dot") == kernel.text.count("inputPrecision = tf32 ") == 6
+
+
+@pytest.mark.slow
+def test_a_course_stays_in_registers(compiler):
+    """But for a few constants. Of its hours most is the network, whose products would fill them if threads made them."""
+    cohort = draw(depressed(), 128, seed=1)
+    of = lambda state: eqx.tree_at(lambda c: c.state, cohort, state)
+    live = lambda state: course(of(state), days=2.0, plan=Plan("fused")).record
+    found = resources.taken(live, cohort.state, block=resources.SAVED)
+    assert found.spilled <= 512
+    assert found.a_step["HMMA"] == 2 * 3 * (16 + 32 + 16)  # twice an hour, of 16 x 8 x 8 numbers each
+    assert found.step_instructions < 5000
 
 
 @pytest.mark.slow
