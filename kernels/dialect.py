@@ -46,8 +46,9 @@ def on_gpus(equation: JaxprEqn) -> Callable | None:
 
     Their quotients, roots and powers of two are right to one or two units in the last place, and take one instruction or
     two. What is made of them otherwise takes four times as many, for the sake of divisors above 2^126 and of numbers below
-    2^-126, here 0. Products of matrices are left to the units that are made for them, three times over, which keeps single
-    precision: computed by threads, they would fill all registers.
+    2^-126, here 0. The larger of two is no number if one of them is none, as elsewhere in JAX; compilers of kernels would
+    take the other, and hide that a lane went bad. Products of matrices are left to the units that are made for them, three
+    times over, which keeps single precision: computed by threads, they would fill all registers.
     """
     match equation.primitive.name:
         case "xla_metadata_value":
@@ -70,6 +71,10 @@ def _instructed(equation: JaxprEqn) -> Callable | None:
             return lambda x: lax.integer_pow(_instruction("rcp.approx.ftz.f32", x), -power)
         case "sqrt":
             return partial(_instruction, "sqrt.approx.ftz.f32")
+        case "max" | "min":
+            return partial(_instruction, f"{equation.primitive.name}.NaN.f32")
+        case "clamp":
+            return lambda low, x, high: _instruction("min.NaN.f32", _instruction("max.NaN.f32", low, x), high)
         case "tanh":
             return _tanh
         case "dot_general":

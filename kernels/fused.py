@@ -129,6 +129,7 @@ def run(
         rule, apart(advance) if compact else advance, first.state, first.totals, z, start, shared, few(own), now
     )
     seeing = _closed(rule, loop.sample or (lambda state, output: None), first.state, output)
+    ending = _closed(rule, partial(end_block, loop), first, first.state, output, first.totals, start)
 
     still = [*jax.tree.leaves(common(shared)), *jax.tree.leaves(laned(own))]
     begins = len(moving.read) - len(still) - len(streams)
@@ -137,7 +138,7 @@ def run(
         "state": laned(state),
         "still": used[: len(still)],
         "streams": used[len(still) :],
-        "held": (common(moving.held), common(seeing.held)),
+        "held": (common(moving.held), common(seeing.held), common(ending.held)),
         "noise": (_common(keys), _laned(subjects, lanes)) if keys.size else None,
         "start": _common(start),
     }
@@ -145,15 +146,19 @@ def run(
         "carry": jax.tree.map(lambda x: _returned(x, whole, lanes), first),
         "samples": jax.tree.map(lambda x: _returned(x, whole, lanes, loop.saves), seeing.like),
     }
-    body = _body(loop, moving, seeing, into, out, output, (lanes,), dtype)
+    body = _body(loop, (moving, seeing, ending), into, out, output, (lanes,), dtype)
     after = _called(body, into, out, whole // lanes, warps, interpret)
     carry: Carry = after["carry"]
     totals = jax.tree.map(lambda place, x: x[0] if place.number else x, out["carry"].totals, carry.totals)
     return carry.state, after["samples"], results(loop, totals), carry.bad
 
 
-def _body(loop: Loop, moving: Closed, seeing: Closed, into: dict, out: dict, output: PyTree, lanes, dtype):
-    """All steps of a few lanes, as a function of references (read, written) laid out like `into` and `out`."""
+def _body(loop: Loop, parts: tuple[Closed, Closed, Closed], into: dict, out: dict, output: PyTree, lanes, dtype):
+    """All steps of a few lanes, as a function of references (read, written) laid out like `into` and `out`.
+
+    Its `parts` are a step, what is recorded, and the end of a block.
+    """
+    moving, seeing, ending = parts
 
     def body(given, returned):
         read = lambda name: jax.tree.map(lambda place, ref: ref[place.at], into[name], given[name])
@@ -173,7 +178,8 @@ def _body(loop: Loop, moving: Closed, seeing: Closed, into: dict, out: dict, out
             carry, odd = carried
             begins = number * loop.block
             (state, output, sums), odd = lax.fori_loop(begins, begins + loop.block, step, (fresh(loop, carry), odd))
-            return end_block(loop, carry, state, output, sums, start + begins + loop.block), odd
+            ended = carry, state, output, sums, start + begins + loop.block
+            return ending.call(held[2], jax.tree.leaves(ended)), odd
 
         def save(number, carried):
             begins = number * loop.blocks
