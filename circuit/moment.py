@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ..kernels import Integration, Maximum, Mean, Measured, Plan, entry_point, integrate
+from ..kernels import Integration, Maximum, Mean, Measured, Plan, by_tangents, entry_point, integrate
 from . import dopamine as da
 from . import lateral_habenula as lhb
 from . import parameters
@@ -150,29 +150,35 @@ def moment(
 
 @entry_point
 def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
-    """The run itself: a quiet lead, then the moment."""
-    begin = settled(cohort, transfer, neurons, quiet, plan)
+    """The run itself: a quiet lead, then the moment. As kernels, they have one derivative."""
     cellwise = {
         "cell_rate": (Mean(), lambda _, out: out[1]),
         "cell_peak": (Maximum(), lambda _, out: out[1]),
         "cell_onset": (Mean(), lambda _, out: out[2]),
         "cell_potential": (Mean(), lambda state, _: state.neurons.potential),
     }
-    return live(
-        cohort,
-        begin,
-        events,
-        inputs,
-        neurons=neurons,
-        origin=quiet,
-        start=quiet,
-        steps=steps,
-        save_every=save_every,
-        sample=lambda _, out: {name: getattr(out[0], name) for name in record},
-        statistics=means(QUANTITIES) | cellwise,
-        plan=plan,
-        progress=progress,
-    )
+
+    def lived(shared, own):
+        (cohort, events), transfer = eqx.combine(shared[0], own), shared[1]
+        return live(
+            cohort,
+            settled(cohort, transfer, neurons, quiet, plan),
+            events,
+            inputs,
+            neurons=neurons,
+            origin=quiet,
+            start=quiet,
+            steps=steps,
+            save_every=save_every,
+            sample=lambda _, out: {name: getattr(out[0], name) for name in record},
+            statistics=means(QUANTITIES) | cellwise,
+            plan=plan,
+            progress=progress,
+        )
+
+    own, shared = eqx.partition((cohort, events), lambda leaf: leaf.ndim > 0)
+    run = by_tangents(lived) if plan.backend == "fused" else lived
+    return run((shared, transfer), own)
 
 
 def settled(cohort: Cohort, transfer: Transfer, neurons: int, quiet: int, plan: Plan) -> FastState:

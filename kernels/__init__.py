@@ -33,3 +33,4 @@ from .statistics import Statistic as Statistic
 from .statistics import Variance as Variance
 from .summary import Quantiles as Quantiles
 from .summary import Summary as Summary
+from .tangents import by_tangents as by_tangents

@@ -18,7 +18,7 @@ from jax import lax
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
-from .derivative import Direction, Pushes
+from .derivative import Direction, Pushes, differentiable
 from .loop import Loop, Noise
 from .statistics import Statistic
 
@@ -74,6 +74,26 @@ def pushes(loop: Loop, prepare: Callable | None, run: Callable, noise_dtype: Cal
         return [jax.tree.unflatten(structure, [*chain(*flat(i)), None]) for i in range(len(group))]
 
     return of_all
+
+
+def by_tangents(function: Callable[[PyTree, PyTree], PyTree], few: int = GROUP) -> Callable[[PyTree, PyTree], PyTree]:
+    """`function(shared, laned)`, in which runs may follow each other, with a gradient made of tangents in few directions.
+
+    The state with which a second run begins has as many directions as it has numbers, though all of them move with few. So
+    the gradient of that run alone is made backwards; that of both together need not be. Each direction is a call of its own.
+
+    Args:
+        function: of trees, the second and what it returns with lanes last. What is differentiated must be among them.
+        few: directions up to which it is so.
+    """
+
+    def of_all(shared: PyTree, laned: PyTree, directions: Sequence[Direction]) -> list[PyTree]:
+        parted = [_parted(each, (shared, laned)) for each in directions]
+        moves = [_filled(shared, a, a, laned=False) + _filled(laned, b, b, laned=True) for a, b in parted]
+        out, onward = _pushed(function, (shared, laned), moves)
+        return [jax.tree.unflatten(jax.tree.structure(out), each) for each in onward]
+
+    return differentiable(function, lambda function: function, pushes=of_all, few=few)
 
 
 def with_tangents(loop: Loop, shared_numbers: list[Moves], own_numbers: list[Moves]) -> Loop:

@@ -116,6 +116,26 @@ def test_the_gradient_is_that_of_the_plain_loop():
     np.testing.assert_allclose(slope(FUSED), slope(Plan("scan")), rtol=1e-6)
 
 
+def test_the_gradient_of_a_moment_is_made_of_tangents_through_its_lead():
+    """By numbers that all share and by traits: that of the plain loop. Tangents of both runs, and nothing goes backwards."""
+    ill = draw(depressed(), 3, seed=1, plan=Plan("scan"))
+    moved = lambda everyday, release: eqx.tree_at(
+        lambda c: (c.parameters.synapses.everyday, c.state.release), ill, (everyday, release)
+    )
+
+    def mean(everyday, release, plan):
+        seen = moment(moved(everyday, release), 0.016, neurons=8, save_every=16, settle=0.016, plan=plan)
+        return jnp.sum(seen.mean["habenula"] * jnp.arange(1.0, 4.0)) + jnp.sum(seen["dopamine"] ** 2)
+
+    at = ill.parameters.synapses.everyday, ill.state.release
+    slopes = {plan: jax.jit(jax.grad(lambda *at, plan=plan: mean(*at, plan), (0, 1))) for plan in (Plan("scan"), FUSED)}
+    plain, fused = (slope(*at) for slope in slopes.values())
+    assert all(float(jnp.abs(x).min()) > 0 for x in jax.tree.leaves(plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3), fused, plain)
+    directions = sum(1 if x.ndim < 2 else x.shape[0] for x in at)
+    assert str(jax.make_jaxpr(slopes[FUSED])(*at)).count("pallas_call[") >= 2 + 2 * directions
+
+
 def test_a_maximum_that_is_no_number_stays_so():
     """Compilers of kernels take the other of two numbers, where JAX says that there is none."""
 
