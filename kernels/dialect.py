@@ -16,6 +16,7 @@ from .rewriting import shapes
 
 _PRODUCT = 16  # rows, columns and terms: from here on, compilers of kernels have products of matrices
 _SMALL = 128  # numbers of a matrix: with fewer, threads need less for a product than for filling up to `_PRODUCT`
+_MATRIX_FIRST = (((1,), (0,)), ((), ()))  # what `product` sums over, and that it has no batches
 _NOTHING = -0.0  # what leaves every number as it is when added, -0 too, so that compilers drop such a sum; 0 would not
 _HIGH = np.uint32(0xFFFFE000)  # the bits of a number that TF32 keeps: sign, 8 of the exponent, 10 of the digits
 
@@ -26,7 +27,7 @@ def in_kernels(equation: JaxprEqn) -> Callable | None:
     Products of small matrices, stacks of rows, rows taken out of an array, and rounding.
     """
     match equation.primitive.name:
-        case "dot_general":
+        case "dot_general" | "product":
             return _product(equation, _multiplied)
         case "stack":
             return partial(_stacked, axis=equation.params["axis"])
@@ -77,7 +78,7 @@ def _instructed(equation: JaxprEqn) -> Callable | None:
             return lambda low, x, high: _instruction("min.NaN.f32", _instruction("max.NaN.f32", low, x), high)
         case "tanh":
             return _tanh
-        case "dot_general":
+        case "dot_general" | "product":
             return _product(equation, _thrice)
         case "custom_jvp_call" if equation.params["call_jaxpr"].jaxpr.debug_info.func_name == power_of_two.__name__:
             return partial(_instruction, "ex2.approx.ftz.f32")
@@ -112,7 +113,7 @@ def _product(equation: JaxprEqn, multiply: Callable[[Array, Array], Array]) -> C
 
     A matrix that has fewer rows or terms than products must have is filled up with zeros.
     """
-    ((i,), (j,)), (batched, _) = equation.params["dimension_numbers"]
+    ((i,), (j,)), (batched, _) = equation.params.get("dimension_numbers", _MATRIX_FIRST)
     (a, b), (out,) = shapes(equation)
     if batched or a.ndim != 2:
         return None
