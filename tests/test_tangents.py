@@ -14,7 +14,7 @@ from habenula.circuit import lateral_habenula as lhb
 from habenula.circuit.conditions import depressed, draw
 from habenula.circuit.interventions import Ketamine
 from habenula.circuit.simulate import course
-from habenula.kernels import Histogram, Maximum, Mean, Plan, Variance, integrate
+from habenula.kernels import Histogram, Maximum, Mean, Plan, Variance, by_tangents, integrate
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))  # scripts beside the package
 lowered = importlib.import_module("machine_code").kernels  # of programs for a GPU that is not there
@@ -98,6 +98,33 @@ def test_derivatives_are_those_of_the_plain_loop_and_of_differences(float64):
     assert forwards == pytest.approx(differences, rel=1e-5)
     assert along == pytest.approx(differences, rel=1e-5)
     assert differences != pytest.approx(0, abs=1e-3)
+
+
+def test_runs_that_follow_each_other_have_one_derivative(float64):
+    """The second begins with 16 numbers a lane, more than there are tangents; all of them move with three."""
+    pull = lambda state, shared, own: jnp.sin(shared * state) - state + own[0][None]
+    walk = lambda state, shared, own, inputs, z, j: (
+        state + 0.1 * pull(state, shared, own) + (own[1] * z[0])[None],
+        state,
+    )
+    measured = {"mean": (Mean(), lambda state, out: out.sum(axis=0))}
+
+    def lived(shared, own, plan):
+        options = {"subjects": jnp.arange(LANES), "shared": shared, "own": own, "channels": 1, "plan": plan}
+        begin = jnp.linspace(0.0, 1.0, 16)[:, None] * own[0][None]
+        state = integrate(walk, begin, steps=8, **options).state
+        return integrate(walk, state, steps=8, start=8, statistics=measured, **options).statistics["mean"]
+
+    def slopes(plan, together):
+        live = functools.partial(lived, plan=plan)
+        run = by_tangents(live) if together else live
+        lost = lambda shared, own: (run(shared, own) ** 2 * jnp.arange(1.0, 1.0 + LANES)).sum()
+        return jax.grad(lost, (0, 1))
+
+    at = jnp.asarray(1.3), jnp.stack([jnp.linspace(-1.0, 1.0, LANES), 0.1 * jnp.ones(LANES)])
+    fused, plain = (jax.jit(slopes(*options))(*at) for options in ((FUSED, True), (SCAN, False)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), fused, plain)
+    assert kernels(slopes(FUSED, True), *at) > kernels(slopes(FUSED, False), *at) >= 2
 
 
 def test_two_devices_find_what_one_does():
