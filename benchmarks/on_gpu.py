@@ -20,7 +20,9 @@ LIMIT = 150.0  # s, for one run with its compilation
 TESTS_LIMIT = 240.0  # s, for the tests of kernels
 PLATFORM = "cuda,cpu"  # JAX's default is the first
 BACKENDS = ("fused", "scan")
-SAME = 0.02  # by which means over a cohort may differ: near the saddle, last digits decide about single subjects
+SAME = (
+    0.02  # of the largest, by which means over a cohort may differ: near the saddle, last digits decide about subjects
+)
 DAYS = 84.0
 
 
@@ -130,11 +132,10 @@ def measured(
                 continue
             seconds, once, means = found
             first = first or (seconds, means)
-            away = max(
-                abs(a - b) / max(abs(b), 1e-6 * max(map(abs, first[1]))) for a, b in zip(means, first[1], strict=True)
-            )
-            if not away < SAME:  # nor is it if it is no number
-                why = f"means over the cohort differ from those of {backends[0]} by {away:.1%}"
+            most = max(map(abs, first[1]))
+            away = [abs(a - b) for a, b in zip(means, first[1], strict=True)]
+            if not all(distance < SAME * most for distance in away):  # nor is it if one is no number
+                why = f"means over the cohort differ from those of the first by {max(away):.3g}, of {most:.3g}"
                 yield {"case": name, "engine": f"{backend}, {name}", "missing": False, "why": why}
                 continue
             subjects = case.subjects[quick]

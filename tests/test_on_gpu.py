@@ -41,9 +41,11 @@ def test_one_that_fails_leaves_the_other(monkeypatch):
 
 @pytest.mark.parametrize("mean", [5.2, float("nan")])
 def test_another_result_is_no_row(monkeypatch, mean):
-    row, differs = measured(monkeypatch, fused=([2.0], 1.0, [5.0]), scan=([8.0], 0.5, [mean]))
+    row, differs = measured(monkeypatch, fused=([2.0], 1.0, [4.0, 5.0]), scan=([8.0], 0.5, [4.0, mean]))
     assert row["told"]["equal"] is True
-    assert "differ from those of fused by" in differs["why"]
+    assert "differ from those of the first by" in differs["why"]
+    nothing, _ = measured(monkeypatch, fused=([2.0], 1.0, [4.0, float("nan")]), scan=([8.0], 0.5, [4.0, mean]))
+    assert nothing["missing"] is False
 
 
 def test_a_process_that_hangs_ends_or_raises_is_told_apart():
