@@ -21,10 +21,11 @@ from .cohort import Cohort
 from .descent import Problem, Search, best_where, better_of
 from .interventions import Arm, Intervention
 from .objective import Target
-from .question import PLAN, Options, Question, ask
+from .question import Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
 from .search import Watch, descend, failed_of, look, look_beyond, rests_within
+from .simulate import PLAN
 from .spacing import Limits
 from .verdict import beyond, corner, pulls, seen_within, sentence, statuses, utmost
 

@@ -16,7 +16,7 @@ from .interventions import PER_DOSE, Arm, Intervention, as_arm
 from .lanes import without_neuron
 from .objective import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
 from .regimen import Leaf, find_leaves
-from .simulate import PLAN, course
+from .simulate import course
 from .spacing import Limits
 from .verdict import MARGIN
 

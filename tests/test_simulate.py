@@ -47,11 +47,15 @@ def test_the_plain_loop_agrees(ill, whole):
         np.testing.assert_allclose(some[name], whole[name][:20], rtol=2e-5, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("arm", [(), ARM, (Ketamine(0.5, 1.0),), (SSRI(10.0),)], ids=["none", "all", "ketamine", "tablets"])
+@pytest.mark.parametrize(
+    "arm", [(), ARM, (Ketamine(0.5, 1.0),), (SSRI(10.0),)], ids=["none", "all", "ketamine", "tablets"]
+)
 def test_every_course_is_one_piece_of_machine_code(ill, arm):
     """On a JAX that breaks this, courses are right and several times as slow."""
     few = ill[:4]
-    lived = lambda state: course(eqx.tree_at(lambda c: c.state, few, state), arm, 3.0, record=("vta_output",))["vta_output"]
+    lived = lambda state: course(eqx.tree_at(lambda c: c.state, few, state), arm, 3.0, record=("vta_output",))[
+        "vta_output"
+    ]
     assert hoist_taken(str(jax.jit(lived).lower(few.state).compile().as_text()))
 
 

@@ -1,4 +1,8 @@
-"""Diffrax: the equations and their scheme as a solver of its own, under `diffeqsolve`, `vmap` over subjects."""
+"""Diffrax as one uses it: a term of drift and one of noise, its own Euler solver, `diffeqsolve`, `vmap` over subjects.
+
+The drift is what the scheme adds in a step, over the step: Euler's step is then the scheme's own, and the numbers are those
+of the other engines. What is averaged grows by a drift too.
+"""
 
 import importlib.util
 
@@ -6,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from workload import DT, Workload
+from workload import DT, Workload, constants
 
 from .jax_step import equations
 
@@ -20,7 +24,7 @@ def prepare(workload: Workload, cores: int = 1):
     """Subjects are divided over one CPU device for each core, JAX's own way to use several."""
     *laws, conditions = equations(workload)
     keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
-    subject = _subject(*laws, workload)
+    subject = _subject(*laws, float(constants(workload).neuron["noise"]), workload)
 
     if workload.subjects % cores == 0:
         mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
@@ -29,54 +33,47 @@ def prepare(workload: Workload, cores: int = 1):
     return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))
 
 
-def _subject(begin, advance, workload: Workload):
-    """One subject's run, as a function of its key and its conditions."""
+def _subject(begin, advance, noise: float, workload: Workload):
+    """One subject's run, as a function of its key and its conditions; `noise` is the current's standard deviation."""
     import diffrax
+    import lineax
 
-    shape = (workload.neurons,)
+    still = jnp.zeros(workload.neurons, jnp.float32)
+    loudness = noise * ((1 - jnp.exp(-2 * DT / 5)) / DT) ** 0.5
 
-    class Step(diffrax.AbstractItoSolver):
-        """One step, and the statistics of where it led, which are part of the state."""
+    def drift(t, y, c):
+        neurons, _ = y
+        after, output = advance(neurons, c, still)
+        level = jnp.mean(after[0])
+        return jax.tree.map(lambda new, old: (new - old) / DT, after, neurons), (
+            output / DT,
+            output**2 / DT,
+            level / DT,
+        )
 
-        term_structure = diffrax.AbstractTerm
-        interpolation_cls = diffrax.LocalLinearInterpolation
-
-        def order(self, terms):
-            return 1
-
-        def init(self, terms, t0, t1, y0, args):
-            return None
-
-        def func(self, terms, t0, y0, args):
-            return None
-
-        def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-            neurons, mean, spread, level = y0
-            z = terms.contr(t0, t1) / DT**0.5
-            neurons, output = advance(neurons, args, z)
-            distance = output - mean
-            mean = mean + distance * (DT / t1)
-            y1 = neurons, mean, spread + distance * (output - mean), level + jnp.mean(neurons[0])
-            return y1, None, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
+    def diffusion(t, y, c):
+        silent = jnp.zeros_like(still)
+        to_current = lambda dw: ((silent, silent, silent, loudness * dw, silent), (jnp.float32(0),) * 3)
+        return lineax.FunctionLinearOperator(to_current, jax.ShapeDtypeStruct(still.shape, still.dtype))
 
     def subject(key, c):
-        path = diffrax.UnsafeBrownianPath(shape, key)
-        nothing = jnp.float32(0)
-        _, mean, spread, level = diffrax.diffeqsolve(
-            diffrax.ControlTerm(lambda t, y, args: 1.0, path),
-            Step(),
+        path = diffrax.UnsafeBrownianPath((workload.neurons,), key)
+        _, (total, squares, level) = diffrax.diffeqsolve(
+            diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path)),
+            diffrax.Euler(),
             0.0,
             workload.steps * DT,
             DT,
-            (begin(c), nothing, nothing, nothing),
+            (begin(c), (jnp.float32(0),) * 3),
             args=c,
             saveat=diffrax.SaveAt(t1=True),
             max_steps=workload.steps + 1,
             adjoint=diffrax.ForwardMode(),
         ).ys
+        mean = total[0] / workload.steps
         return {
-            "output_mean": mean[0],
-            "output_variance": spread[0] / workload.steps,
+            "output_mean": mean,
+            "output_variance": squares[0] / workload.steps - mean**2,
             "potential_mean": level[0] / workload.steps,
         }
 
