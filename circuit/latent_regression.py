@@ -1,19 +1,21 @@
 """How people's preferences go with a score of theirs, such as of anhedonia: a latent regression on a fit of choices.
 
-    preferences of person i  ~  Normal(mean + slope x_i, covariance)        x: the score in standard deviations
+    preferences of person i  ~  Normal(mean + slope x_i, covariance S)        x: the score in standard deviations
 
 Everyone's estimates are no stand-in for preferences here. Posterior means lean on the population, so that their slope on a
-score comes out smaller than that of the people, about by the share that `ChoiceFit.reliability` says. Instead the mean of
-the population moves with the score, and every person's posterior counts as far as it says something of its own. One of
-Newton's steps leads there from slope 0, which is where `fit_choices` ends (score and information: Louis 1982, as in
-`choice_search`):
+score is smaller than that of the people, about by the share that `ChoiceFit.reliability` says. Instead the mean of the
+population moves with the score: from slope 0, where `fit_choices` ends, one of Newton's steps on the marginal likelihood
+leads to (score and information as Louis 1982 has them)
 
-    score        s = sum over i of  X_i (x) P (m_i - mean)             X_i = (1, x_i); P: inverse of the covariance
-    information  I = sum over i of  X_i X_i' (x) (P - P C_i P)         m_i, C_i: mean and covariance of the posterior
+    slope = T^-1 s        s = mean over i of x_i u_i              u_i = S^-1 (m_i - mean)
+                          T = mean over i of S^-1 - S^-1 C_i S^-1
 
-I^-1 s holds what the mean and the slope move by, I^-1 their covariance. With normal posteriors the step is exact; with
-those of choices it is so for slopes that are small beside the spread of the population, as are all that were published.
-The covariance and what people share are taken as the fit found them, without the scores.
+with m_i and C_i the mean and covariance of a person's posterior. That is the slope of the m_i over their reliability, all
+preferences at once. For normal scores it has no bias, however large the slope and whatever the form of the posteriors: by
+Stein's lemma s is slope times the mean of du/d(preferences), and that mean is T. Its covariance is, as in least squares,
+that of what the score leaves over, (T^-1 - slope slope') / (people - 2).
+
+S, the mean and what people share are taken as the fit found them, without the scores.
 """
 
 import dataclasses
@@ -57,27 +59,24 @@ def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Sl
         score: one for each of `fit.subject`, in any unit; NaN where there is none.
 
     Raises:
-        ValueError: scores of another number of subjects, or fewer than two that differ.
+        ValueError: scores of another number of subjects, or fewer than three, or all the same.
     """
     names = tuple(fit.shrunk)
     means = np.stack([fit.shrunk[name].value for name in names], axis=1)
     if np.shape(score) != (len(means),):
         raise ValueError(f"scores of shape {np.shape(score)} for {len(means)} subjects: give one for each, or NaN.")
     there = np.isfinite(score) & np.isfinite(means).all(axis=1)
-    if np.unique(score[there]).size < 2:
-        raise ValueError(f"the {there.sum()} scores do not differ: there is no slope on them.")
+    count = int(there.sum())
+    if count < 3 or np.ptp(score[there]) == 0:
+        raise ValueError(f"{count} scores, of which a slope needs 3 that differ.")
     x = (score[there] - score[there].mean()) / score[there].std()
-    beside = np.stack([np.ones_like(x), x], axis=1)
-    centre, spread = (np.array([getattr(fit.population[name], of) for name in names]) for of in ("mean", "sd"))
-    precision = np.linalg.inv(fit.correlation * np.outer(spread, spread))
-    pull = (means[there] - centre) @ precision
-    told = precision - precision @ fit.covariance[there] @ precision
-    size = 2 * len(names)
-    towards = np.einsum("ia,ij->aj", beside, pull).reshape(size)
-    information = np.einsum("ia,ib,ijk->ajbk", beside, beside, told).reshape(size, size)
-    covariance = np.linalg.inv(information)
-    slopes, errors = (each[len(names) :] for each in (covariance @ towards, np.sqrt(np.diag(covariance))))
+    mean, sd = (np.array([getattr(fit.population[name], of) for name in names]) for of in ("mean", "sd"))
+    precision = np.linalg.inv(fit.correlation * np.outer(sd, sd))
+    pull = (means[there] - mean) @ precision
+    told = precision - precision @ fit.covariance[there].mean(axis=0) @ precision
+    slope = np.linalg.solve(told, (x[:, None] * pull).mean(axis=0))
+    left = np.maximum(np.diag(np.linalg.inv(told)) - slope**2, 0)
+    errors = np.sqrt(left / (count - 2))
     return {
-        name: Slope(float(value), float(error), int(there.sum()))
-        for name, value, error in zip(names, slopes, errors, strict=True)
+        name: Slope(float(value), float(error), count) for name, value, error in zip(names, slope, errors, strict=True)
     }

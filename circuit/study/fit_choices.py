@@ -102,11 +102,11 @@ def cells(people: Choices, predicted: np.ndarray) -> tuple[CellSeen, ...]:
 
 
 def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relation, ...]:
-    """Slope of each preference on each score (`latent_regression`), but for scores that are the same for all."""
+    """Slope of each preference on each score (`latent_regression`), but for scores of fewer than three or all the same."""
     return tuple(
         Relation(score, name, each.value, each.low, each.high, each.subjects)
         for score, values in scores.items()
-        if np.unique(values[np.isfinite(values)]).size > 1
+        if np.isfinite(values).sum() > 2 and np.nanmax(values) > np.nanmin(values)
         for name, each in relate(fit, values).items()
     )
 
@@ -199,9 +199,9 @@ def relation_table(relations: Sequence[Relation], limit: int) -> list[Text]:
         cells = [Cell(each.score), Cell(each.preference), *(Cell(number, style) for number in numbers)]
         rows.append([*cells, Cell(UNITS.get(each.preference, "")), Cell(f"{each.subjects}")])
     words = (
-        "By how much the mean of the population moves with a standard deviation of the score, from all choices at once. A slope of people's own estimates would "
-        "be nearer to 0, about by their reliability. An interval that holds 0 says that these people do not tell the "
-        "slope from none; of slopes that are none, one interval in twenty leaves 0 out."
+        "By how much the population's mean moves with a standard deviation of the score, from all choices at once. A "
+        "slope of people's own estimates would be nearer to 0, about by their reliability. Where an interval holds 0, "
+        "these people do not tell the slope from none; of slopes that are none, one interval in twenty leaves 0 out."
     )
     return [*lines(columns, rows, limit), *_folded([words], limit)]
 
