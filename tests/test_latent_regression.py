@@ -20,11 +20,8 @@ def people(seed: int, subjects: int = PEOPLE):
     score = random.normal(size=subjects)
     x = (score - score.mean()) / score.std()
     true = MEAN[:, None] + SPREAD[:, None] * random.normal(size=(3, subjects)) + SLOPE[:, None] * x
-    return (
-        tasks.play(tasks.staircases(), Preferences(*(jnp.asarray(each) for each in true)), seed=seed),
-        score,
-        (true * x).mean(axis=1),
-    )
+    own = Preferences(*(jnp.asarray(each) for each in true))
+    return tasks.play(tasks.staircases(), own, seed=seed), score, (true * x).mean(axis=1)
 
 
 def slope_of_estimates(fit: ChoiceFit, score: np.ndarray) -> np.ndarray:
