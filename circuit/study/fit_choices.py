@@ -146,27 +146,27 @@ def _names(fit: ChoiceFit) -> tuple[str, ...]:
 
 
 def population_table(found: Fitted, limit: int) -> list[Text]:
-    """Means, spreads and what can be told of each preference."""
+    """Means and spreads of each preference, and below them what can be told of whom."""
     columns = [Column("of the population", left=True), Column("mean"), Column("95 % interval"), Column("sd")]
-    columns += [Column("reliability"), Column("unit", left=True), Column("", left=True, wraps=True)]
-    rows = []
+    columns += [Column("reliability"), Column("unit", left=True)]
+    rows, words = [], {}
     for name in _names(found.fit):
         verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
         if spread is None:
             assert verdict is not None
-            rows.append(
-                [Cell(name, "bold"), *[Cell("-")] * 4, Cell(""), Cell(f"not seen: {verdict.reason}", "bold red")]
-            )
+            rows.append([Cell(name, "bold"), *[Cell("-")] * 4, Cell("")])
+            words.setdefault(f"not seen: {verdict.reason}", []).append(name)
             continue
         digits = 3 if name == "lapse" else 2
         told = np.isfinite(spread.high - spread.low)
         numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}" if told else "-"]
-        numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
+        numbers += [f"{spread.sd:.2f}" if spread.sd else "shared", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
-        words = spread.reason or (verdict.reason if verdict else "shared by all")
-        unit = (UNITS | SHARED).get(name, "level felt")
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(unit), Cell(words, "dim")])
-    return lines(columns, rows, limit)
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED).get(name, "level felt"))])
+        if reason := spread.reason or (verdict.reason if verdict else ""):
+            words.setdefault(reason, []).append(name)
+    said = [f"{', '.join(names)}: {reason}." for reason, names in words.items()]
+    return [*lines(columns, rows, limit), *_folded(said, limit)]
 
 
 def cell_table(found: Fitted) -> list[Text]:
