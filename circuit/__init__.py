@@ -44,6 +44,8 @@ from .interventions import Methylphenidate as Methylphenidate
 from .interventions import Placebo as Placebo
 from .interventions import Recalibration as Recalibration
 from .interventions import Stress as Stress
+from .latent_regression import Slope as Slope
+from .latent_regression import relate as relate
 from .learning import Learner as Learner
 from .learning import anticipate as anticipate
 from .learning import expect as expect

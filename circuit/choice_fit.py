@@ -80,6 +80,7 @@ class ChoiceFit:
         identifiable: by preference, what the offers and choices can tell; known before the fit.
         raw: by preference, each subject's own estimate.
         shrunk: by preference, each subject's posterior mean.
+        covariance: of each subject's posterior, preferences in the order of `shrunk`.
         reliability: by preference, share of the population's variance that the posterior means carry; its root is the
             greatest correlation that estimates can have with the truth.
         population: by preference, and what people share: `effort_2` and the like (what an inner level feels like),
@@ -98,6 +99,7 @@ class ChoiceFit:
     identifiable: dict[str, Verdict]
     raw: dict[str, Estimates]
     shrunk: dict[str, Estimates]
+    covariance: Float[np.ndarray, "subject preference preference"]
     reliability: dict[str, float]
     population: dict[str, Spread]
     correlation: Float[np.ndarray, "preference preference"]
@@ -178,6 +180,7 @@ def _assembled(choices, verdicts, names, raw, population, seen: Look, told, made
         identifiable=verdicts,
         raw={name: Estimates(raw[0][:, i], raw[1][:, i]) for i, name in enumerate(names)},
         shrunk={name: Estimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
+        covariance=covariance,
         reliability={name: float(mean[:, i].var() / total[i, i]) for i, name in enumerate(names)},
         population=_spreads(choices, names, population, seen),
         correlation=total / np.outer(sd, sd),

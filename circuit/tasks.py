@@ -130,9 +130,19 @@ class Eefrt(eqx.Module):
     z: Float[Array, " trial"]
 
 
-def eefrt() -> Task:
-    """The Effort Expenditure for Rewards Task with its published constants."""
+def eefrt(**changed: float) -> Task:
+    """The Effort Expenditure for Rewards Task with its published constants.
+
+    Args:
+        changed: constants that differ, by their names in section `eefrt.*` of the table, such as `hard_presses`.
+
+    Raises:
+        ValueError: the task has no such constant.
+    """
     p = defaults.section("eefrt")
+    if unknown := sorted(set(changed) - set(p)):
+        raise ValueError(f"the EEfRT has no constants {unknown}; choose from {sorted(p)}.")
+    p = p | changed
     trials = int(p["duration"] / (p["easy_seconds"] + p["pause"])) + 1
 
     def at(trial, clock, earned, z) -> Eefrt:

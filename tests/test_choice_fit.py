@@ -327,10 +327,13 @@ def test_every_cell_of_first_offers_is_predicted_to_three_percent(mehrhof):
 
 @pytest.mark.slow
 def test_the_slope_of_the_bias_on_anhedonia_agrees_with_the_published_one(mehrhof):
-    """-.20 logit per s.d., and none of the weights (Mehrhof & Nord 2024, 958 people). Half of them cannot tell it from 0."""
+    """-.20 logit per s.d., and none of the weights (Mehrhof & Nord 2024, 958 people).
+
+    Half of them cannot tell it from 0: a correlation of -.08 between score and bias, with an error of .055.
+    """
     _, scores, fit = mehrhof
     found = {each.preference: each for each in fit_choices_table.relations(fit, {"shaps": scores["shaps"]})}
     print(*found.values(), sep="\n")
     assert found["bias"].low < -0.20 < found["bias"].high
-    for name in ("reward", "effort"):
+    for name in NAMES:
         assert found[name].low < 0 < found[name].high

@@ -44,7 +44,9 @@ def given(monkeypatch):
         return {"lhb.rmp": -47.0, "lhb.burst.hz": 40.0, "spiral": math.nan, "lhb.rate.ratio": None}
 
     for name, function in (("trial", run), ("scoreboard", score)):
+        real = importlib.import_module(f"habenula.circuit.study.{name}")
         fake = types.ModuleType(name)
+        vars(fake).update(vars(real))
         setattr(fake, function.__name__, function)
         monkeypatch.setitem(sys.modules, f"habenula.circuit.study.{name}", fake)
     return calls
@@ -171,9 +173,10 @@ def test_evidence(habenula, given, tmp_path):
     result = habenula("evidence", "--json", "e.json", "--seed", "3")
     assert result.exit_code == 0, result.stderr
     assert given["score"] == 3
-    assert (
-        result.stdout.index("Calibrated on") < result.stdout.index("Checked against") < result.stdout.index("disagree")
-    )
+    parts = ("Calibrated on", "Checked against", "Not modelled, and why", "Where published findings disagree")
+    places = [result.stdout.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "- lhb.synch.depressed, lhb.synch.ketamine: the neurons of a population are not coupled" in result.stdout
     rows = json.loads((tmp_path / "e.json").read_text())["rows"]
     assert [row["id"] for row in rows] == [row.id for row in evidence.rows()]
     assert all(set(row) == {"id", "role", "value", "low", "high", "unit", "simulated", "verdict"} for row in rows)

@@ -76,3 +76,19 @@ def test_cells_are_of_first_trials_where_there_are_any():
     seen = fit_choices.cells(made, np.full_like(made.effort, 0.5))
     assert [cell.offers for cell in seen] == [20] * 16
     assert {cell.predicted for cell in seen} == {0.5}
+
+
+def test_all_that_is_said_fits_a_narrow_terminal():
+    made = tasks.play(tasks.staircases(), draw_preferences(30, 1), seed=1)
+    fit = fit_choices.fit_choices(made)
+    relations = fit_choices.relations(fit, {"anhedonia": np.arange(30.0), "same_for_all": np.ones(30)})
+    assert {each.score for each in relations} == {"anhedonia"}
+    found = fit_choices.Fitted("own.csv", made, fit, fit_choices.cells(made, fit.predicted), relations)
+    said = {}
+    fit_choices.show(found, lambda title, lines: said.update({title: [line.plain for line in lines]}), 80)
+    assert list(said) == [f"30 subjects, {made.trials} choices: own.csv", "Offers accepted", "Preferences and scores"]
+    assert max(len(line) for lines in said.values() for line in lines) <= 80
+    together = " ".join(said["Preferences and scores"])
+    assert "would be nearer to 0, about by their reliability" in together
+    for each in relations:
+        assert f"{each.slope:+.3f}  {each.low:+.3f} to {each.high:+.3f}" in together

@@ -33,7 +33,7 @@ circuit.slow_clock  circuit.identifiability  circuit.tasks  circuit.pavlovian
 circuit.marginal  circuit.learning
 circuit.choice_search
 circuit.interventions  circuit.cohort  circuit.fast_clock  circuit.choice_fit
-circuit.validation  circuit.regimen  circuit.planner  circuit.lanes  circuit.objective
+circuit.validation  circuit.regimen  circuit.planner  circuit.lanes  circuit.objective  circuit.latent_regression
 circuit.simulate
 circuit.conditions  circuit.moment  circuit.set_points  circuit.descent  circuit.observations  circuit.unknowns
 circuit.replay

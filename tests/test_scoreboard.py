@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -196,11 +197,60 @@ def test_offers_are_those_at_which_staircases_begin():
 @pytest.mark.slow
 def test_people_choose_in_health_and_in_depression(laboratory):
     values = scoreboard.measured(measure_choices.offers, laboratory)
-    assert {id for id in ROWS if id.startswith("effort.base.")} | {"effort.mdd.raw", "effort.mdd.d"} == set(values)
+    assert set(values) == {id for id in ROWS if id.startswith(("effort.base.", "effort.mdd."))}
     assert outside(values) <= OUTSIDE
     for id in OUTSIDE:
         assert ROWS[id].value - 0.035 < values[id] < ROWS[id].high, "near, and below"
     assert values["effort.mdd.d"] > 0, "fewer hard choices in depression"
+
+
+@pytest.fixture(scope="module")
+def stretches(laboratory):
+    """The circuit left alone, driven and silenced."""
+    return measure_choices._stimulated(laboratory)
+
+
+def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
+    quiet, driven, silenced = (each["habenula"] for each in stretches)
+    reference = float(effort.effort().reference_habenula)
+    error = quiet.std(ddof=1) / math.sqrt(len(quiet))
+    assert abs(quiet.mean() - reference) < 4 * error + 0.1 * reference, "a moment within a tenth of a course"
+    per_second = 1000 / measure_choices.EVERY
+    assert (driven > per_second).all(), "a spike or two to each volley"
+    assert (silenced < 0.05 * quiet).all()
+    dopamine = [each["dopamine"] for each in stretches]
+    assert (dopamine[1] < 0.01 * dopamine[0]).all()
+    assert (dopamine[2] > dopamine[0]).all()
+
+
+def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, monkeypatch):
+    """What the drive does to choices goes by the veto and by dopamine, and by nothing else."""
+    p = effort.effort()
+    spared = eqx.tree_at(lambda p: (p.veto, p.dearness, p.latency_veto), p, (jnp.asarray(0.0),) * 3)
+    share = lambda circuit: measure_choices._share(measure_choices._chosen(circuit, tasks.eefrt(), 0))
+    few = [{name: values[:4] for name, values in each.items()} for each in stretches]
+    assert share(few[1]).mean() < 0.8 * share(few[0]).mean()
+    monkeypatch.setattr(effort, "effort", lambda: spared)
+    np.testing.assert_array_equal(share(few[1]), share(few[0]))
+
+
+@pytest.mark.slow
+def test_effort_under_treatment(laboratory):
+    values = scoreboard.measured(measure_choices.treatment, laboratory)
+    assert set(values) == {id for id in ROWS if id.startswith("effort.drugs.")}
+    ssri, bupropion, stimulant = (values[f"effort.drugs.{name}"] for name in ("ssri", "bupropion", "methylphenidate"))
+    assert 0 < ssri < bupropion < stimulant < 1, "by how much of the dopamine transporter they take"
+
+
+def test_every_row_has_a_figure_or_a_reason():
+    reasons = scoreboard.absent({})
+    assert set(reasons) == set(ROWS)
+    for begins in scoreboard.ABSENT:
+        assert any(id.startswith(begins) for id in ROWS), begins
+    assert reasons["da.rate"] == "the simulated subjects gave none"
+    assert reasons["lhb.synch.ketamine"] == scoreboard.ABSENT["lhb.synch"]
+    values = dict.fromkeys(ROWS, 1.0)
+    assert scoreboard.absent(values | {"da.rate": None, "spiral": math.nan}).keys() == {"da.rate", "spiral"}
 
 
 @pytest.mark.slow
@@ -208,13 +258,10 @@ def test_the_whole_scoreboard():
     values = scoreboard.score()
     assert list(values) == list(ROWS)
     assert all(value is None or math.isfinite(value) for value in values.values())
-    modelled = {id for id, value in values.items() if value is not None}
     no_gain = {"stim.partial.saturation", "stim.partial.spread"} if (values["stim.partial.share"] or 0) <= 0 else set()
-    assert {id for id in ROWS if not id.startswith(("effort.", "lhb."))} - modelled == no_gain | {
-        "da.pause.gaba",
-        "ket.halflife.mouse",
-        "ltp.stress.threshold",
-    }
+    without = {id for id, why in scoreboard.absent({}).items() if why in scoreboard.ABSENT.values()}
+    gain = {id for id in ROWS if id.startswith("stim.partial")}
+    assert {id for id, value in values.items() if value is None} == without - gain | no_gain
     assert outside(values) <= OUTSIDE
     assert values["lesion.omission"] == pytest.approx(0, abs=1e-3)  # nothing but the habenula carries the omission
 

@@ -92,3 +92,9 @@ def test_headings_of_groups_stand_over_their_columns():
     columns = (Column("name", left=True), Column("a", "group of two"), Column("b", "group of two"), Column("c"))
     text = plain(lines(columns, [[Cell("x"), Cell("1"), Cell("2"), Cell("3")]]))
     assert text == ["      group of two", "name           a b  c", "---------------------", "x              1 2  3"]
+
+
+def test_rows_of_one_reason_stand_together():
+    said = tables.absences({"a.b": "nobody knows", "c": "too few", "d.e": "nobody knows"}, 40)
+    assert [line.plain for line in said] == ["- a.b, d.e: nobody knows.", "- c: too few."]
+    assert max(len(line) for line in tables.absences({"lhb.synch.depressed": "so many words " * 9}, 40)) <= 40

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.circuit import effort, tasks
+from habenula.circuit import defaults, effort, tasks
 from habenula.circuit.effort import Preferences
 
 MIXED = Preferences(jnp.asarray(1.0), jnp.asarray(1.2), jnp.asarray(1.2))
@@ -86,3 +86,15 @@ def test_those_who_take_the_hard_task_have_fewer_trials_in_twenty_minutes():
 def test_how_many_must_be_known(subjects):
     with pytest.raises(ValueError, match="numbers of subjects"):
         tasks.play(tasks.staircases(), MIXED, subjects=subjects)
+
+
+def test_constants_of_the_task_can_be_others():
+    """Where the greater reward takes no more presses and no more time, the effort is the least there is."""
+    p = defaults.section("eefrt")
+    equal = tasks.eefrt(hard_presses=p["easy_presses"], hard_seconds=p["easy_seconds"])
+    same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 3.0)))
+    lives = [tasks.play(task, same, subjects=20) for task in (equal, tasks.eefrt())]
+    assert np.unique(lives[0].effort[lives[0].known]) == [1.0]
+    assert (lives[0].known.sum(axis=1) >= lives[1].known.sum(axis=1)).all()
+    with pytest.raises(ValueError, match=r"no constants \['presses'\]; choose from"):
+        tasks.eefrt(presses=3.0)

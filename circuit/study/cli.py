@@ -125,7 +125,7 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
     machine.start_jax()
     from .. import evidence as published
     from . import tables
-    from .scoreboard import score
+    from .scoreboard import absent, score
 
     with _watch(quiet) as report:
         simulated = score(seed, report)
@@ -133,6 +133,8 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
     for role, title in (("calibrate", "Calibrated on"), ("check", "Checked against, never fitted to")):
         heading = f"{title}: {tables.tally(simulated, role)}"
         tables.titled(out, heading, tables.scores(simulated, role, tables.room(out)))
+    if missing := absent(simulated):
+        tables.titled(out, "Not modelled, and why", tables.absences(missing, tables.room(out)))
     tables.titled(out, "Where published findings disagree", tables.contradictions(tables.room(out)))
     if json:
         rows = [_row(row, simulated.get(row.id), published.verdict) for row in published.rows()]

@@ -1,5 +1,6 @@
 """What `habenula fit` does: read choices, fit everyone at once, and say it in a table, a figure and JSON."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +9,9 @@ import numpy as np
 from rich.text import Text
 
 from .. import choices as reader
-from ..choice_fit import NORMAL_95, ChoiceFit, fit_choices
+from ..choice_fit import ChoiceFit, fit_choices
 from ..choices import Choices
+from ..latent_regression import relate
 from .grid import Cell, Column, lines
 
 EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
@@ -33,7 +35,7 @@ class CellSeen(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Change of a preference per standard deviation of a score, with its 95 % interval."""
+    """Change of the population's mean of a preference per standard deviation of a score, with its 95 % interval."""
 
     score: str
     preference: str
@@ -100,19 +102,13 @@ def cells(people: Choices, predicted: np.ndarray) -> tuple[CellSeen, ...]:
 
 
 def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relation, ...]:
-    """Least-squares slope of each preference's shrunk estimates on each standardised score."""
-    found = []
-    for score, values in scores.items():
-        for name, estimates in fit.shrunk.items():
-            both = np.isfinite(values) & np.isfinite(estimates.value)
-            if both.sum() < 3 or np.ptp(values[both]) == 0:
-                continue
-            x = (values[both] - values[both].mean()) / values[both].std()
-            y = estimates.value[both] - estimates.value[both].mean()
-            slope = float((x * y).mean())
-            half = NORMAL_95 * float(np.sqrt(np.square(y - slope * x).sum() / (len(x) - 2) / len(x)))
-            found.append(Relation(score, name, slope, slope - half, slope + half, len(x)))
-    return tuple(found)
+    """Slope of each preference on each score (`latent_regression`), but for scores of fewer than three or all the same."""
+    return tuple(
+        Relation(score, name, each.value, each.low, each.high, each.subjects)
+        for score, values in scores.items()
+        if np.isfinite(values).sum() > 2 and np.nanmax(values) > np.nanmin(values)
+        for name, each in relate(fit, values).items()
+    )
 
 
 def to_json(found: Fitted) -> dict[str, Any]:
@@ -150,27 +146,27 @@ def _names(fit: ChoiceFit) -> tuple[str, ...]:
 
 
 def population_table(found: Fitted, limit: int) -> list[Text]:
-    """Means, spreads and what can be told of each preference."""
+    """Means and spreads of each preference, and below them what can be told of whom."""
     columns = [Column("of the population", left=True), Column("mean"), Column("95 % interval"), Column("sd")]
-    columns += [Column("reliability"), Column("unit", left=True), Column("", left=True, wraps=True)]
-    rows = []
+    columns += [Column("reliability"), Column("unit", left=True)]
+    rows, words = [], {}
     for name in _names(found.fit):
         verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
         if spread is None:
             assert verdict is not None
-            rows.append(
-                [Cell(name, "bold"), *[Cell("-")] * 4, Cell(""), Cell(f"not seen: {verdict.reason}", "bold red")]
-            )
+            rows.append([Cell(name, "bold"), *[Cell("-")] * 4, Cell("")])
+            words.setdefault(f"not seen: {verdict.reason}", []).append(name)
             continue
         digits = 3 if name == "lapse" else 2
         told = np.isfinite(spread.high - spread.low)
         numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}" if told else "-"]
-        numbers += [f"{spread.sd:.2f}" if spread.sd else "", f"{found.fit.reliability.get(name, np.nan):.2f}"]
+        numbers += [f"{spread.sd:.2f}" if spread.sd else "shared", f"{found.fit.reliability.get(name, np.nan):.2f}"]
         numbers[-1] = numbers[-1].replace("nan", "")
-        words = spread.reason or (verdict.reason if verdict else "shared by all")
-        unit = (UNITS | SHARED).get(name, "level felt")
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell(unit), Cell(words, "dim")])
-    return lines(columns, rows, limit)
+        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED).get(name, "level felt"))])
+        if reason := spread.reason or (verdict.reason if verdict else ""):
+            words.setdefault(reason, []).append(name)
+    said = [f"{', '.join(names)}: {reason}." for reason, names in words.items()]
+    return [*lines(columns, rows, limit), *_folded(said, limit)]
 
 
 def cell_table(found: Fitted) -> list[Text]:
@@ -192,19 +188,25 @@ def cell_table(found: Fitted) -> list[Text]:
     return lines(columns, rows)
 
 
-def relation_table(relations: Sequence[Relation]) -> list[Text]:
-    """Slopes of preferences on scores."""
-    columns = [Column("score", left=True), Column("preference", left=True), Column("per s.d. of the score")]
-    columns += [Column("95 % interval"), Column("subjects")]
+def relation_table(relations: Sequence[Relation], limit: int) -> list[Text]:
+    """Slopes of preferences on scores, and how to read them."""
+    columns = [Column("score", left=True), Column("preference", left=True), Column("per s.d.")]
+    columns += [Column("95 % interval"), Column("unit", left=True), Column("subjects")]
     rows = []
     for each in relations:
         style = "bold" if each.low > 0 or each.high < 0 else ""
-        numbers = [f"{each.slope:+.3f}", f"{each.low:+.3f} to {each.high:+.3f}", f"{each.subjects}"]
-        rows.append([Cell(each.score), Cell(each.preference), *(Cell(number, style) for number in numbers)])
-    return lines(columns, rows)
+        numbers = [f"{each.slope:+.3f}", f"{each.low:+.3f} to {each.high:+.3f}"]
+        cells = [Cell(each.score), Cell(each.preference), *(Cell(number, style) for number in numbers)]
+        rows.append([*cells, Cell(UNITS.get(each.preference, "")), Cell(f"{each.subjects}")])
+    words = (
+        "By how much the population's mean moves with a standard deviation of the score, from all choices at once. A "
+        "slope of people's own estimates would be nearer to 0, about by their reliability. Where an interval holds 0, "
+        "these people do not tell the slope from none; of slopes that are none, one interval in twenty leaves 0 out."
+    )
+    return [*lines(columns, rows, limit), *_folded([words], limit)]
 
 
-def notes(found: Fitted) -> list[Text]:
+def notes(found: Fitted, limit: int) -> list[Text]:
     """What the tables do not hold."""
     fit, people = found.fit, found.choices
     counts = {status: fit.status.count(status) for status in dict.fromkeys(fit.status)}
@@ -219,14 +221,18 @@ def notes(found: Fitted) -> list[Text]:
     if found.cells:
         kind = "the first trial of each staircase" if people.first.any() else "all trials"
         texts.append(f"Acceptance is that on {kind}; the largest difference is {worst:.3f}.")
-    return [Text(text, "dim") for text in texts]
+    return _folded(texts, limit)
+
+
+def _folded(texts: Sequence[str], limit: int) -> list[Text]:
+    return [Text(line, "dim") for text in texts for line in textwrap.wrap(text, limit)]
 
 
 def show(found: Fitted, titled: Callable[[str, Sequence[Text]], None], limit: int) -> None:
     """Everything that the fit has to say, through `titled(heading, lines)`."""
     heading = f"{len(found.choices)} subjects, {found.choices.trials} choices: {found.name}"
-    titled(heading, [*population_table(found, limit), *notes(found)])
+    titled(heading, [*population_table(found, limit), *notes(found, limit)])
     if found.cells:
         titled("Offers accepted", cell_table(found))
     if found.relations:
-        titled("Preferences and scores (shrunk estimates)", relation_table(found.relations))
+        titled("Preferences and scores", relation_table(found.relations, limit))

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 
 from ...kernels import Plan
 from ..cohort import Cohort
-from ..conditions import depressed, draw, healthy
-from ..interventions import SSRI, Arm, Ketamine, Methylphenidate
+from ..conditions import depressed, draw, healthy, resilient
+from ..interventions import SSRI, Arm, Bupropion, Ketamine, Methylphenidate
 from ..parameters import typical
 from ..simulate import Course, course
 from .arms import MORNING, NOON, align
 
 SUBJECTS = 128
 DAYS = 56.0
-RECORD = ("vta_output", "active", "rate", "liking", "mood")
+RECORD = ("vta_output", "active", "rate", "dopamine", "liking", "mood", "habenula")
 DAT_OCCUPANCY = 0.6  # at its peak in the typical subject, by the stimulant's single dose
 
 Figures = Mapping[str, SupportsFloat]  # what an experiment gives: by row of the evidence, in the row's unit
@@ -46,6 +46,11 @@ class Laboratory:
         return draw(depressed(), SUBJECTS, self.seed, plan=self.plan)
 
     @functools.cached_property
+    def spared(self) -> Cohort:
+        """Resilient subjects, after the same stress."""
+        return draw(resilient(), SUBJECTS, self.seed, plan=self.plan)
+
+    @functools.cached_property
     def exposed(self) -> Cohort:
         """Subjects like the healthy ones, two weeks after the same stress."""
         return draw(depressed(susceptibility=0.0), SUBJECTS, self.seed, plan=self.plan)
@@ -65,13 +70,14 @@ class Laboratory:
 
 
 def treatments() -> dict[str, Arm]:
-    """The arms: nothing, an SSRI at its minimum dose, ketamine once, and a stimulant at a single and a double dose."""
+    """The arms: nothing, an SSRI at its minimum dose, bupropion, ketamine once, and a stimulant at one and two doses."""
     site = typical().methylphenidate.occupancy
     mg = float(site.half * (DAT_OCCUPANCY / (site.maximum - DAT_OCCUPANCY)) ** (1 / site.hill))
     tablets = lambda mg: Methylphenidate(jnp.full(2, mg), jnp.asarray([MORNING, NOON]))
     return {
         "untreated": (),
         "ssri": (SSRI(10.0),),
+        "bupropion": (Bupropion(300.0),),
         "ketamine": (Ketamine(0.5, 0.0),),
         "stimulant": (tablets(mg),),
         "stimulant_double": (tablets(2 * mg),),

@@ -12,6 +12,7 @@ from .fit_choices import UNITS, Fitted
 
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#8F3A73", "#222222")
 BINS = 30
+APART = 0.045  # share accepted, between names of lines
 
 
 def figure(found: Fitted, path: Path) -> None:
@@ -33,9 +34,10 @@ def figure(found: Fitted, path: Path) -> None:
 def _acceptance(axes: Axes, found: Fitted) -> None:
     """Observed shares with two standard errors as dots, predicted ones as lines."""
     efforts = sorted({cell.effort for cell in found.cells})
-    for i, effort in enumerate(efforts):
+    lines = [[cell for cell in found.cells if cell.effort == effort] for effort in efforts]
+    places = plots.spread([cells[-1].predicted for cells in lines], APART)
+    for i, (effort, cells) in enumerate(zip(efforts, lines, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
-        cells = [cell for cell in found.cells if cell.effort == effort]
         reward, observed, predicted, offers = (
             np.array([getattr(cell, name) for cell in cells]) for name in ("reward", "observed", "predicted", "offers")
         )
@@ -43,13 +45,16 @@ def _acceptance(axes: Axes, found: Fitted) -> None:
         axes.errorbar(reward, observed, error, fmt="o", color=colour, ms=6, elinewidth=1)
         axes.plot(reward, predicted, color=colour, linewidth=1.8)
         axes.annotate(
-            f"effort {effort:g}", (reward[-1], predicted[-1]), (9, -9 * i), textcoords="offset points", color=colour
+            f"effort {effort:g}", (reward[-1], places[i]), (9, 0), textcoords="offset points", color=colour, va="center"
         )
-    if not efforts:
+    if efforts:
+        axes.set_xticks(sorted({cell.reward for cell in found.cells}))
+    else:
         axes.text(0.5, 0.5, "too many different offers to show", transform=axes.transAxes, ha="center")
     axes.margins(x=0.13)
     axes.set_ylim(0, 1.03)
-    axes.set_xlabel("reward")
+    axes.set_xlabel("reward, level")
+    axes.set_ylabel("share accepted")
     kind = "first trial of each staircase" if found.choices.first.any() else "all trials"
     axes.set_title(f"Offers accepted ({kind}): dots observed, lines fitted", loc="left", size=11)
     axes.spines[["top", "right"]].set_visible(False)

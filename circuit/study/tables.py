@@ -147,6 +147,12 @@ def scores(simulated: Mapping[str, float | None], role: str, limit: int = PIPED)
     return lines(columns, rows, limit)
 
 
+def absences(reasons: Mapping[str, str], limit: int = PIPED) -> list[Text]:
+    """Rows of evidence for which the model has no figure, and why; rows of one reason together."""
+    rows = {why: [id for id, reason in reasons.items() if reason == why] for why in dict.fromkeys(reasons.values())}
+    return [line for why, ids in rows.items() for line in _folded(f"- {', '.join(ids)}: {why}.", limit, "  ")]
+
+
 def contradictions(limit: int = PIPED) -> list[Text]:
     """Where published findings disagree, and what the model takes."""
     return [line for sentence in evidence.CONTRADICTIONS for line in _folded(f"- {sentence}", limit, "  ")]
