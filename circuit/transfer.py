@@ -18,7 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..kernels import apart, product
+from ..kernels import product
 from . import lateral_habenula as lhb
 
 FILE = Path(__file__).with_name("transfer.npz")
@@ -33,7 +33,6 @@ RANGE = {
     "current": (-0.3, 0.3),
     "inhibition": (0.0, 0.016),
 }
-_units = apart(lambda drive, bias: jnp.tanh(drive + bias))
 WIDTH = 8  # inputs of the network, with zeros: kernels want powers of two
 
 
@@ -74,7 +73,7 @@ def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "
     """Layers of tanh units, and a linear one."""
     column = lambda bias: bias.reshape(-1, *(1,) * (x.ndim - 1))
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = _units(product(weight, x), column(bias))
+        x = jnp.tanh(product(weight, x) + column(bias))
     return product(weights[-1], x) + column(biases[-1])
 
 
