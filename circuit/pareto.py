@@ -17,11 +17,10 @@ from .cohort import Cohort
 from .descent import Search, burden_of
 from .interventions import Arm, Intervention
 from .objective import Target
-from .question import Options, Question, ask
+from .question import PLAN, Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
 from .search import descend, failed_of, rests
-from .simulate import PLAN
 from .spacing import Limits
 
 WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))

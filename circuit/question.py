@@ -20,6 +20,8 @@ from .simulate import course
 from .spacing import Limits
 from .verdict import MARGIN
 
+PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:

@@ -21,11 +21,9 @@ from habenula.circuit.regimen import Leaf, values_of
 from habenula.circuit.simulate import course
 from habenula.circuit.spacing import Limits
 from habenula.circuit.verdict import beyond, corner, pulls, statuses, utmost
-from habenula.kernels import Plan
 
 DAYS = 14.0
-SOON = Plan("scan", block=12)  # what is quickest to compile
-SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0), plan=SOON)
+SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
 
 
 def sessions(count: int = 4) -> Recalibration:
