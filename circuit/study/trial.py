@@ -123,7 +123,7 @@ def forecasts(
 def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Arm]:
     """The arms that were asked for and the healthy cohort's empty one, in two shapes and so two programs.
 
-    One has doses of ketamine and sessions, the other not: following them within the hour costs several times as much.
+    One has doses of ketamine and sessions, the other not: following ketamine within the hour costs several times as much.
 
     The stress of week 10 is part of all but the empty one, if the trial lasts so long.
 
