@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from paired import PLATFORMS, SHARING
 from timing import Timing
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 150.0  # s, for one run with its compilation
 TESTS_LIMIT = 240.0  # s, for the tests of kernels
-PLATFORM = "cuda,cpu"  # JAX's default is the first
 BACKENDS = ("fused", "scan")
-SAME = (
-    0.02  # of the largest, by which means over a cohort may differ: near the saddle, last digits decide about subjects
-)
+SAME = 0.02  # of the largest, by which means over a cohort may differ: near the saddle, last digits decide about some
 DAYS = 84.0
 
 
@@ -106,16 +104,11 @@ def tested() -> str | None:
     ]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment(), capture_output=True, text=True, timeout=TESTS_LIMIT
+            command, cwd=ROOT, env=os.environ | SHARING, capture_output=True, text=True, timeout=TESTS_LIMIT
         )
     except subprocess.TimeoutExpired:
         return f"no end of the tests within {TESTS_LIMIT:.0f} s"
     return None if done.returncode == 0 else f"{(done.stdout + done.stderr)[-3000:]}"
-
-
-def environment() -> dict[str, str]:
-    """So that several processes share a GPU: none takes memory that it does not need."""
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def measured(
@@ -175,9 +168,9 @@ def _serve(pipe, function: Callable, arguments: tuple) -> None:
         pipe.send(traceback.format_exc(limit=-3))
 
 
-def _run(name: str, backend: str, quick: bool, rounds: int, platform: str = PLATFORM):
+def _run(name: str, backend: str, quick: bool, rounds: int, platform: str = PLATFORMS["gpu"]):
     """Seconds of each round, seconds once, and means to compare."""
-    os.environ |= environment()
+    os.environ |= SHARING
     import jax
 
     jax.config.update("jax_platforms", platform)

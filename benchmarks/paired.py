@@ -17,6 +17,7 @@ from workload import Found, Workload, compare, compare_exact, without_noise
 
 OURS = "habenula"
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # as JAX calls them; the first is where it runs
+SHARING = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # so that processes share a GPU: none takes what it does not need
 LIMIT = 240.0  # s, after which an engine on a GPU is taken to hang
 MISSING, FAILED, READY = "missing", "failed", "ready"
 
@@ -141,7 +142,7 @@ def _serve(pipe, module: str, workload: Workload, cores: list[int], platform: st
         os.sched_setaffinity(0, cores)
     threads = str(len(cores))
     os.environ |= {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
-    os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # engines share a GPU's memory
+    os.environ |= SHARING
     try:
         import jax
 

@@ -21,9 +21,11 @@ S, the mean and what people share are taken as the fit found them, without the s
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from .choice_fit import NORMAL_95, ChoiceFit
+
+LEAST = 3  # people: with two, a line leaves nothing over to tell its error by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Slope:
         return self.value + NORMAL_95 * self.error
 
 
+def has_slope(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> bool:
+    """Whether enough people have the score, three or more who differ."""
+    there = _there(fit, score)
+    return bool(there.sum() >= LEAST and np.ptp(score[there]) > 0)
+
+
 def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Slope]:
     """Slope of each preference on a score, by name, not attenuated by the shrinkage of estimates.
 
@@ -65,10 +73,10 @@ def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Sl
     means = np.stack([fit.shrunk[name].value for name in names], axis=1)
     if np.shape(score) != (len(means),):
         raise ValueError(f"scores of shape {np.shape(score)} for {len(means)} subjects: give one for each, or NaN.")
-    there = np.isfinite(score) & np.isfinite(means).all(axis=1)
+    there = _there(fit, score)
     count = int(there.sum())
-    if count < 3 or np.ptp(score[there]) == 0:
-        raise ValueError(f"{count} scores, of which a slope needs 3 that differ.")
+    if not has_slope(fit, score):
+        raise ValueError(f"{count} scores, of which a slope needs {LEAST} that differ.")
     x = (score[there] - score[there].mean()) / score[there].std()
     mean, sd = (np.array([getattr(fit.population[name], of) for name in names]) for of in ("mean", "sd"))
     precision = np.linalg.inv(fit.correlation * np.outer(sd, sd))
@@ -80,3 +88,8 @@ def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Sl
     return {
         name: Slope(float(value), float(error), count) for name, value, error in zip(names, slope, errors, strict=True)
     }
+
+
+def _there(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> Bool[np.ndarray, " subject"]:
+    """Who has a score and whose preferences are told."""
+    return np.isfinite(score) & np.isfinite(np.stack([each.value for each in fit.shrunk.values()])).all(axis=0)

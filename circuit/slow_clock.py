@@ -194,8 +194,8 @@ def felt(state: SlowState, inputs: Inputs, p: Parameters, transfer: Transfer) ->
     rest = activity(state, inputs, or_zero(None), p, transfer)
     if inputs.session is None:
         return rest, rest, rest
-    live = lambda: activity(state, inputs, or_zero(inputs.challenge), p, transfer)
-    challenged = jax.lax.cond(jnp.sum(inputs.session) > 0, live, lambda: rest)  # nearly all hours have no session
+    within = lambda: activity(state, inputs, or_zero(inputs.challenge), p, transfer)
+    challenged = jax.lax.cond(jnp.sum(inputs.session) > 0, within, lambda: rest)  # nearly all hours have no session
     mean = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
     return rest, mean, challenged
 

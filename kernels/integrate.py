@@ -105,8 +105,8 @@ def integrate(
     even = block % 2 == 0 and isinstance(start, int) and start % 2 == 0
     saves, blocks = steps // save_every, save_every // block
     together = largest_divisor(saves, plan.block // block) if blocks == 1 else 1
-    whole_run = plan.backend == "tiled" and plan.hoist
-    loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole_run)
+    hoist = plan.backend == "tiled" and plan.hoist
+    loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole=hoist)
     tile, whole = plan.divide(lanes)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)

@@ -5,7 +5,6 @@ Both live the same trials with the same noise. A response is the mean over the 4
 95 % interval. Subjects who never met an event there do not count for it.
 """
 
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from ..conditions import depressed, draw, healthy
 from ..pavlovian import pavlovian
 from ..population import plan_for
 from ..session import Session, session
-from .grid import Cell, Column, lines, width
+from .grid import Cell, Column, folded, lines, width
 
 NEURONS = 32
 RECORDED = ("habenula", "rate")
@@ -284,4 +283,4 @@ def notes(found: Conditioned, limit: int) -> list[Text]:
         if group.lost:
             numbers = ", ".join(str(i) for i in group.lost[:8])
             texts.append(f"{len(group.lost)} {name} subjects were not finite and are left out: {numbers}.")
-    return [Text(line, "dim") for text in texts for line in textwrap.wrap(text, limit)]
+    return [line for text in texts for line in folded(text, limit, style="dim")]

@@ -1,6 +1,5 @@
 """What a command will take, before it runs: the planner's forecasts as a small table, and its reasons."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from ..interventions import is_acting
 from ..moment import QUANTITIES
 from ..planner import Forecast, duration, plan, size
 from . import trial
-from .grid import Cell, Column, lines
+from .grid import Cell, Column, folded, lines
 
 
 class Stage(NamedTuple):
@@ -93,4 +92,4 @@ def table(stages: Sequence[Stage], limit: int) -> list[Text]:
         f"Rates are {rates}. Memory is that of the whole process at the worst time.",
         *longest.why,
     ]
-    return [*lines(columns, rows, limit), *(Text(line) for note in notes for line in textwrap.wrap(note, limit))]
+    return [*lines(columns, rows, limit), *(line for note in notes for line in folded(note, limit))]

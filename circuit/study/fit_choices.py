@@ -1,6 +1,5 @@
 """What `habenula fit` does: read choices, fit everyone at once, and say it in a table, a figure and JSON."""
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,8 @@ from rich.text import Text
 from .. import choices as reader
 from ..choice_fit import ChoiceFit, fit_choices
 from ..choices import Choices
-from ..latent_regression import relate
-from .grid import Cell, Column, lines
+from ..latent_regression import has_slope, relate
+from .grid import Cell, Column, folded, lines
 
 EXAMPLE = Path(__file__).with_name("choices.csv")  # made by `python -m habenula.circuit.study.example_choices`
 MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
@@ -102,11 +101,11 @@ def cells(people: Choices, predicted: np.ndarray) -> tuple[CellSeen, ...]:
 
 
 def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relation, ...]:
-    """Slope of each preference on each score (`latent_regression`), but for scores of fewer than three or all the same."""
+    """Slope of each preference on each score that has one, see `latent_regression`."""
     return tuple(
         Relation(score, name, each.value, each.low, each.high, each.subjects)
         for score, values in scores.items()
-        if np.isfinite(values).sum() > 2 and np.nanmax(values) > np.nanmin(values)
+        if has_slope(fit, values)
         for name, each in relate(fit, values).items()
     )
 
@@ -166,7 +165,7 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
         if reason := spread.reason or (verdict.reason if verdict else ""):
             words.setdefault(reason, []).append(name)
     said = [f"{', '.join(names)}: {reason}." for reason, names in words.items()]
-    return [*lines(columns, rows, limit), *_folded(said, limit)]
+    return [*lines(columns, rows, limit), *(line for each in said for line in folded(each, limit, style="dim"))]
 
 
 def cell_table(found: Fitted) -> list[Text]:
@@ -203,7 +202,7 @@ def relation_table(relations: Sequence[Relation], limit: int) -> list[Text]:
         "slope of people's own estimates would be nearer to 0, about by their reliability. Where an interval holds 0, "
         "these people do not tell the slope from none; of slopes that are none, one interval in twenty leaves 0 out."
     )
-    return [*lines(columns, rows, limit), *_folded([words], limit)]
+    return [*lines(columns, rows, limit), *folded(words, limit, style="dim")]
 
 
 def notes(found: Fitted, limit: int) -> list[Text]:
@@ -221,11 +220,7 @@ def notes(found: Fitted, limit: int) -> list[Text]:
     if found.cells:
         kind = "the first trial of each staircase" if people.first.any() else "all trials"
         texts.append(f"Acceptance is that on {kind}; the largest difference is {worst:.3f}.")
-    return _folded(texts, limit)
-
-
-def _folded(texts: Sequence[str], limit: int) -> list[Text]:
-    return [Text(line, "dim") for text in texts for line in textwrap.wrap(text, limit)]
+    return [line for text in texts for line in folded(text, limit, style="dim")]
 
 
 def show(found: Fitted, titled: Callable[[str, Sequence[Text]], None], limit: int) -> None:

@@ -54,6 +54,11 @@ def lines(columns: Sequence[Column], rows: Sequence[Row], limit: int | None = No
     return found
 
 
+def folded(text: str, limit: int, *, indent: str = "", style: str = "") -> list[Text]:
+    """A sentence in lines of at most `limit` characters, all but the first of them indented."""
+    return [Text(line, style) for line in textwrap.wrap(text, limit, subsequent_indent=indent)]
+
+
 def show(console: Console, texts: Sequence[Text | str]) -> None:
     """Print lines as they are: nothing is wrapped, and in a file nothing is coloured."""
     for text in texts:

@@ -1,6 +1,5 @@
 """The tables that the command line prints: what a trial found, and how the model stands beside published figures."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from rich.text import Text
 from .. import evidence
 from ..moment import Moment
 from . import labels
-from .grid import Cell, Column, lines, show, width
+from .grid import Cell, Column, folded, lines, show, width
 from .results import ArmResult, Claim, Restored, Trial
 
 PIPED = 120  # characters in a line where there is no terminal to ask
@@ -49,7 +48,7 @@ def trial(result: Trial, limit: int = PIPED) -> list[Text]:
     names = (Column("arm", left=True, wraps=True), [Cell(labels.of(arm.name).text, "bold") for arm in arms])
     course, outcomes = _course(arms), _outcomes(arms)
     together = _assembled([names, *course, *outcomes])
-    notes = _folded("Relative to the mean of the healthy cohort. Restored: VTA output at least 90 % of it.", limit, "")
+    notes = folded("Relative to the mean of the healthy cohort. Restored: VTA output at least 90 % of it.", limit)
     if width(*together) <= limit:
         return [*lines(*together), *notes]
     return [
@@ -105,7 +104,7 @@ def restore(found: Mapping[str, Restored], limit: int = PIPED) -> list[Text]:
         )
     notes = []
     for each in found.values():
-        notes += _folded(f"{_words(each.name)}: {each.reason}", limit) if each.reason else []
+        notes += folded(f"{_words(each.name)}: {each.reason}", limit, indent=" " * 4) if each.reason else []
         notes += [line for leaf, values in each.fitted.items() for line in _fitted(leaf, values, limit)]
     return [
         *lines(columns, rows),
@@ -150,12 +149,12 @@ def scores(simulated: Mapping[str, float | None], role: str, limit: int = PIPED)
 def absences(reasons: Mapping[str, str], limit: int = PIPED) -> list[Text]:
     """Rows of evidence for which the model has no figure, and why; rows of one reason together."""
     rows = {why: [id for id, reason in reasons.items() if reason == why] for why in dict.fromkeys(reasons.values())}
-    return [line for why, ids in rows.items() for line in _folded(f"- {', '.join(ids)}: {why}.", limit, "  ")]
+    return [line for why, ids in rows.items() for line in folded(f"- {', '.join(ids)}: {why}.", limit, indent="  ")]
 
 
 def contradictions(limit: int = PIPED) -> list[Text]:
     """Where published findings disagree, and what the model takes."""
-    return [line for sentence in evidence.CONTRADICTIONS for line in _folded(f"- {sentence}", limit, "  ")]
+    return [line for sentence in evidence.CONTRADICTIONS for line in folded(f"- {sentence}", limit, indent="  ")]
 
 
 def moment(seen: Moment) -> list[Text]:
@@ -266,11 +265,7 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _fitted(leaf: str, values: Sequence[float], limit: int) -> list[Text]:
-    return _folded(f"  {leaf} = {', '.join(f'{value:.3g}' for value in values)}", limit)
-
-
-def _folded(text: str, limit: int, indent: str = "    ") -> list[Text]:
-    return [Text(line) for line in textwrap.wrap(text, limit, subsequent_indent=indent)]
+    return folded(f"  {leaf} = {', '.join(f'{value:.3g}' for value in values)}", limit, indent=" " * 4)
 
 
 def _words(name: str) -> str:
