@@ -21,12 +21,11 @@ from scipy.optimize import least_squares, root_scalar
 from .. import defaults, evidence
 from ..channel_block import ChannelBlock, block_rates
 from ..defaults import Constant
-from ..pharmacokinetics import Disposition, exponents, two_compartments
+from ..pharmacokinetics import Disposition, phases, two_compartments
 from ..pharmacology import Occupancy, occupancy
 
 SCRIPT = "habenula.circuit.calibration.pharmacology"
 MOLAR_MASS = 237.7  # mg/mmol, ketamine base
-INSTANT = 1e-3  # h, short enough for a mean over it to be a sample
 SECONDS = 3600.0  # per hour
 
 DISPOSITION_UNITS = {"central_volume": "L/kg", "clearance": "L/h/kg", "peripheral_volume": "L/kg", "exchange": "L/h/kg"}
@@ -90,7 +89,7 @@ def plasma(body: Disposition, curve: Curve) -> jax.Array:
     """Concentration (uM) that a disposition predicts at the samples of a curve, shape (sample,)."""
 
     def at(time):
-        each = two_compartments(time - 0.5 * INSTANT, INSTANT, curve.starts, curve.durations, body, 1.0)
+        each = two_compartments(time, curve.starts, curve.durations, body)
         return jnp.sum(curve.amounts * each)
 
     return jax.vmap(at)(jnp.asarray(curve.times))
@@ -98,8 +97,8 @@ def plasma(body: Disposition, curve: Curve) -> jax.Array:
 
 def half_life(body: Disposition) -> jax.Array:
     """Terminal half-life (h) of a disposition."""
-    _, beta, _ = exponents(body)
-    return jnp.log(2.0) / beta
+    _, (slow, _) = phases(body)
+    return jnp.log(2.0) / slow
 
 
 def fit_ketamine(enantiomer: str, folder: Path) -> list[Constant]:
