@@ -86,7 +86,7 @@ def section(prefix: str) -> dict[str, float]:
 
 def arrays(prefix: str) -> dict[str, Array]:
     """A section as JAX scalars of the default precision, for the leaves of a tree of constants; raises as `section` does."""
-    return {name: jnp.asarray(value) for name, value in section(prefix).items()}
+    return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in section(prefix).items()}
 
 
 def update(rows: Iterable[Constant], path: Path = FILE) -> None:

@@ -11,8 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero, linear_call
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import PyTree
+
+from .linear import linear
 
 Function = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 Execution = Callable[[Function], Function]
@@ -82,8 +84,8 @@ def differentiable(
         else:
             out = executed(*primals)
         tangents = eqx.filter(tangents, moves)
-        smooth = _pushed_and_pulled((derived, resume), derive, moving, still, held, tangents, pushes, few)
-        counts = eqx.filter(out, eqx.is_inexact_array, inverse=True)
+        smooth, counts = eqx.partition(out, eqx.is_inexact_array)
+        smooth = _pushed_and_pulled((derived, resume), derive, moving, still, held, tangents, smooth, pushes, few)
         return out, eqx.combine(smooth, jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), counts))
 
     executed.defjvp(rule, symbolic_zeros=True)
@@ -96,9 +98,9 @@ def _moves(tangent) -> bool:
 
 
 def _pushed_and_pulled(
-    functions, derive: Execution, moving, still, held, tangents, pushes: Pushes | None, few: int
+    functions, derive: Execution, moving, still, held, tangents, like: PyTree, pushes: Pushes | None, few: int
 ) -> PyTree:
-    """The tangents of the floating results, as a linear map that knows its own transpose.
+    """The tangents of the floating results, `like` them, as a linear map that knows its own transpose.
 
     Each of `moving`, `still` and `tangents` is a pair (shared, laned); `functions` are one for tangents and one for
     cotangents, which takes what is `held` too.
@@ -135,7 +137,7 @@ def _pushed_and_pulled(
         own, total = derive(pull)(shared, (*laned, cotangent))
         return total, own
 
-    return linear_call(forwards, backwards, (moving, still, ((), held)), tangents)
+    return linear(forwards, backwards, (moving, still, ((), held)), tangents, like)
 
 
 def _primals(shared, laned) -> tuple[PyTree, PyTree]:

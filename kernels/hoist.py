@@ -38,9 +38,9 @@ def hoisted(function: Callable) -> Callable:
 
     def call(*args):
         traced, like = jax.make_jaxpr(function, return_shape=True)(*args)
-        written = traced.replace(jaxpr=looped(traced.jaxpr))
-        if not hoistable(written.jaxpr):
+        if not hoistable(traced.jaxpr, products=True):
             return function(*args)
+        written = traced.replace(jaxpr=looped(traced.jaxpr))
         compute = lambda *args: jax.tree.unflatten(
             jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args))
         )
@@ -83,17 +83,22 @@ def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
     return out
 
 
-def hoistable(jaxpr: Jaxpr) -> bool:
+def hoistable(jaxpr: Jaxpr, products: bool = False) -> bool:
     """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
 
-    Not so: matrix products, sorts, scatters, decompositions, callbacks, collectives, and sums of 4096 floats or more.
+    Not so: matrix products (but for `products` that `looped` will write), sorts, scatters, decompositions, callbacks,
+    collectives, and sums of 4096 floats or more.
     """
-    return not any(_foreign(equation) for equation in _equations(jaxpr))
+    inside = lambda equation: products and equation.primitive.name == "product"
+    return not any(_foreign(equation) for equation in _equations(jaxpr) if not inside(equation))
 
 
 def looped(jaxpr: Jaxpr) -> Jaxpr:
     """The same operations as `hoisted` has them compiled: products of a matrix as loops."""
-    return rewritten(jaxpr, lambda each: apart(by_columns) if each.primitive.name == "product" else None)
+    return rewritten(jaxpr, lambda each: _by_columns if each.primitive.name == "product" else None)
+
+
+_by_columns = apart(by_columns)  # made once, and so traced once for each shape
 
 
 def hoist_taken(compiled: str) -> bool:

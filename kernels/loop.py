@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Complex, Int, PyTree, UInt32
 
-from .hoist import apart, hoistable, looped
+from .hoist import apart, hoistable
 from .noise import normal_pairs
 from .statistics import Measured
 
@@ -298,4 +298,4 @@ def output_of(
             name = jax.tree_util.keystr(path) or "state"
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
-    return output, hoistable(looped(traced.jaxpr) if whole else traced.jaxpr)
+    return output, hoistable(traced.jaxpr, products=whole)

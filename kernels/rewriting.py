@@ -1,5 +1,6 @@
 """Programs with some operations written in others, for compilers that lack them: formulas stay as they are natural."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,14 @@ def _rewritten(equation: JaxprEqn, rule: Rule) -> JaxprEqn:
     if function is None:
         return equation.replace(params={name: _inner(value, rule) for name, value in equation.params.items()})
     like, _ = shapes(equation)
-    call = jax.make_jaxpr(jax.jit(function))(*like).jaxpr.eqns[0]
+    call = _call(function, *((each.shape, each.dtype) for each in like))
     return equation.replace(primitive=call.primitive, params=call.params)
+
+
+@functools.lru_cache(maxsize=256)
+def _call(function: Callable, *like: tuple) -> JaxprEqn:
+    """A call of `function` on arrays of these shapes and dtypes; traced once, if `function` is the same object."""
+    return jax.make_jaxpr(jax.jit(function))(*(jax.ShapeDtypeStruct(*each) for each in like)).jaxpr.eqns[0]
 
 
 def _inner(value: Any, rule: Rule) -> Any:

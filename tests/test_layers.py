@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """
 kernels.exponential  kernels.rewriting  kernels.product
 kernels.hoist
-kernels.dialect  kernels.spread
+kernels.dialect  kernels.spread  kernels.linear
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
 kernels.processes  kernels.summary
 kernels.loop  kernels.tiles
