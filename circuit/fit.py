@@ -21,7 +21,7 @@ from .cohort import Cohort
 from .descent import Problem, Search, best_where, better_of
 from .interventions import Arm, Intervention
 from .objective import Target
-from .question import PLAN, Options, Question, ask
+from .question import Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
 from .search import Watch, descend, failed_of, look, look_beyond, rests_within
@@ -93,7 +93,7 @@ def restore(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     limits: Limits | Mapping[str, Limits] | None = None,
     seed: int = 0,
-    plan: Plan = PLAN,
+    plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restoration:
     """Find values of some leaves of `arm` that bring VTA output to `target`.
@@ -120,8 +120,8 @@ def restore(
             interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
             told otherwise: a day between sessions, two between infusions.
         seed: of the random starts.
-        plan: how to use the hardware. The default compiles soonest; `Plan(tile=64)` takes twice as long to compile, makes
-            each step of a fit of sessions in less than half the time, and holds less in memory for thousands of lanes.
+        plan: how to use the hardware. By default long fits run in tiles, which take some 10 s more to compile and make each
+            step of a fit in a half of the time, and short ones as they compile soonest.
         progress: called with the numbers of gradient steps made and at most.
 
     Raises:

@@ -53,7 +53,7 @@ def typical() -> Parameters:
         methylphenidate=pharmacology.methylphenidate(),
         bupropion=pharmacology.bupropion(),
         ssri=pharmacology.ssri(),
-        clearance=jnp.asarray(1.0),
+        clearance=jnp.asarray(1.0, jnp.result_type(float)),
     )
 
 

@@ -17,7 +17,7 @@ from .cohort import Cohort
 from .descent import Search, burden_of
 from .interventions import Arm, Intervention
 from .objective import Target
-from .question import PLAN, Options, Question, ask
+from .question import Options, Question, ask
 from .regimen import values_of
 from .replay import Failure
 from .search import descend, failed_of, rests
@@ -94,7 +94,7 @@ def pareto(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     limits: Limits | Mapping[str, Limits] | None = None,
     seed: int = 0,
-    plan: Plan = PLAN,
+    plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Front:
     """Regimens that all share, from hardly any dose to the best that the bounds allow.
@@ -119,7 +119,7 @@ def pareto(
         bounds: by name as in `over`.
         limits: as in `restore`.
         seed: of the random starts.
-        plan: how to use the hardware.
+        plan: how to use the hardware; by default as `restore` chooses it.
         progress: called with the numbers of gradient steps made and at most.
 
     Raises:

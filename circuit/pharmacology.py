@@ -89,7 +89,7 @@ class DailyDrug(eqx.Module):
 
 def ketamine() -> KetamineKinetics:
     """Ketamine in people, from the package's table of constants."""
-    molar_mass = jnp.asarray(defaults.value("ketamine.molar_mass"))
+    molar_mass = jnp.asarray(defaults.value("ketamine.molar_mass"), jnp.result_type(float))
     return KetamineKinetics(
         Disposition(**defaults.arrays("ketamine.s")), Disposition(**defaults.arrays("ketamine.r")), molar_mass
     )

@@ -16,11 +16,12 @@ from .interventions import PER_DOSE, Arm, Intervention, as_arm
 from .lanes import without_neuron
 from .objective import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
 from .regimen import Leaf, find_leaves
-from .simulate import course
+from .simulate import PLAN, course
 from .spacing import Limits
 from .verdict import MARGIN
 
-PLAN = Plan(backend="scan", block=12)  # compiles soonest, and holds a few hundred lanes in cache
+SHORT = Plan(backend="scan", block=12)  # compiles soonest
+LONG = 1e7  # subject-hours: gradients through them are sooner made in tiles, which take 10 s more to compile and save 1 to 2 us
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Options:
         starts, steps, learning_rate: how many, how many at most, and how far each step goes at first.
         bounds, limits: what the doses keep to.
         seed: of the random starts.
-        plan: how to use the hardware.
+        plan: how to use the hardware; None to choose by the length of the work.
         progress: called with the numbers of steps made and at most.
 
     Raises:
@@ -54,7 +55,7 @@ class Options:
     bounds: Mapping[str, tuple[float, float]]
     limits: Limits | Mapping[str, Limits] | None
     seed: int
-    plan: Plan
+    plan: Plan | None
     progress: Callable[[int, int], None] | None
 
     def __post_init__(self):
@@ -65,6 +66,11 @@ class Options:
         for name, value in weights + [("burden", each) for each in self.burdens]:
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}={value} must be 0 or a positive number.")
+
+    def plan_for(self, subjects: int) -> Plan:
+        """How to use the hardware: as told, or in tiles where all gradients together live through many hours."""
+        lives = subjects * self.starts * len(self.burdens)
+        return self.plan or (PLAN if lives * 24 * self.days * self.steps > LONG else SHORT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +111,10 @@ def ask(
     Raises:
         TypeError, ValueError: see `fit.restore`.
     """
-    arm, target, days, plan = as_arm(arm), as_target(target, window), options.days, options.plan
+    arm, target, days = as_arm(arm), as_target(target, window), options.days
     over_cohort, starts = options.over_cohort, options.starts
     validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
+    plan = options.plan_for(len(cohort))
     judged = target.judged(days)
     check_cohort("mean" if over_cohort is None else over_cohort, over_cohort is None)
     last = days if target.until is None else min(days, target.until)

@@ -52,8 +52,8 @@ def _transposed(cotangents, *given, forwards: Callable, backwards: Callable, sha
 
 def _refused(*_: Any, **__: Any):
     raise NotImplementedError(
-        'a run under the backends "tiled" and "fused" has first derivatives, one at a time: for `jax.vmap` of derivatives, '
-        '`jax.jacfwd`, or second derivatives choose backend="scan", or go through directions by `jax.lax.map`.'
+        'a run under the backends "tiled" and "fused" has first derivatives, in one direction at a time: for `jax.jacfwd`, '
+        'a `jax.vmap` of tangents, or second derivatives choose backend="scan", or take directions by `jax.lax.map`.'
     )
 
 

@@ -17,10 +17,12 @@ from habenula.circuit.descent import begin
 from habenula.circuit.fit import restore
 from habenula.circuit.interventions import Ketamine, Recalibration, Stress
 from habenula.circuit.objective import Target
+from habenula.circuit.question import Options
 from habenula.circuit.regimen import Leaf, values_of
 from habenula.circuit.simulate import course
 from habenula.circuit.spacing import Limits
 from habenula.circuit.verdict import beyond, corner, pulls, statuses, utmost
+from habenula.kernels import Plan
 
 DAYS = 14.0
 SHORT = dict(days=DAYS, starts=4, steps=25, window=(10.0, 14.0))
@@ -228,6 +230,28 @@ def test_a_second_call_does_not_compile(ill, target):
     )
     restore(draw(depressed(), 8, seed=2), sessions(), 0.9 * target, burden=0.02, **few)
     assert not compiled
+
+
+@pytest.mark.parametrize(
+    ("subjects", "plan", "backend"), [(8, None, "scan"), (512, None, "auto"), (512, Plan("scan"), "scan")]
+)
+def test_long_fits_run_in_tiles_unless_told_otherwise(subjects, plan, backend):
+    options = Options(
+        over=(),
+        days=28.0,
+        over_cohort="mean",
+        burdens=(0.0,),
+        shortfall=0.0,
+        starts=1,
+        steps=80,
+        learning_rate=0.5,
+        bounds={},
+        limits=None,
+        seed=0,
+        plan=plan,
+        progress=None,
+    )
+    assert options.plan_for(subjects).backend == backend
 
 
 def test_progress_counts_steps(ill, target):
