@@ -93,8 +93,9 @@ def _spread(p, subject, seed, shifts):
     z = normals(channel_keys(seed, len(TRAITS)), subject, jnp.uint32(TRAITS_STEP))
     z = jnp.asarray(_cholesky(), z.dtype) @ z
     for i, (path, spread) in enumerate(TRAITS.items()):
-        value = get(p, path) * jnp.exp(spread * (shifts[i].astype(z.dtype) + z[i]))
-        p = eqx.tree_at(functools.partial(get, path=path), p, value.astype(get(p, path).dtype))
+        typical = get(p, path)
+        factor = jnp.exp(spread * (shifts[i].astype(z.dtype) + z[i])).astype(typical.dtype)
+        p = eqx.tree_at(functools.partial(get, path=path), p, typical * factor)
     return p
 
 
