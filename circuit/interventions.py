@@ -10,21 +10,24 @@ set them unless it is told otherwise. Arms given by hand need not keep to it.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from . import pharmacology
+from . import motivation, pharmacology
 from .channel_block import READINGS
 from .parameters import Parameters
 from .pharmacokinetics import sum_over_doses
 from .slow_clock import Inputs
 
+Tree = TypeVar("Tree")
+
 # Fields that hold one value per dose, session or tablet; all others hold one value. One axis more is one per subject.
 PER_DOSE = frozenset({"mg_per_kg", "day", "minutes", "times", "intensity", "mg", "hour"})
+WEEK = 168.0  # h
 RAMP = 0.25  # h, over which a session, or stress, begins and ends
 
 
@@ -60,25 +63,27 @@ class Stress(eqx.Module):
 
 
 class Placebo(eqx.Module):
-    """Expectation: lifts mood for weeks and fades; nothing acts on the gate.
+    """Being seen, and expecting to get better: mood rises with every visit, and nothing acts on the gate.
 
     Attributes:
-        expectation: lift of mood at the start, where 1 is healthy mood. Assumed.
-        start: day.
-        days: time in which the expectation fades to a third.
+        per_week: visits a week, spread evenly. How much each adds, and for how long, are the subject's (`motivation`).
+        start: day of the first.
+        stop: day after which there are no more.
     """
 
-    expectation: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.1)
+    per_week: Float[Array, "*subject"] = eqx.field(converter=_number, default=1.0)
     start: Float[Array, "*subject"] = eqx.field(converter=_number, default=0.0)
-    days: Float[Array, "*subject"] = eqx.field(converter=_number, default=42.0)
-    strength: ClassVar[str] = "expectation"
-    bounds: ClassVar[Bounds] = {"expectation": (0.0, 0.5), "start": (0.0, jnp.inf), "days": (1.0, 365.0)}
+    stop: Float[Array, "*subject"] = eqx.field(converter=_number, default=365.0)
+    strength: ClassVar[str] = "per_week"
+    bounds: ClassVar[Bounds] = {"per_week": (0.0, 7.0), "start": (0.0, jnp.inf), "stop": (0.0, jnp.inf)}
 
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
         """Expectation in each hour."""
-        since = _column(times, self.start) - 24 * self.start
-        fading = jnp.exp(-jnp.maximum(since, 0) / (24 * self.days))
-        return {"expectation": self.expectation * fading * _edge(since, dt)}
+        given, constants = _row(self), _row(p.motivation)
+        rank = max(leaf.ndim for leaf in jax.tree.leaves((self, p.motivation.visit_lift, p.motivation.visit_time)))
+        since = times.reshape(-1, *[1] * rank) - 24 * given.start
+        duration, per_hour = 24 * (given.stop - given.start), given.per_week / WEEK
+        return {"expectation": motivation.expectancy(since, dt, duration, per_hour, constants)}
 
 
 class Ketamine(eqx.Module):
@@ -306,6 +311,6 @@ def _daily(drug, times: Array, dt: float, kinetics: pharmacology.DailyDrug, p: P
     return pharmacology.occupancy(concentration, _row(kinetics.occupancy))
 
 
-def _row(site: pharmacology.Occupancy) -> pharmacology.Occupancy:
-    """Constants per subject as a row, beside (step, subject)."""
-    return jax.tree.map(lambda leaf: leaf[None] if leaf.ndim else leaf, site)
+def _row(tree: Tree) -> Tree:
+    """Numbers per subject as a row, beside (step, subject)."""
+    return jax.tree.map(lambda leaf: leaf[None] if leaf.ndim else leaf, tree)

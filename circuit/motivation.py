@@ -8,7 +8,13 @@ Blocking serotonin reuptake raises serotonin at once and its effect late: autore
 over two to three weeks (Artigas 1996; `adaptation`). The effect compresses the emotional range as it lifts mood, so liking
 falls with it (blunting).
 
-All constants here are assumed; levels are relative to health, where each is 1.
+Being seen and hoping to get better lifts mood too, with nothing acting on the gate. Each visit adds as much as the last
+(Posternak & Zimmerman 2007), so what is expected is a leaky sum of visits, which builds over weeks:
+
+    d expectation / dt = visit_lift * visits per hour - expectation / visit_time
+
+How much a visit adds is fitted (`calibration.visits`); all other constants here are assumed. Levels are relative to health,
+where each is 1.
 """
 
 import equinox as eqx
@@ -32,6 +38,8 @@ class Motivation(eqx.Module):
         mood_output: change of mood per unit change of relative VTA output.
         mood_serotonin: lift of mood at full serotonergic effect.
         mood_stress: fall of mood per unit of stress.
+        visit_lift: what one visit adds to the expectation, in units of mood.
+        visit_time: h. How long that lasts.
         reference_output: Hz. VTA output of the typical healthy subject.
         reference_dopamine: uM. Accumbens dopamine of the typical healthy subject.
     """
@@ -44,6 +52,8 @@ class Motivation(eqx.Module):
     mood_output: Float[Array, "*subject"]
     mood_serotonin: Float[Array, "*subject"]
     mood_stress: Float[Array, "*subject"]
+    visit_lift: Float[Array, "*subject"]
+    visit_time: Float[Array, "*subject"]
     reference_output: Float[Array, "*subject"]
     reference_dopamine: Float[Array, "*subject"]
 
@@ -70,8 +80,29 @@ def liking(serotonin: Lane, p: Motivation) -> Lane:
     return 1 - p.blunting * serotonin
 
 
+def expectancy(
+    since: Float[Array, "*#s"], dt: float, duration: Float[Array, "*#s"], per_hour: Float[Array, "*#s"], p: Motivation
+) -> Float[Array, "*#s"]:
+    """Mean expectation, in units of mood, over a step of `dt` (h) that begins `since` (h) the first visit.
+
+    Args:
+        since: h. Below 0 before the first visit.
+        dt: h.
+        duration: h. How long visits go on.
+        per_hour: visits, spread evenly.
+        p: constants.
+    """
+
+    def built(since: Array) -> Array:  # mean over the step of 1 - exp(-t / visit_time)
+        begin, end = jnp.maximum(since, 0), jnp.maximum(since + dt, 0)
+        faded = p.visit_time * jnp.exp(-begin / p.visit_time) * jnp.expm1((begin - end) / p.visit_time)
+        return (end - begin + faded) / dt
+
+    return p.visit_lift * p.visit_time * per_hour * (built(since) - built(since - duration))
+
+
 def mood_target(output: Lane, serotonin: Lane, stress: Lane, expectation: Lane, p: Motivation) -> Lane:
-    """Where mood tends under VTA `output` (1 = reference), serotonergic effect, stress and what a placebo promises."""
+    """Where mood tends under VTA `output` (1 = reference), serotonergic effect, stress and what visits make one expect."""
     return 1 + p.mood_output * (output - 1) + p.mood_serotonin * serotonin - p.mood_stress * stress + expectation
 
 

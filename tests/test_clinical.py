@@ -1,5 +1,6 @@
 """Clinical scores: the assumed link, the reader with its errors, and the time course of a response."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from test_gradients import check
 
 from habenula.circuit import clinical
+from habenula.circuit.calibration import visits as script
 from habenula.circuit.conditions import depressed, draw
 from habenula.circuit.interventions import SSRI, Placebo
 from habenula.circuit.simulate import course
@@ -136,12 +138,18 @@ def test_a_time_course_is_the_share_of_the_final_change_with_its_interval():
         clinical.time_course(clinical.Scores(("a",), ("x",), VISITS, np.full((1, 3), np.nan), np.full(1, np.nan)))
 
 
+def test_a_visit_takes_off_as_much_as_it_did_in_trials():
+    """The table holds what the script finds: on average over two weeks, as one more visit counts alike in all."""
+    assert script.gain(3) == pytest.approx(np.mean(list(script.EXTRA.values())), rel=0.01)
+
+
 @pytest.mark.slow
 def test_the_response_to_an_ssri_beside_that_of_patients(shared_data):
     """Patients of Goldstein 2004, whose other arm mixes an SSRI and an SNRI; the model's mood as a score, by assumption.
 
-    Reported, not fitted. In both, less than half of the change is there after a week, and at two and four weeks the model is
-    within the patients' interval; in the first week it is too fast, whatever was given.
+    Reported, not fitted. The model is within the patients' interval at one, two and four weeks, with and without the drug,
+    because what visits make one expect builds over weeks: an expectation that is there at once is too fast. What is
+    compared is the share of the change. Its size is greater in the model.
     """
     names = {"subject": "PATIENT", "arm": "THERAPY", "visit": "VISIT", "score": "HAMDTL17", "baseline": "BASVAL"}
     weeks = (1, 2, 4, 6)
@@ -153,25 +161,33 @@ def test_the_response_to_an_ssri_beside_that_of_patients(shared_data):
     assert (~np.isnan(patients.score)).sum() == 608
     people, scale = draw(depressed(), 256, seed=1), clinical.hamd17()
     before = clinical.rated(np.asarray(people.state.mood), scale, seed=1)
-    found = {}
-    for arm, model in (("DRUG", (Placebo(), SSRI(10.0))), ("PLACEBO", (Placebo(), SSRI(0.0)))):
-        lived = course(people, model, days=42.0, save_every=24 * 7, record=("mood",))
-        mood = np.asarray(lived["mood"])[:, [week - 1 for week in weeks]]
-        made = clinical.Scores(
-            tuple(map(str, range(256))), (arm,) * 256, tuple(map(float, weeks)), clinical.rated(mood, scale, 2), before
-        )
-        for who, scores in (("patients", patients.of(arm)), ("model", made)):
-            of = found[arm, who] = clinical.time_course(scores)
+
+    def lived(who, arm, name):
+        seen = course(who, arm, days=42.0, save_every=24 * 7, record=("mood",))
+        mood = np.asarray(seen["mood"])[:, [week - 1 for week in weeks]]
+        everyone = tuple(map(str, range(256)))
+        scores = clinical.rated(mood, scale, 2)
+        return clinical.Scores(everyone, (name,) * 256, tuple(map(float, weeks)), scores, before)
+
+    constants = people.parameters.motivation
+    at_once = eqx.tree_at(  # as much in the end, within a day
+        lambda c: (c.parameters.motivation.visit_time, c.parameters.motivation.visit_lift),
+        people,
+        (jnp.asarray(24.0), constants.visit_lift * constants.visit_time / 24.0),
+    )
+    for name, arm in (("DRUG", (Placebo(), SSRI(10.0))), ("PLACEBO", (Placebo(), SSRI(0.0)))):
+        found = {}
+        for who, scores in (
+            ("patients", patients.of(name)),
+            ("model", lived(people, arm, name)),
+            ("expecting at once", lived(at_once, arm, name)),
+        ):
+            of = found[who] = clinical.time_course(scores)
             shares = "  ".join(
                 f"{s:.2f} ({a:.2f} to {b:.2f})" for s, a, b in zip(of.share, of.low, of.high, strict=True)
             )
             baseline = np.nanmean(scores.baseline)
-            print(f"{arm} {who}: {of.subjects} people, baseline {baseline:.1f}, change {of.change:.1f}: {shares}")
-    within = (found["DRUG", "patients"].low < found["DRUG", "model"].share) & (
-        found["DRUG", "model"].share < found["DRUG", "patients"].high
-    )
-    assert within[:3].tolist() == [False, True, True]
-    assert found["DRUG", "model"].share[0] > found["DRUG", "patients"].high[0], "known: too fast in the first week"
-    for who in ("patients", "model"):
-        assert found["DRUG", who].high[0] < 0.5, "by the end of the first week less than half"
-        assert found["DRUG", who].change < found["PLACEBO", who].change < 0
+            print(f"{name} {who}: {of.subjects} people, baseline {baseline:.1f}, change {of.change:.1f}: {shares}")
+        low, high = found["patients"].low[:3], found["patients"].high[:3]
+        assert ((low < found["model"].share[:3]) & (found["model"].share[:3] < high)).all(), name
+        assert found["expecting at once"].share[0] > high[0], name

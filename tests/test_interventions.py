@@ -1,5 +1,6 @@
 """What can be done to a subject: windows, doses, combination, and what is refused at the door."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def test_a_window_is_smooth_in_its_beginning_also_on_the_hour(float64, start):
 
 ZERO = [
     act.Stress(severity=0.0, days=3.0),
-    act.Placebo(expectation=0.0),
+    act.Placebo(per_week=0.0),
     act.Ketamine(0.0, 1.0),
     act.SSRI(0.0),
     act.Bupropion(0.0),
@@ -51,6 +52,38 @@ def test_a_dose_of_zero_is_no_drug(nothing):
     for name, values in vars(given).items():
         if values is not None and name != "session":  # the time passes in a session, and nothing happens
             np.testing.assert_array_equal(values, 0.0)
+
+
+@pytest.mark.parametrize("visits", [act.Placebo(), act.Placebo(2.0, start=1.3, stop=5.2)], ids=["weekly", "some days"])
+def test_expectation_is_a_leaky_sum_of_visits(visits):
+    """Against its equation, in steps of a hundredth of an hour; visits that last for days instead of weeks too."""
+    for days in (42.0, 2.0):
+        p = eqx.tree_at(lambda p: p.motivation.visit_time, typical(), jnp.asarray(24 * days))
+        level, expected, fine = 0.0, [], 0.01
+        for hour in np.arange(len(HOURS)):
+            levels = []
+            for t in hour + fine * (np.arange(100) + 0.5):
+                seen = 24 * visits.start <= t < 24 * visits.stop
+                visited = float(visits.per_week) / 168 if seen else 0.0
+                change = fine * (float(p.motivation.visit_lift) * visited - level / (24 * days))
+                levels.append(level + change / 2)
+                level += change
+            expected.append(np.mean(levels))
+        found = act.inputs_of((visits,), HOURS, 1.0, p).expectation
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
+
+
+def test_visits_may_be_each_subjects_own():
+    """As may be what they do to it: a shared schedule, people's own constants, and the other way round."""
+    p = typical()
+    own = eqx.tree_at(lambda p: p.motivation.visit_lift, p, p.motivation.visit_lift * jnp.array([1.0, 0.5, 0.0]))
+    alone = act.inputs_of((act.Placebo(start=1.0),), HOURS, 1.0, p).expectation
+    for arm, of in ((act.Placebo(start=1.0), own), (act.Placebo([1.0, 0.5, 0.0], start=1.0), p)):
+        found = act.inputs_of((arm,), HOURS, 1.0, of).expectation
+        np.testing.assert_allclose(found, np.outer(alone, [1.0, 0.5, 0.0]), rtol=1e-5, atol=1e-7)
+    later = act.inputs_of((act.Placebo(start=[1.0, 3.0]),), HOURS, 1.0, p).expectation
+    np.testing.assert_allclose(later[:, 0], alone, rtol=1e-5)
+    np.testing.assert_allclose(later[48:, 1], alone[:-48], rtol=1e-3, atol=1e-7)
 
 
 def test_two_infusions_add_and_two_blockers_compete():

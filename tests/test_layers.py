@@ -50,7 +50,7 @@ circuit
 circuit.calibration
 circuit.calibration.lateral_habenula  circuit.calibration.transfer
 circuit.calibration.courses  circuit.calibration.downstream  circuit.calibration.pharmacology
-circuit.calibration.effort
+circuit.calibration.effort  circuit.calibration.visits
 
 circuit.study.results  circuit.study.arms  circuit.study.labels  circuit.study.files  circuit.study.machine
 circuit.study.bench_script  circuit.study.one_line

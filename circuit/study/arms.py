@@ -26,10 +26,11 @@ from ..interventions import (
 AFTERNOON = 5 / 24  # day, 15:00
 MORNING, NOON = 22.0, 2.0  # h after 10:00
 STRESS = Stress(severity=1.0, start=63.0, days=7.0)  # week 10
+VISITS = Placebo(per_week=1.0, stop=42.0)  # as in trials of six weeks
 INFUSIONS = tuple(7.0 * week + day for week in range(4) for day in (0, 3))
 
 DESCRIPTION = {
-    "placebo": "nothing but expectation",
+    "placebo": "nothing but weekly visits for six weeks",
     "ssri": "SSRI, 10 mg/day",
     "bupropion": "bupropion, 300 mg/day",
     "methylphenidate": "methylphenidate, 30 mg at 08:00 and 12:00",
@@ -61,7 +62,7 @@ def standard() -> dict[str, Arm]:
         "bupropion_double": (Bupropion(600.0),),
         "methylphenidate_double": (Methylphenidate([60.0, 60.0], [MORNING, NOON]),),
     }
-    return {name: (Placebo(), *arm) for name, arm in arms.items()}
+    return {name: (VISITS, *arm) for name, arm in arms.items()}
 
 
 def within(arm: Arm, days: float) -> Arm:
