@@ -65,8 +65,8 @@ def govern(cohort: Cohort, preferences: Preferences, constants: Effort | None = 
     """
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {len(cohort)}):
         raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: draw one for each.")
-    seen = observe(cohort, ("habenula", "dopamine"))
-    return effort.governed(preferences, seen["habenula"], seen["dopamine"], _or_default(constants))
+    seen = observe(cohort, ("rmtg", "dopamine"))
+    return effort.governed(preferences, seen["rmtg"], seen["dopamine"], _or_default(constants))
 
 
 def choose(
@@ -85,8 +85,8 @@ def choose(
         ValueError: preferences of another number of subjects.
     """
     own = govern(cohort, preferences, constants)
-    habenula = observe(cohort, ("habenula",))["habenula"]
-    return play(task, own, subjects=len(cohort), habenula=habenula, seed=seed, constants=constants)
+    rmtg = observe(cohort, ("rmtg",))["rmtg"]
+    return play(task, own, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
 
 
 class Initiation(eqx.Module):
@@ -113,11 +113,11 @@ def initiate(
 ) -> Initiation:
     """Would subjects take up an effort at each time of a moment, and how long would they take to begin?
 
-    The veto is that of the habenula's mean output over the stretch, at once; so is what dopamine makes of effort. The form
+    The veto is that of the RMTg's mean rate over the stretch, at once; so is what dopamine makes of effort. The form
     is that of choices (`effort`), where people have met the offer before.
 
     Args:
-        seen: with records of "habenula" and "dopamine".
+        seen: with records of "rmtg" and "dopamine".
         preferences: what they would have in health; scalars, or one value per subject.
         offer: levels of effort and of reward, of which the first is hard and the second low by default.
         stretches: into how many equal ones the moment is divided.
@@ -126,9 +126,9 @@ def initiate(
     Raises:
         ValueError: preferences of another number of subjects, records that lack, or that do not divide into the stretches.
     """
-    if lacking := {"habenula", "dopamine"} - set(seen.record):
-        raise ValueError(f"the moment has no record of {sorted(lacking)}: record both habenula and dopamine.")
-    subjects, saved = seen["habenula"].shape
+    if lacking := {"rmtg", "dopamine"} - set(seen.record):
+        raise ValueError(f"the moment has no record of {sorted(lacking)}: record both rmtg and dopamine.")
+    subjects, saved = seen["rmtg"].shape
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {subjects}):
         raise ValueError(f"preferences of {wrong} subjects for a moment of {subjects}: draw one for each.")
     if stretches < 1 or saved % stretches:
@@ -137,10 +137,10 @@ def initiate(
     p = _or_default(constants)
     mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
     own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
-    governed = effort.governed(own, mean("habenula"), mean("dopamine"), p)
+    governed = effort.governed(own, mean("rmtg"), mean("dopamine"), p)
     hard, pays = (jnp.asarray(level, own.bias.dtype) for level in offer)
     logit = effort.appraisal(hard, pays, governed, p)
-    latency = jnp.exp(effort.log_latency_mean(logit, mean("habenula"), p))
+    latency = jnp.exp(effort.log_latency_mean(logit, mean("rmtg"), p))
     return Initiation(seen.t[length - 1 :: length], effort.acceptance(logit, p.lapse), latency)
 
 

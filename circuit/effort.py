@@ -8,8 +8,8 @@ An offer of some effort and reward is accepted with
 at trial t = 0, 1, ...; R and E are levels as they are `felt`, R0 and E0 a reference offer, so that the bias is the
 willingness to take that one. At the first trials, before the effort has been felt, one's own preferences count less
 (`naive`), and everyone judges by the same expectation, a0: as `a`, with the preferences `early_*`. The circuit enters in
-one place, `governed`: the veto of the LHb acts on the bias; dopamine sets how dear effort is; how much a reward is liked
-enters nowhere.
+one place, `governed`: the veto of the LHb acts on the bias, by way of the RMTg; dopamine sets how dear effort is; how much
+a reward is liked enters nowhere.
 
 Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024), each half predicted from the other; see
 `habenula.circuit.calibration.effort`.
@@ -49,13 +49,13 @@ class Effort(eqx.Module):
         naive: share by which one's own preferences do not yet count there.
         fade: trials over which that wears off to 1/e.
         lapse: share of choices made without regard to the offer.
-        veto: logit per e-fold of LHb output above the healthy one.
-        reference_habenula: Hz. LHb output of the typical healthy subject.
+        veto: logit per e-fold of the RMTg's rate above the healthy one.
+        reference_rmtg: Hz. RMTg rate of the typical healthy subject.
         dearness: power of relative dopamine by which effort becomes dearer as dopamine falls.
         reference_dopamine: uM. Accumbens dopamine of the typical healthy subject.
         latency: s. Median time to decide where nothing is in doubt.
         doubt: how much longer, as a log ratio, where both choices are equally good.
-        latency_veto: log ratio of latencies per e-fold of LHb output above the healthy one.
+        latency_veto: log ratio of latencies per e-fold of the RMTg's rate above the healthy one.
         latency_spread: standard deviation of log latency.
     """
 
@@ -72,7 +72,7 @@ class Effort(eqx.Module):
     fade: Float[Array, ""]
     lapse: Float[Array, ""]
     veto: Float[Array, ""]
-    reference_habenula: Float[Array, ""]
+    reference_rmtg: Float[Array, ""]
     dearness: Float[Array, ""]
     reference_dopamine: Float[Array, ""]
     latency: Float[Array, ""]
@@ -87,19 +87,22 @@ def effort() -> Effort:
     return Effort(**defaults.arrays("effort"), **shared)
 
 
-def governed(preferences: Preferences, habenula: Lane, dopamine: Lane, p: Effort) -> Preferences:
-    """The preferences of subjects whose LHb output is `habenula` (Hz) and whose accumbens dopamine is `dopamine` (uM).
+def governed(preferences: Preferences, rmtg: Lane, dopamine: Lane, p: Effort) -> Preferences:
+    """The preferences of subjects whose RMTg fires at `rmtg` (Hz) and whose accumbens dopamine is `dopamine` (uM).
 
-    The veto is logarithmic, as the LHb's output spans more than a decade, and 0 in health. The reward weight stays: what
-    is liked as before (Berridge & Robinson 1998) is worth as much as before.
+    The reward weight stays: what is liked as before (Berridge & Robinson 1998) is worth as much as before.
     """
     dear = (dopamine / p.reference_dopamine) ** -p.dearness
-    return Preferences(preferences.bias - veto(habenula, p), preferences.reward, preferences.effort * dear)
+    return Preferences(preferences.bias - veto(rmtg, p), preferences.reward, preferences.effort * dear)
 
 
-def veto(habenula: Lane, p: Effort) -> Lane:
-    """What LHb output (Hz) takes from the bias, logit."""
-    return p.veto * jnp.log(habenula / p.reference_habenula)
+def veto(rmtg: Lane, p: Effort) -> Lane:
+    """What the RMTg's rate (Hz) takes from the bias, logit: logarithmic, and 0 in health.
+
+    The LHb has its say by way of the RMTg (Proulx 2018). That fires without a habenula too, so a silent LHb leaves little
+    to be gained over a healthy one.
+    """
+    return p.veto * jnp.log(rmtg / p.reference_rmtg)
 
 
 def appraisal(effort: Lane, reward: Lane, preferences: Preferences, p: Effort) -> Lane:
@@ -139,13 +142,13 @@ def acceptance(logit: Lane, lapse: Lane) -> Lane:
     return lapse / 2 + (1 - lapse) * jax.nn.sigmoid(logit)
 
 
-def log_latency_mean(logit: Lane, habenula: Lane, p: Effort) -> Lane:
+def log_latency_mean(logit: Lane, rmtg: Lane, p: Effort) -> Lane:
     """Mean log latency (log s): longest in doubt, where 4 P (1 - P) is 1, and longer under a veto."""
     doubt = 4 * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
-    return jnp.log(p.latency) + p.doubt * doubt + p.latency_veto * jnp.log(habenula / p.reference_habenula)
+    return jnp.log(p.latency) + p.doubt * doubt + p.latency_veto * jnp.log(rmtg / p.reference_rmtg)
 
 
-def log_latency(latency: Lane, logit: Lane, habenula: Lane, p: Effort) -> Lane:
+def log_latency(latency: Lane, logit: Lane, rmtg: Lane, p: Effort) -> Lane:
     """Log-density of a `latency` (s), log-normal around `log_latency_mean`."""
-    z = (jnp.log(latency) - log_latency_mean(logit, habenula, p)) / p.latency_spread
+    z = (jnp.log(latency) - log_latency_mean(logit, rmtg, p)) / p.latency_spread
     return -0.5 * z * z - jnp.log(p.latency_spread * latency) - 0.5 * jnp.log(2 * jnp.pi)

@@ -26,8 +26,8 @@ CONTRADICTIONS = (
     "The sustained effect of ketamine is ascribed to trapping in NMDA receptors of the LHb (Ma 2023) and to routes "
     "that do not need the LHb (Fuchikami 2015; Zhou 2021).",
     "Inactivating the RMTg raises dopamine acutely; lesioning it leaves the rate of dopamine neurons unchanged.",
-    "Whether an SSRI acts late: rodents' population activity and mood lag occupancy by two weeks or more (Belujon & Grace "
-    "2014), while over 28 trials patients were better than under placebo by the end of the first (Taylor 2006).",
+    "Whether an SSRI acts late: in rodents its effect lags occupancy by two weeks or more (Belujon & Grace 2014; Cao "
+    "2010); over 28 trials patients were better than under placebo by the end of the first week (Taylor 2006).",
     "Theta-band activity of the LHb rises in depressed rodents; human habenular oscillations fall with severity.",
     "In raw effort choice people with current depression are not below controls in the largest sample (.784 against "
     ".769): a simulated drop there is a fault. The finding is the slope of the bias on anhedonia (-0.20 logit/s.d.).",

@@ -174,7 +174,7 @@ def play(
     preferences: Preferences,
     *,
     subjects: int | None = None,
-    habenula: Float[ArrayLike, "*subject"] | None = None,
+    rmtg: Float[ArrayLike, "*subject"] | None = None,
     seed: int = 0,
     constants: Effort | None = None,
 ) -> Choices:
@@ -186,7 +186,7 @@ def play(
         task: `staircases()` or `eefrt()`.
         preferences: as they are under the circuit (`effort.governed`): scalars, or one value per subject.
         subjects: how many; needed where all preferences are scalars.
-        habenula: Hz. LHb output, which makes latencies longer; the healthy one by default.
+        rmtg: Hz. Rate of the RMTg, which makes latencies longer; the healthy one by default.
         seed: names offers and choices.
         constants: what people share; the package's by default.
 
@@ -195,13 +195,13 @@ def play(
     """
     p = effort.effort() if constants is None else constants
     preferences = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), preferences)
-    output = p.reference_habenula if habenula is None else jnp.asarray(habenula, jnp.result_type(float))
-    lengths = {leaf.shape[0] for leaf in jax.tree.leaves((preferences, output)) if leaf.ndim}
+    rate = p.reference_rmtg if rmtg is None else jnp.asarray(rmtg, jnp.result_type(float))
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves((preferences, rate)) if leaf.ndim}
     lengths |= set() if subjects is None else {subjects}
     if len(lengths) != 1 or min(lengths) < 1:
         raise ValueError(f"numbers of subjects {sorted(lengths)}: give one, at least 1, for all.")
     count = lengths.pop()
-    each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), (preferences, output))
+    each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), (preferences, rate))
     number = jnp.arange(count, dtype=jnp.uint32)
     lived = {name: np.asarray(value).T for name, value in _play(task, *each, number, channel_keys(seed, 4), p).items()}
     known, labels = lived["open"] > 0, lived["label"]
@@ -220,13 +220,13 @@ def play(
 
 
 @entry_point
-def _play(task: Task, preferences: Preferences, habenula, number, keys, p: Effort) -> dict[str, Array]:
+def _play(task: Task, preferences: Preferences, rmtg, number, keys, p: Effort) -> dict[str, Array]:
     """Every trial of every subject, (trial, subject)."""
     trials = jnp.arange(task.trials, dtype=jnp.int32)
-    z = jax.vmap(lambda trial: normals(keys, number, trial, habenula.dtype))(trials)  # (trial, channel, subject)
+    z = jax.vmap(lambda trial: normals(keys, number, trial, rmtg.dtype))(trials)  # (trial, channel, subject)
     uniform = jax.scipy.stats.norm.cdf(z)
 
-    def live(preferences: Preferences, habenula, z, uniform):
+    def live(preferences: Preferences, rmtg, z, uniform):
         def trial(state, at):
             t, z, u = at
             own, expected = (
@@ -234,11 +234,11 @@ def _play(task: Task, preferences: Preferences, habenula, number, keys, p: Effor
             )
             logit = effort.at_first(own, expected, effort.freshness(t, p.fade), p.naive)
             accepted = (u[CHOICE] < effort.acceptance(logit, p.lapse)).astype(z.dtype)
-            latency = jnp.exp(effort.log_latency_mean(logit, habenula, p) + p.latency_spread * z[LATENCY])
+            latency = jnp.exp(effort.log_latency_mean(logit, rmtg, p) + p.latency_spread * z[LATENCY])
             seen = {"effort": state.effort, "reward": state.reward, "accepted": accepted, "latency": latency}
             seen |= {"label": state.label, "open": state.open}
             return task.step(state, accepted, latency, u[MOVE]), seen
 
         return jax.lax.scan(trial, task.reset(z[:, ORDER]), (trials.astype(z.dtype), z, uniform))[1]
 
-    return jax.vmap(live, (0, 0, 2, 2), 1)(preferences, habenula, z, uniform)
+    return jax.vmap(live, (0, 0, 2, 2), 1)(preferences, rmtg, z, uniform)

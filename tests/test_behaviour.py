@@ -55,8 +55,13 @@ def test_depression_lowers_the_bias_by_way_of_the_veto(cohorts):
     )  # within numbers: the same person, stressed or not
     assert apart.mean() + 5 * apart.std() / np.sqrt(SUBJECTS) < 0
     p = effort.effort()
-    output = [np.log(np.asarray(observe(cohort, ("habenula",))["habenula"], float)) for cohort in cohorts]
+    output = [np.log(np.asarray(observe(cohort, ("rmtg",))["rmtg"], float)) for cohort in cohorts]
     np.testing.assert_allclose(apart, -float(p.veto) * (output[1] - output[0]), rtol=1e-4, atol=1e-5)
+    unheard = jnp.asarray(0.0)  # by the RMTg, which fires of itself
+    silent = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohorts[1], unheard)
+    rest = np.log(float(silent.parameters.dopamine.rmtg_baseline) / float(p.reference_rmtg))
+    np.testing.assert_allclose(behaviour.govern(silent, same).bias, 3.0 - float(p.veto) * rest, rtol=1e-5)
+    assert 0 < -rest < 0.25 * (output[1] - output[0]).mean(), "a silent habenula frees little more than a healthy one"
     spared = eqx.tree_at(lambda p: p.veto, p, jnp.asarray(0.0))
     np.testing.assert_array_equal(behaviour.govern(cohorts[1], same, spared).bias, np.full(SUBJECTS, 3.0))
 
@@ -163,14 +168,14 @@ def test_initiation_by_hand(stimulated):
     """The last second of one subject, from the formulas."""
     seen, p = stimulated["depressed", 0.0], effort.effort()
     own = behaviour.part(behaviour.draw_preferences(SUBJECTS, seed=2), slice(STIMULATED))
-    habenula, dopamine = (np.asarray(seen[name])[1, -100:].mean() for name in ("habenula", "dopamine"))
-    mine = effort.governed(behaviour.part(own, 1), jnp.asarray(habenula), jnp.asarray(dopamine), p)
+    rmtg, dopamine = (np.asarray(seen[name])[1, -100:].mean() for name in ("rmtg", "dopamine"))
+    mine = effort.governed(behaviour.part(own, 1), jnp.asarray(rmtg), jnp.asarray(dopamine), p)
     logit = effort.appraisal(jnp.asarray(3.0), jnp.asarray(1.0), mine, p)
     found = behaviour.initiate(seen, own, offer=(3, 1), stretches=6)
     assert found.acceptance.shape == (STIMULATED, 6)
     np.testing.assert_allclose(found.t, np.arange(1000.0, 6001.0, 1000.0), rtol=1e-5)
     assert float(found.acceptance[1, -1]) == pytest.approx(float(effort.acceptance(logit, p.lapse)), rel=1e-3)
-    expected = effort.log_latency_mean(logit, jnp.asarray(habenula), p)
+    expected = effort.log_latency_mean(logit, jnp.asarray(rmtg), p)
     assert float(jnp.log(found.latency[1, -1])) == pytest.approx(float(expected), rel=1e-3)
 
 
@@ -181,7 +186,7 @@ def test_initiation_at_the_door(stimulated):
         behaviour.initiate(seen, behaviour.draw_preferences(3))
     with pytest.raises(ValueError, match="stretches=7: a moment of 600 records"):
         behaviour.initiate(seen, own, stretches=7)
-    bare = eqx.tree_at(lambda s: s.record, seen, {"habenula": seen["habenula"]})
+    bare = eqx.tree_at(lambda s: s.record, seen, {"rmtg": seen["rmtg"]})
     with pytest.raises(ValueError, match=r"no record of \['dopamine'\]"):
         behaviour.initiate(bare, own)
 
@@ -194,7 +199,7 @@ def test_gradients_of_initiation(stimulated):
     like = stimulated["depressed", 0.0]
 
     def function(x):
-        record = {"habenula": seen["habenula"][:3] * x[1], "dopamine": seen["dopamine"][:3] * x[2]}
+        record = {"rmtg": seen["rmtg"][:3] * x[1], "dopamine": seen["dopamine"][:3] * x[2]}
         again = eqx.tree_at(lambda s: (s.t, s.record), like, (t, record))
         found = behaviour.initiate(again, x[0], stretches=6, constants=p)
         weight = np.random.default_rng(0).normal(size=(3, 6))

@@ -211,8 +211,12 @@ def stretches(laboratory):
 
 
 def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
-    quiet, driven, silenced = (each["habenula"] for each in stretches)
-    reference = float(effort.effort().reference_habenula)
+    """As the RMTg shows, whose own rate is what a silent habenula leaves."""
+    constants = defaults.section("dopamine")
+    quiet, driven, silenced = (
+        (each["rmtg"] - constants["rmtg_baseline"]) / constants["rmtg_gain"] for each in stretches
+    )
+    reference = (float(effort.effort().reference_rmtg) - constants["rmtg_baseline"]) / constants["rmtg_gain"]
     error = quiet.std(ddof=1) / math.sqrt(len(quiet))
     assert abs(quiet.mean() - reference) < 4 * error + 0.1 * reference, "a moment within a tenth of a course"
     per_second = 1000 / measure_choices.EVERY
@@ -232,6 +236,18 @@ def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, m
     assert share(few[1]).mean() < 0.8 * share(few[0]).mean()
     monkeypatch.setattr(effort, "effort", lambda: spared)
     np.testing.assert_array_equal(share(few[1]), share(few[0]))
+
+
+def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkeypatch):
+    """Hard choices hardly rise without a habenula; they would, had the RMTg no rate but what the habenula gives it."""
+    quiet, _, silenced = ({name: values[:4] for name, values in each.items()} for each in stretches)
+    share = lambda circuit: measure_choices._share(measure_choices._chosen(circuit, tasks.eefrt(), 0)).mean()
+    assert abs(share(silenced) - share(quiet)) < 0.02
+    own = defaults.value("dopamine.rmtg_baseline")
+    bare = lambda circuit: circuit | {"rmtg": np.maximum(circuit["rmtg"] - own, 1e-3)}
+    p = eqx.tree_at(lambda p: p.reference_rmtg, effort.effort(), effort.effort().reference_rmtg - own)
+    monkeypatch.setattr(effort, "effort", lambda: p)
+    assert share(bare(silenced)) - share(bare(quiet)) > 0.05
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from people import strained
 from test_gradients import check
 
-from habenula.circuit import effort, learning
+from habenula.circuit import dopamine, effort, learning
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.moment import Event, moment
 from habenula.circuit.pavlovian import pavlovian
@@ -135,7 +135,8 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     fires, sign = surely(difference("habenula", sight))
     assert sign == 1
     assert surely(difference("rate", sight))[1] == -1
-    veto = [np.asarray(effort.veto(each.cue["habenula"], effort.effort()))[:, 0] for each in both]
+    rmtg = [dopamine.rmtg_rate(each.cue["habenula"], jnp.asarray(0.0), dopamine.dopamine()) for each in both]
+    veto = [np.asarray(effort.veto(rate, effort.effort()))[:, 0] for rate in rmtg]
     assert surely(np.subtract(*veto))[1] == 1  # before the first outcome there is
     assert abs(difference("habenula", np.broadcast_to(LATE, sight.shape)).mean()) < 0.1 * fires
 

@@ -6,11 +6,14 @@ FOLDER holds `trials.csv.gz` and `subjects.csv` of half of the people of Mehrhof
 Latencies give the median, how much doubt adds, and their spread, within people. The veto is such that over a sample of
 virtual people with as many depressed ones, the rest healthy or resilient, the bias falls by .20 logit per standard
 deviation of anhedonia, which is the loss of drive. That slope is the one published figure that says how strong a veto is,
-so that it is fitted to and checks nothing (role `calibrate`). Two things about it are not known. Its logit: a logistic
-regression without first trials of their own gives these people's biases a spread of 3.1, this form one of 6.7, so that the
-same people's slope on anhedonia is -.16 there and -.53 here. And its size: half of the people tell it from nothing in
-neither form. The published value stands as it is, for a veto twice as strong would make depressed people decline more
-offers than controls do, which they do not (`effort.mdd.raw`).
+so that it is fitted to and checks nothing (role `calibrate`). It does not compare like with like, in two ways that nearly
+make up for each other. Its logit: a logistic regression without first trials of their own gives these people's biases a
+spread of 3.1, this form one of 7.1, so that the published slope is .065 standard deviations of the bias, and ours .028.
+And its anhedonia: people in a depressive episode are 1.0 standard deviations more anhedonic than the rest, virtual ones
+2.6, as virtual people have no other anhedonia than their circuit's. So a person in an episode would have .065 standard
+deviations less of a bias, and a virtual one has .075. Nor is the slope's size known from these people: half of them tell
+it from nothing in neither form. A veto twice as strong would make depressed people decline more offers than controls do,
+which they do not (`effort.mdd.raw`).
 
 The form was chosen by prediction: people of even and odd place in the file, each half by a fit to the other, summed log
 marginal likelihood. Seven forms were compared with one in which levels feel like what they are and the first trials
@@ -72,11 +75,11 @@ def per_deviation(bias: list[np.ndarray], drive: list[np.ndarray], depressed: fl
 
 
 def fit_veto(depressed: float, reference: float) -> float:
-    """The veto (logit per e-fold of LHb output) with which bias falls by `SLOPE` where a share `depressed` is so."""
+    """The veto (logit per e-fold of the RMTg's rate) with which bias falls by `SLOPE` where a share `depressed` is so."""
     unit, drive = [], []  # bias under a veto of 1
     for kind in (conditions.healthy, conditions.resilient, conditions.depressed):
-        seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("habenula", "drive"))
-        unit.append(-np.log(np.asarray(seen["habenula"], float) / reference))
+        seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("rmtg", "drive"))
+        unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
     return SLOPE / per_deviation(unit, drive, depressed)
 
@@ -91,7 +94,7 @@ def main() -> None:
     median, doubt, spread = latencies(people, fit.predicted)
     p = typical()
     healthy = fixed_points(p)[0].state
-    reference = float(observe(subjects_at(p, healthy, 1), ("habenula",))["habenula"][0])
+    reference = float(observe(subjects_at(p, healthy, 1), ("rmtg",))["rmtg"][0])
     depressed = float(np.mean(scores["mdd_current"]))
     veto = fit_veto(depressed, reference)
     note = "479 people of Mehrhof & Nord 2024"
@@ -99,7 +102,7 @@ def main() -> None:
     rows = [
         *((f"effort.{name}", fit.population[name].mean, "1", f"{words}{note}") for name, words in SHARED.items()),
         ("effort.veto", veto, "1", "logit per e-fold; slope of bias on anhedonia, Mehrhof & Nord 2024"),
-        ("effort.reference_habenula", reference, "Hz", "typical healthy set point"),
+        ("effort.reference_rmtg", reference, "Hz", "typical healthy set point"),
         ("effort.latency", median, "s", note),
         ("effort.doubt", doubt, "1", note),
         ("effort.latency_spread", spread, "1", note),

@@ -17,7 +17,7 @@ from .arms import MORNING, NOON, align
 
 SUBJECTS = 128
 DAYS = 56.0
-RECORD = ("vta_output", "active", "rate", "dopamine", "liking", "mood", "habenula")
+RECORD = ("vta_output", "active", "rate", "dopamine", "liking", "mood", "rmtg")
 DAT_OCCUPANCY = 0.6  # at its peak in the typical subject, by the stimulant's single dose
 
 Figures = Mapping[str, SupportsFloat]  # what an experiment gives: by row of the evidence, in the row's unit

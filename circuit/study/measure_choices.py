@@ -31,7 +31,7 @@ STRETCH = 2000.0  # ms: quiet, driven, quiet again, silenced; the last second of
 EVERY = 50.0  # ms between volleys: trains of 20 Hz, as are usual at habenular terminals
 SILENCED = -1.0  # uA/cm2, under which hardly a neuron fires
 
-Circuit = Mapping[str, np.ndarray]  # "habenula" (Hz) and "dopamine" (uM) of each subject
+Circuit = Mapping[str, np.ndarray]  # "rmtg" (Hz) and "dopamine" (uM) of each subject
 
 
 def offers(lab: Laboratory) -> Figures:
@@ -50,7 +50,7 @@ def offers(lab: Laboratory) -> Figures:
         name: (getattr(_governed(ill, lab.seed), name) - getattr(_governed(well, lab.seed), name)).mean() / sd
         for name, sd in zip(("bias", "reward", "effort"), np.sqrt(np.square(population()[1]).sum(axis=1)), strict=True)
     }
-    veto = [-np.asarray(effort.veto(jnp.asarray(each["habenula"]), effort.effort())) for each in seen]
+    veto = [-np.asarray(effort.veto(jnp.asarray(each["rmtg"]), effort.effort())) for each in seen]
     depressed = defaults.value("effort_population.depressed")
     return {f"effort.base.e{e}r{r}": offer(chosen[0], e, r) for e in levels for r in levels} | {
         "effort.mdd.bias": per_deviation(veto, [each["drive"] for each in seen], depressed),
@@ -81,7 +81,7 @@ def stimulation(lab: Laboratory) -> Figures:
 def treatment(lab: Laboratory) -> Figures:
     """Rows `effort.drugs`: share of the deficit in hard choices that eight weeks of a drug regain, on its last morning."""
     last = {
-        name: {each: np.asarray(lived[each])[:, -1] for each in ("habenula", "dopamine")}
+        name: {each: np.asarray(lived[each])[:, -1] for each in ("rmtg", "dopamine")}
         for name, lived in lab.courses.items()
         if name in ("healthy", "untreated", "bupropion", "stimulant", "ssri")
     }
@@ -102,7 +102,7 @@ def first_offers(choices: Choices, effort: int, reward: int) -> float:
 
 def _standing(cohort: Cohort) -> Circuit:
     """Of a cohort as it stands; drive too."""
-    return {name: np.asarray(value) for name, value in observe(cohort, ("habenula", "dopamine", "drive")).items()}
+    return {name: np.asarray(value) for name, value in observe(cohort, ("rmtg", "dopamine", "drive")).items()}
 
 
 def _stimulated(lab: Laboratory) -> list[Circuit]:
@@ -119,25 +119,25 @@ def _stimulated(lab: Laboratory) -> list[Circuit]:
         inputs=current,
         neurons=NEURONS,
         save_every=40,
-        record=("habenula", "dopamine"),
+        record=("rmtg", "dopamine"),
         plan=plan_for(NEURONS, lab.devices),
     )
     t = np.asarray(seen.t)
     ends = [STRETCH * (i + 1) for i in (0, 1, 3)]
     last_second = lambda name, end: np.asarray(seen[name])[:, (t > end - 1000) & (t <= end)].mean(axis=1)
-    return [{name: last_second(name, end) for name in ("habenula", "dopamine")} for end in ends]
+    return [{name: last_second(name, end) for name in ("rmtg", "dopamine")} for end in ends]
 
 
 def _governed(circuit: Circuit, seed: int) -> effort.Preferences:
     """Preferences of many people with each subject's circuit."""
-    many = {name: jnp.asarray(np.tile(circuit[name], PEOPLE)) for name in ("habenula", "dopamine")}
-    own = draw_preferences(len(many["habenula"]), seed)
-    return effort.governed(own, many["habenula"], many["dopamine"], effort.effort())
+    many = {name: jnp.asarray(np.tile(circuit[name], PEOPLE)) for name in ("rmtg", "dopamine")}
+    own = draw_preferences(len(many["rmtg"]), seed)
+    return effort.governed(own, many["rmtg"], many["dopamine"], effort.effort())
 
 
 def _chosen(circuit: Circuit, task: Task, seed: int) -> Choices:
     """Of many people with each subject's circuit."""
-    return play(task, _governed(circuit, seed), habenula=np.tile(circuit["habenula"], PEOPLE), seed=seed)
+    return play(task, _governed(circuit, seed), rmtg=np.tile(circuit["rmtg"], PEOPLE), seed=seed)
 
 
 def _share(choices: Choices) -> np.ndarray:
