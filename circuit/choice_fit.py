@@ -15,10 +15,11 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from . import choice_search, effort, identifiability, marginal
+from . import choice_search, effort, identifiability, levels, marginal
 from .choices import Choices
 from .effort import Effort
 from .identifiability import Verdict
+from .levels import Counted
 from .marginal import Look, Population
 
 COARSE, FINE = 3, 7  # nodes along each preference: until the population stands still, and from then on
@@ -78,6 +79,7 @@ class ChoiceFit:
 
     Attributes:
         subject: name of each.
+        reference: levels of effort and reward of the offer at which the bias is read.
         identifiable: by preference, what the offers and choices can tell; known before the fit.
         raw: by preference, each subject's own estimate.
         shrunk: by preference, each subject's posterior mean.
@@ -97,6 +99,7 @@ class ChoiceFit:
     """
 
     subject: tuple[str, ...]
+    reference: dict[str, float]
     identifiable: dict[str, Verdict]
     raw: dict[str, Estimates]
     shrunk: dict[str, Estimates]
@@ -121,7 +124,9 @@ def fit_choices(
 ) -> ChoiceFit:
     """Estimate the preferences of all subjects and of their population from accepted and declined offers.
 
-    Offers may depend on earlier choices, as in a staircase: given those, they carry nothing more about preferences.
+    Offers may depend on earlier choices, as in a staircase: given those, they carry nothing more about preferences. Levels
+    may be in any unit, weights are per level of the file's. The bias is read at the reference offer of `constants` where
+    that lies among the levels, and in their middle where not.
 
     Args:
         choices: from `choices.read` or a simulation.
@@ -133,10 +138,10 @@ def fit_choices(
         ValueError: fewer than two subjects, fewer than one round, no choices, or every choice the same.
     """
     _check(choices, rounds)
-    p = effort.effort() if constants is None else constants
-    verdicts = identifiability.judge(choices, p)
+    counted = levels.counted(choices, effort.effort() if constants is None else constants)
+    verdicts = identifiability.judge(counted.choices, counted.constants)
     names = tuple(name for name, verdict in verdicts.items() if verdict.identifiable)
-    offers = marginal.offers_of(names, choices, p)
+    offers = marginal.offers_of(names, counted.choices, counted.constants)
     population, places = choice_search.begin(offers)
     stride, made, converged = None, 0, False
     for rule in (COARSE, FINE):
@@ -154,7 +159,7 @@ def fit_choices(
         progress(rounds, rounds)
     told = choice_search.told(population, offers, seen, FINE)
     raw = choice_search.raw(population, offers)
-    return _assembled(choices, verdicts, names, raw, population, seen, told, made, converged)
+    return _assembled(choices, counted, verdicts, names, raw, population, seen, told, made, converged)
 
 
 def _check(choices: Choices, rounds: int) -> None:
@@ -169,21 +174,28 @@ def _check(choices: Choices, rounds: int) -> None:
         raise ValueError(f"all {made.size} choices are {made[0]:.0f}: there is no preference to be seen in them.")
 
 
-def _assembled(choices, verdicts, names, raw, population, seen: Look, told, made, converged) -> ChoiceFit:
-    """The result in plain NumPy, by name."""
-    mean, covariance = np.asarray(seen.mean, float), np.asarray(seen.covariance, float)
-    root = np.asarray(population.root, float)
+def _assembled(
+    choices, counted: Counted, verdicts, names, raw, population, seen: Look, told, made, converged
+) -> ChoiceFit:
+    """The result in plain NumPy, by name, per level of the file's."""
+    unit = np.array([counted.unit[name] for name in names])
+    mean, covariance = unit * np.asarray(seen.mean, float), np.outer(unit, unit) * np.asarray(seen.covariance, float)
+    root = unit[:, None] * np.asarray(population.root, float)
     total = root @ root.T
     sd = np.sqrt(np.diag(total))
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     return ChoiceFit(
         subject=choices.subject,
-        identifiable=verdicts,
-        raw={name: Estimates(raw[0][:, i], raw[1][:, i]) for i, name in enumerate(names)},
+        reference=counted.reference,
+        identifiable={
+            name: dataclasses.replace(verdict, error=verdict.error * counted.unit[name])
+            for name, verdict in verdicts.items()
+        },
+        raw={name: Estimates(unit[i] * raw[0][:, i], unit[i] * raw[1][:, i]) for i, name in enumerate(names)},
         shrunk={name: Estimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
         covariance=covariance,
         reliability={name: float(mean[:, i].var() / total[i, i]) for i, name in enumerate(names)},
-        population=_spreads(choices, names, population, seen),
+        population=_spreads(choices, counted, names, population, seen),
         correlation=total / np.outer(sd, sd),
         predicted=np.asarray(told[1], float),
         log_likelihood=np.asarray(told[0], float),
@@ -194,15 +206,16 @@ def _assembled(choices, verdicts, names, raw, population, seen: Look, told, made
     )
 
 
-def _spreads(choices, names, population: Population, seen: Look) -> dict[str, Spread]:
+def _spreads(choices, counted: Counted, names, population: Population, seen: Look) -> dict[str, Spread]:
     """Means and spreads of the population with their errors; the fade in trials, the lapse as a share."""
-    levels = {
-        f"{name}_{level:g}": float(level)
+    inner = {  # by name: the level, and what 1 as the fit counts is in the file's
+        f"{name}_{level:g}": (float(level), counted.step[name])
         for name in ("reward", "effort")
         if name in names
         for level in marginal.inner_levels(getattr(choices, name)[choices.known])
     }
-    common = (*(f"early_{name}" for name in names), *levels, "naive", "fade", "lapse")
+    early = {f"early_{name}": (0.0, counted.unit[name]) for name in names}
+    common = early | inner | dict.fromkeys(("naive", "fade", "lapse"), (0.0, 1.0))
     root, size = np.asarray(population.root, float), len(names)
     sd, lower = np.sqrt(np.square(root).sum(axis=1)), np.tril_indices(size)
     means = np.zeros((size, len(seen.score)))
@@ -216,12 +229,14 @@ def _spreads(choices, names, population: Population, seen: Look) -> dict[str, Sp
     for name, at, own, error, sd_error in zip(names, population.mean, sd, errors, errors[size:], strict=False):
         lost = [word for word, of in (("mean", error), ("spread", sd_error)) if np.isinf(of)]
         reason = f"the choices of {len(choices)} people do not tell its {' and '.join(lost)}" if lost else ""
-        half, at = NORMAL_95 * float(error), float(at)
-        found[name] = Spread(at, float(own), at - half, at + half, float(sd_error), reason)
+        unit = counted.unit[name]
+        half, at = unit * NORMAL_95 * float(error), unit * float(at)
+        found[name] = Spread(at, unit * float(own), at - half, at + half, unit * float(sd_error), reason)
     outward = {"fade": np.exp, "lapse": lambda logit: 1 / (1 + np.exp(-logit))}
     for name, at, error in zip(common, np.asarray(marginal.shared(population), float), errors[2 * size :], strict=True):
         numbers = np.array([at, at - NORMAL_95 * error, at + NORMAL_95 * error])
-        mean, low, high = outward[name](numbers) if name in outward else numbers + levels.get(name, 0.0)
+        begins, unit = common[name]
+        mean, low, high = outward[name](numbers) if name in outward else begins + unit * numbers
         reason = f"shared by all; the choices of {len(choices)} people do not tell it" if np.isinf(error) else ""
         found[name] = Spread(float(mean), 0.0, float(low), float(high), reason=reason)
     return found

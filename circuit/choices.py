@@ -62,8 +62,12 @@ class Choices:
         return int(self.known.sum())
 
 
-def read(path: str | Path) -> Choices:
+def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Choices:
     """Choices from a file in long format.
+
+    Args:
+        path: of the file.
+        columns: names of columns in the file by what they hold, such as {"subject": "participant", "effort": "percent"}.
 
     Raises:
         OSError: there is no such file.
@@ -72,18 +76,20 @@ def read(path: str | Path) -> Choices:
     """
     path = Path(path)
     lives: dict[str, dict[int, tuple[int, dict[str, float | str]]]] = {}
-    columns: dict[str, int] = {}
+    names = _named(columns or {})
+    header: list[str] = []
+    where: dict[str, int] = {}
     for row, cells in long_format.rows(path):
-        if not columns:
-            columns = _columns(cells, path.name)
+        if not where:
+            header, where = cells, _columns(cells, names, path.name)
             continue
-        values = _trial(cells, columns, f"{path.name}, row {row}")
+        values = _trial(cells, header, where, f"{path.name}, row {row}")
         name, number = str(values["subject"]), int(values["trial"])
         life = lives.setdefault(name, {})
         if number in life:
             raise ValueError(
-                f"{path.name}, row {row}, column trial: subject {name} has trial {number} in row {life[number][0]} too; "
-                "number the trials of a subject through."
+                f"{path.name}, row {row}, column {header[where['trial']]}: subject {name} has trial {number} in row "
+                f"{life[number][0]} too; number the trials of a subject through."
             )
         life[number] = row, values
     if not lives:
@@ -149,41 +155,57 @@ def _names(name: str) -> tuple[str, ...]:
     return NAMES.get(name, (name,))
 
 
-def _columns(header: list[str], file: str) -> dict[str, int]:
-    found = {name: long_format.column(name, _names(name), header, file) for name in REQUIRED}
-    found |= {name: long_format.column(name, _names(name), header, file, needed=False) for name in OPTIONAL}
-    return {name: i for name, i in found.items() if i >= 0} | {"": len(header)}
+def _named(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """By what a column holds, what it may be called in the file."""
+    if strange := set(columns) - {*REQUIRED, *OPTIONAL}:
+        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join((*REQUIRED, *OPTIONAL))}.")
+    return {name: (columns[name],) if name in columns else _names(name) for name in (*REQUIRED, *OPTIONAL)}
 
 
-def _trial(cells: list[str], columns: Mapping[str, int], where: str) -> dict[str, float | str]:
+def _columns(header: list[str], names: Mapping[str, tuple[str, ...]], file: str) -> dict[str, int]:
+    """Where each column is that is needed, or there."""
+    if lacking := long_format.lacking([names[name] for name in REQUIRED], header, file):
+        raise ValueError(lacking)
+    found = {name: long_format.column(name, names[name], header, file, needed=False) for name in names}
+    return {name: i for name, i in found.items() if i >= 0}
+
+
+def _trial(cells: list[str], header: list[str], columns: Mapping[str, int], row: str) -> dict[str, float | str]:
     """One line, checked."""
-    if len(cells) != columns[""]:
-        raise ValueError(f"{where}: {len(cells)} cells, but {columns['']} columns.")
-    of = {name: cells[i] for name, i in columns.items() if name}
+    if len(cells) != len(header):
+        raise ValueError(f"{row}: {len(cells)} cells, but {len(header)} columns.")
+    of = {name: cells[i] for name, i in columns.items()}
+    where = {name: f"{row}, column {header[i]}" for name, i in columns.items()}
     if of["subject"] in MISSING:
-        raise ValueError(f"{where}, column subject: empty; every trial needs a subject.")
+        raise ValueError(f"{where['subject']}: empty; every trial needs a subject.")
     values: dict[str, float | str] = {"subject": of["subject"]}
     for name in ("trial", "effort", "reward"):
-        values[name] = long_format.number(of[name], f"{where}, column {name}")
+        values[name] = long_format.number(of[name], where[name])
     if values["trial"] != int(values["trial"]):
-        raise ValueError(f"{where}, column trial: {of['trial']!r} is no whole number.")
-    missed = of["choice"] in MISSING
-    values["choice"] = math.nan if missed else long_format.number(of["choice"], f"{where}, column choice")
-    if not missed and values["choice"] not in (0.0, 1.0):
-        raise ValueError(
-            f"{where}, column choice: {of['choice']!r} must be 1 (accepted), 0 (declined) or empty (missed)."
-        )
+        raise ValueError(f"{where['trial']}: {of['trial']!r} is no whole number.")
+    values["choice"] = _choice(of["choice"], where["choice"])
     if "staircase" in of:
         if of["staircase"] in MISSING:
-            raise ValueError(
-                f"{where}, column staircase: empty; name the staircase of every trial, or drop the column."
-            )
+            raise ValueError(f"{where['staircase']}: empty; name the staircase of every trial, or drop the column.")
         values["staircase"] = of["staircase"]
     if "rt" in of:
-        values["rt"] = math.nan if of["rt"] in MISSING else long_format.number(of["rt"], f"{where}, column rt") / 1e3
+        values["rt"] = math.nan if of["rt"] in MISSING else long_format.number(of["rt"], where["rt"]) / 1e3
         if values["rt"] <= 0:
-            raise ValueError(f"{where}, column rt: {of['rt']!r} must be above 0 (ms), or empty.")
+            raise ValueError(f"{where['rt']}: {of['rt']!r} must be above 0 (ms), or empty.")
     return values
+
+
+def _choice(cell: str, where: str) -> float:
+    """1 or 0, or NaN where missed."""
+    if cell in MISSING:
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if value not in (0.0, 1.0):
+        raise ValueError(f"{where}: {cell!r} must be 1 (accepted), 0 (declined) or empty (missed).")
+    return value
 
 
 def _gathered(lives: Mapping[str, list[dict[str, float | str]]]) -> Choices:

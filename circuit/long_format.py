@@ -31,6 +31,18 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             raise ValueError(f"{path.name}, after row {lines.line_num}: no text in columns ({error}).") from error
 
 
+def lacking(needed: Sequence[Sequence[str]], header: Sequence[str], file: str) -> str:
+    """Which of the `needed` columns, each by any of its names, are not there, all at once; empty if none is."""
+    absent = [" or ".join(names) for names in needed if not set(names) & set(header)]
+    if not absent:
+        return ""
+    split = len(header) == 1 and any(mark in header[0] for mark in ";\t")
+    hint = "; cells must be separated by commas" if split else ""
+    return (
+        f"{file}, row 1: no column{'s' * (len(absent) > 1)} {', '.join(absent)}; there are {', '.join(header)}{hint}."
+    )
+
+
 def column(name: str, names: Sequence[str], header: Sequence[str], file: str, needed: bool = True) -> int:
     """Where the column called by one of `names` is; -1 if it is nowhere and not `needed`.
 

@@ -148,6 +148,45 @@ def test_intervals_of_the_population_hold_with_forty_people():
         assert abs(each - 0.95) < 4 * np.sqrt(0.95 * 0.05 / repeats), name
 
 
+def test_levels_may_be_in_any_unit():
+    """Per cent of the greatest force and cents: the same people, with weights per per cent and per cent."""
+    made, _ = people(40, seed=2)
+    cents = dataclasses.replace(made, effort=20 * made.effort * made.known, reward=(10 * made.reward - 5) * made.known)
+    one, other = fit_choices(made), fit_choices(cents)
+    assert (one.reference, other.reference) == ({"reward": 2.5, "effort": 2.5}, {"reward": 20.0, "effort": 50.0})
+    unit = np.array([1, 1 / 10, 1 / 20])
+    np.testing.assert_allclose(other.covariance, one.covariance * np.outer(unit, unit), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(other.correlation, one.correlation, atol=1e-4)
+    np.testing.assert_allclose(other.predicted, one.predicted, atol=1e-4)
+    for i, name in enumerate(NAMES):
+        for of in ("raw", "shrunk"):
+            before, after = (vars(getattr(fit, of)[name]) for fit in (one, other))
+            for each in ("value", "error"):
+                np.testing.assert_allclose(after[each], unit[i] * before[each], rtol=1e-3, atol=1e-3 * unit[i])
+        for was, now in ((name, name), (f"early_{name}", f"early_{name}")):
+            before, after = one.population[was], other.population[now]
+            for each in ("mean", "sd", "low", "high", "sd_error"):
+                expected = pytest.approx(unit[i] * getattr(before, each), rel=1e-3, abs=1e-3 * unit[i])
+                assert getattr(after, each) == expected, (name, each)
+        assert other.identifiable[name].error == pytest.approx(unit[i] * one.identifiable[name].error, rel=1e-5)
+        assert other.reliability[name] == pytest.approx(one.reliability[name], rel=1e-3)
+    assert other.population["effort_40"].mean == pytest.approx(20 * one.population["effort_2"].mean, rel=1e-3)
+    assert other.population["reward_25"].high == pytest.approx(10 * one.population["reward_3"].high - 5, rel=1e-3)
+
+
+def test_the_bias_is_read_where_it_is_asked_for():
+    """At an offer of one's own among the levels, to which the bias at another leads along the weights."""
+    made, _ = people(40, seed=2)
+    p = eqx.tree_at(
+        lambda p: (p.reference_effort, p.reference_reward), effort.effort(), (jnp.asarray(3.0), jnp.asarray(2.0))
+    )
+    one, other = fit_choices(made), fit_choices(made, constants=p)
+    assert other.reference == {"reward": 2.0, "effort": 3.0}
+    mean = {name: one.population[name].mean for name in NAMES}
+    expected = mean["bias"] - 0.5 * mean["reward"] - 0.5 * mean["effort"]
+    assert other.population["bias"].mean == pytest.approx(expected, abs=0.02)
+
+
 def test_true_preferences_are_recovered(recovered):
     made, true, fit = recovered
     assert fit.converged

@@ -37,6 +37,19 @@ def test_other_names_of_columns_further_columns_and_compression(tmp_path):
     np.testing.assert_array_equal(found.first, [[True, False]])
 
 
+def test_columns_may_be_called_anything(tmp_path):
+    called = {"subject": "who", "effort": "per_cent", "choice": "took"}
+    path = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,1", "a,2,80,40,0")
+    found = choices.read(path, called)
+    np.testing.assert_array_equal(found.effort, [[20, 80]])
+    np.testing.assert_array_equal(found.accepted, [[1, 0]])
+    bad = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,2", name="bad.csv")
+    with pytest.raises(ValueError, match=r"bad\.csv, row 2, column took: '2' must be 1"):
+        choices.read(bad, called)
+    with pytest.raises(ValueError, match=r"columns of \['force'\]: choose from subject, trial"):
+        choices.read(path, {"force": "per_cent"})
+
+
 def test_what_is_written_is_read_back(tmp_path):
     before = choices.read(written(tmp_path, *GOOD[:-1]))
     for name in ("again.csv", "again.csv.gz"):
@@ -66,7 +79,9 @@ def test_what_is_written_is_read_back(tmp_path):
             [HEADER, "a,1,1,2,2,x,900"],
             "row 2, column choice: '2' must be 1 (accepted), 0 (declined) or empty (missed).",
         ),
-        ([HEADER, "a,1,1,2,yes,x,900"], "row 2, column choice: 'yes' is no finite number."),
+        ([HEADER, "a,1,1,2,yes,x,900"], "row 2, column choice: 'yes' must be 1 (accepted), 0 (declined) or empty"),
+        (["who,trial,level,reward,choice"], "row 1: no columns subject or subj, effort; there are who, trial, level"),
+        (["subject;trial;effort;reward;choice"], "; cells must be separated by commas."),
         ([HEADER, "a,1,1,2,1,,900"], "row 2, column staircase: empty"),
         ([HEADER, "a,1,1,2,1,x,0"], "row 2, column rt: '0' must be above 0 (ms), or empty."),
     ],

@@ -34,6 +34,7 @@ def fitted(mean, covariance, population_mean, population) -> ChoiceFit:
     sd, count = np.sqrt(np.diag(population)), len(mean)
     return ChoiceFit(
         subject=tuple(str(i) for i in range(count)),
+        reference={},
         identifiable={},
         raw={},
         shrunk={name: Estimates(mean[:, i], np.sqrt(covariance[:, i, i])) for i, name in enumerate(NAMES)},

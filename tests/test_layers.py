@@ -28,7 +28,7 @@ circuit.pharmacology  circuit.lateral_habenula  circuit.dopamine  circuit.plasti
 circuit.channel_block  circuit.population  circuit.transfer
 circuit.parameters
 circuit.constraints  circuit.effort  circuit.choices
-circuit.spacing
+circuit.spacing  circuit.levels
 circuit.slow_clock  circuit.identifiability  circuit.tasks  circuit.pavlovian
 circuit.marginal  circuit.learning
 circuit.choice_search

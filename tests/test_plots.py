@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_trial import trial
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from habenula.circuit.interventions import Recalibration
@@ -37,6 +38,16 @@ def test_a_trial_fills_its_page(tmp_path):
 def test_a_short_trial_of_one_arm_without_fits(tmp_path):
     plots.trial_figure(trial(weeks=1, arms=["placebo"], fitted=False), tmp_path / "trial.png")
     assert picture(tmp_path / "trial.png").min() < 0.5
+
+
+def test_bars_are_of_tablets_alone():
+    """Visits have a first and a last day too, but all arms have them."""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xlim(0, 12)
+    plots._doses(axes, ["placebo", "ssri", "ketamine_once"])
+    bars = [line for line in axes.lines if line.get_marker() != "|"]
+    assert [line.get_xydata().tolist() for line in bars] == [[[0, 0], [12, 0]]]  # the SSRI's, in the first row
 
 
 def test_a_moment(tmp_path):

@@ -37,23 +37,12 @@ def gain(week: int) -> float:
 
 def main() -> None:
     """Fit, print and write to the table."""
-    lift = (
-        defaults.value("motivation.visit_lift")
-        * np.mean(list(EXTRA.values()))
-        / np.mean([gain(week) for week in EXTRA])
+    found = defaults.value("motivation.visit_lift") / float(np.mean([gain(week) for week in EXTRA]))  # for a point
+    lift, note = (
+        found * float(np.mean(list(EXTRA.values()))),
+        "Posternak & Zimmerman 2007; of mood, by the assumed link",
     )
-    defaults.update(
-        [
-            defaults.Constant(
-                "motivation.visit_lift",
-                lift,
-                "1",
-                "fitted",
-                SCRIPT,
-                "Posternak & Zimmerman 2007; of mood, by the assumed link",
-            )
-        ]
-    )
+    defaults.update([defaults.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)])
     for week, points in EXTRA.items():
         print(f"one visit more in week {week}: {gain(week):.2f} points (published {points:.2f})")
     print(f"motivation.visit_lift {lift:.4f}")

@@ -165,9 +165,10 @@ def fit(
     habenula fit choices.csv --json fit.json
     habenula fit trials.csv.gz --scores subjects.csv --out people.pdf
 
-    JSON: {subjects, trials, loglik_per_trial, cells: [{effort, reward, observed, predicted}], population: {name: {mean,
-    sd, low, high}}, identifiable: {name: {identifiable, error, subjects, reason}}, reliability, relations, estimates:
-    {subject, status, raw, shrunk}, converged}; cells are of the first trials of staircases where the file has them.
+    JSON: {subjects, trials, reference: {effort, reward}, loglik_per_trial, cells: [{effort, reward, observed,
+    predicted}], population: {name: {mean, sd, low, high}}, identifiable: {name: {identifiable, error, subjects,
+    reason}}, reliability, relations, estimates: {subject, status, raw, shrunk}, converged}; cells are of the first
+    trials of staircases where the file has them.
     """
     demand_file(json)
     machine.start_jax()

@@ -122,6 +122,7 @@ def to_json(found: Fitted) -> dict[str, Any]:
     return {
         "subjects": len(people),
         "trials": people.trials,
+        "reference": fit.reference,
         "loglik_per_trial": float(fit.log_likelihood.sum()) / people.trials,
         "cells": [
             {"effort": c.effort, "reward": c.reward, "observed": c.observed, "predicted": c.predicted}
@@ -156,16 +157,26 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
             rows.append([Cell(name, "bold"), *[Cell("-")] * 4, Cell("")])
             words.setdefault(f"not seen: {verdict.reason}", []).append(name)
             continue
-        digits = 3 if name == "lapse" else 2
+        digits = _digits(name, (spread.high - spread.low) / 2)
         told = np.isfinite(spread.high - spread.low)
         numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}" if told else "-"]
-        numbers += [f"{spread.sd:.2f}" if spread.sd else "shared", f"{found.fit.reliability.get(name, np.nan):.2f}"]
+        numbers += [
+            f"{spread.sd:.{digits}f}" if spread.sd else "shared",
+            f"{found.fit.reliability.get(name, np.nan):.2f}",
+        ]
         numbers[-1] = numbers[-1].replace("nan", "")
         rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED).get(name, "level felt"))])
         if reason := spread.reason or (verdict.reason if verdict else ""):
             words.setdefault(reason, []).append(name)
     said = [f"{', '.join(names)}: {reason}." for reason, names in words.items()]
     return [*lines(columns, rows, limit), *(line for each in said for line in folded(each, limit, style="dim"))]
+
+
+def _digits(name: str, half: float) -> int:
+    """Decimals of a number known to within `half`: more for weights where a level is a small step, such as a cent."""
+    if name == "lapse":
+        return 3
+    return min(max(2, int(np.ceil(-np.log10(half)))), 6) if 0 < half < 1 else 2
 
 
 def cell_table(found: Fitted) -> list[Text]:
@@ -212,6 +223,7 @@ def notes(found: Fitted, limit: int) -> list[Text]:
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     worst = max((abs(cell.observed - cell.predicted) for cell in found.cells), default=np.nan)
     texts = [
+        f"The bias is the willingness to take on effort {fit.reference['effort']:g} for reward {fit.reference['reward']:g}.",
         f"Log-likelihood {float(fit.log_likelihood.sum()) / people.trials:.4f} per trial. Subjects: {words}. "
         f"{'Converged' if fit.converged else 'NOT CONVERGED'} after {fit.rounds} rounds.",
         "Reliability: share of the population's variance that shrunk estimates carry; they correlate with the truth by "

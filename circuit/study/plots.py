@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..interventions import Placebo
 from ..moment import Event, Moment
 from . import labels
 from .arms import STRESS, standard
@@ -209,6 +210,8 @@ def _doses(axes: Axes, arms: Sequence[str]) -> None:
     for row, name in enumerate(shown):
         colour = labels.of(name).colour
         for intervention in standard().get(name, ()):
+            if isinstance(intervention, Placebo):  # visits are those of all arms
+                continue
             stop = getattr(intervention, "stop", None)
             times = getattr(intervention, "day", getattr(intervention, "times", None))
             if times is not None:
