@@ -47,7 +47,9 @@ def test_bars_are_of_tablets_alone():
     axes.set_xlim(0, 12)
     plots._doses(axes, ["placebo", "ssri", "ketamine_once"])
     bars = [line for line in axes.lines if line.get_marker() != "|"]
-    assert [np.asarray(line.get_xydata()).tolist() for line in bars] == [[[0, 0], [12, 0]]]  # the SSRI's, in the first row
+    assert [np.asarray(line.get_xydata()).tolist() for line in bars] == [
+        [[0, 0], [12, 0]]
+    ]  # the SSRI's, in the first row
 
 
 def test_a_moment(tmp_path):
