@@ -1,5 +1,6 @@
 """Evidence on drugs: what each dose gives in plasma, at transporters and at NMDA channels, taken as it was measured."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -49,11 +50,13 @@ def ketamine_in_plasma(lab: Laboratory) -> Figures:
     sampled = jnp.asarray([*SAMPLES.values(), *TERMINAL]) - SAMPLE
     starts = jnp.arange(float(len(KAMP)))
     half = 0.5 * jnp.asarray(KAMP)  # mg/kg of one enantiomer
-    infuse = lambda s_share: np.asarray(
-        drugs.ketamine_concentration(
-            sampled, SAMPLE, half, starts, jnp.ones_like(starts), drugs.ketamine(), s_share=s_share
-        )
-    )
+
+    def infuse(s_share: float) -> np.ndarray:
+        at = lambda t: drugs.ketamine_concentration(
+            t[None], SAMPLE, half, starts, jnp.ones_like(starts), drugs.ketamine(), s_share=s_share
+        )[0]
+        return np.asarray(jax.vmap(at)(sampled))  # each alone: samples are not steps that follow each other
+
     plasma = {"s": infuse(1.0), "r": infuse(0.0)}
     early, late = (plasma["s"] + plasma["r"])[-2:]
     rows = {
