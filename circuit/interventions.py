@@ -105,10 +105,9 @@ class Ketamine(eqx.Module):
     def inputs(self, times: Float[Array, " step"], dt: float, p: Parameters) -> dict[str, Array]:
         """Plasma concentration (uM) in each part of each hour."""
         doses, starts, durations = _together(self.mg_per_kg, 24 * self.day, self.minutes / 60)
-        part = dt / READINGS
-        finer = (times[:, None] + part * jnp.arange(READINGS, dtype=times.dtype)[None]).ravel()
+        parts = (times[:, None] + dt / READINGS * jnp.arange(READINGS, dtype=times.dtype)[None]).ravel()
         concentration = pharmacology.ketamine_concentration(
-            finer, part, doses, starts, durations, p.ketamine, clearance_factor=p.clearance
+            jnp.append(parts, times[-1] + dt), doses, starts, durations, p.ketamine, clearance_factor=p.clearance
         )
         return {"ketamine": concentration.reshape(len(times), READINGS, *concentration.shape[1:])}
 

@@ -9,6 +9,8 @@ number. Constants: `circuit/defaults.csv`, fitted by
 `habenula.circuit.calibration.pharmacology`.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -113,8 +115,7 @@ def ssri() -> DailyDrug:
 
 
 def ketamine_concentration(
-    times: Float[Array, " step"],
-    dt: float,
+    ends: Float[Array, " end"],
     doses: Float[Array, "dose *#lane"],
     starts: Float[Array, "dose *#lane"],
     durations: Float[Array, "dose *#lane"],
@@ -123,14 +124,13 @@ def ketamine_concentration(
     clearance_factor: Lanes = 1.0,
     s_share: Lanes = 0.5,
 ) -> Float[Array, "step *lane"]:
-    """Ketamine in plasma (S and R together, uM), mean over each step [t, t + dt].
+    """Ketamine in plasma (S and R together, uM), mean from each of `ends` to the next.
 
     What all doses together have left in the compartments is summed at the ends of steps, and averaged then: that takes a third
     of the exponentials that an average for each dose would.
 
     Args:
-        times: h. Beginning of each step, which is the end of the one before.
-        dt: h. Length of a step.
+        ends: h. Where steps end, the beginning of the first before them: one more than there are steps.
         doses: mg/kg, each infused at a constant rate.
         starts: h. When each infusion begins.
         durations: h. How long each infusion lasts; positive.
@@ -149,13 +149,14 @@ def ketamine_concentration(
         fed, contents = zip(*(fed_and_content(t, start, duration, rate) for rate, _ in parts), strict=True)
         return speed * fed[0], [speed * content for content in contents]
 
-    def mean(fed, changes):
-        each = zip(parts, changes, strict=True)
-        return sum(weight * mean_content(fed, change, rate, dt) for (rate, weight), change in each)
+    def mean(dt, fed, changes):
+        phases_of = zip(parts, changes, strict=True)
+        each = [weight * mean_content(fed, change, rate, dt) for (rate, weight), change in phases_of]
+        return jnp.stack(each).sum(axis=0)
 
-    ends = jnp.concatenate([times, times[-1:] + dt])
     fed, contents = sum_over_doses(curve, ends, doses, starts, durations)
-    return jax.vmap(mean)(jnp.diff(fed, axis=0), [jnp.diff(content, axis=0) for content in contents])
+    rise = functools.partial(jnp.diff, axis=0)
+    return jax.vmap(mean)(rise(ends), rise(fed), [rise(content) for content in contents])
 
 
 def tablet_concentration(

@@ -15,7 +15,7 @@ from habenula.circuit import channel_block, defaults, pharmacokinetics, pharmaco
 
 infusion = jax.jit(pharmacokinetics.infusion, static_argnames="dt")
 unit_infusion = jax.jit(pharmacokinetics.unit_infusion, static_argnames="dt")
-ketamine_concentration = jax.jit(pharmacology.ketamine_concentration, static_argnames="dt")
+ketamine_concentration = jax.jit(pharmacology.ketamine_concentration)
 tablet_concentration = jax.jit(pharmacology.tablet_concentration, static_argnames="dt")
 daily_concentration = jax.jit(pharmacology.daily_concentration, static_argnames="dt")
 
@@ -30,6 +30,10 @@ def content(t, start, duration, rate):
 
 def hours(days):
     return jnp.arange(0.0, 24.0 * days)
+
+
+def upto(days):
+    return jnp.arange(0.0, 24.0 * days + 1)
 
 
 class TestInfusion:
@@ -91,7 +95,8 @@ class TestKetamine:
     def dose(self, times, dt=1.0, mg_per_kg=0.5, start=0.0, duration=40 / 60, **options):
         one = lambda value: jnp.asarray([value])
         kinetics = pharmacology.ketamine()
-        return ketamine_concentration(times, dt, one(mg_per_kg), one(start), one(duration), kinetics, **options)
+        ends = jnp.append(times, times[-1] + dt)
+        return ketamine_concentration(ends, one(mg_per_kg), one(start), one(duration), kinetics, **options)
 
     def test_against_an_integrator(self, float64):
         """The two-compartment equations, integrated numerically: in, out, and to and fro."""
@@ -136,16 +141,14 @@ class TestKetamine:
         instant = 1e-3
         rates = jnp.asarray([0.28, 0.57, 1.14]) / 2  # mg/kg/h of this enantiomer, one hour each
         starts, durations = jnp.arange(3.0), jnp.ones(3)
-        just_before = lambda t: ketamine_concentration(
-            jnp.asarray([t]) - instant, instant, rates, starts, durations, pharmacology.ketamine(), s_share=s_share
-        )
-        peak, tail = just_before(3.0)[0], just_before(5.0)[0]
+        ends = jnp.asarray([3.0 - instant, 3.0, 5.0 - instant, 5.0])
+        peak, _, tail = ketamine_concentration(ends, rates, starts, durations, pharmacology.ketamine(), s_share=s_share)
         inside(f"ket.pk.{enantiomer}.peak", peak)
         inside(f"ket.pk.{enantiomer}.5h", tail)
 
     def test_doses_add(self, float64):
         together = ketamine_concentration(
-            hours(5), 1.0, jnp.array([0.5, 0.3]), jnp.array([2.2, 50.0]), jnp.array([0.7, 1.0]), pharmacology.ketamine()
+            upto(5), jnp.array([0.5, 0.3]), jnp.array([2.2, 50.0]), jnp.array([0.7, 1.0]), pharmacology.ketamine()
         )
         apart = self.dose(hours(5), start=2.2, duration=0.7) + self.dose(hours(5), 1.0, 0.3, 50.0, 1.0)
         np.testing.assert_allclose(together, apart, rtol=1e-12, atol=1e-14)  # uM
@@ -156,7 +159,7 @@ class TestKetamine:
         starts, durations = doses + 3.0, jnp.full((2, 3), 0.7)
         factor, kinetics = jnp.asarray([1.0, 0.7, 1.3]), pharmacology.ketamine()
         compute = lambda *one, clearance_factor: ketamine_concentration(
-            hours(2), 1.0, *one, kinetics, clearance_factor=clearance_factor
+            upto(2), *one, kinetics, clearance_factor=clearance_factor
         )
         together = compute(doses, starts, durations, clearance_factor=factor)
         alone = [compute(doses[:, i], starts[:, i], durations[:, i], clearance_factor=factor[i]) for i in range(3)]
@@ -171,7 +174,7 @@ class TestKetamine:
             zeros, ones = jnp.zeros((doses, 7)), jnp.ones((doses, 7))
 
             def total(amounts, starts):
-                return jnp.sum(ketamine_concentration(hours(10), 1.0, amounts, starts, ones, pharmacology.ketamine()))
+                return jnp.sum(ketamine_concentration(upto(10), amounts, starts, ones, pharmacology.ketamine()))
 
             used = jax.jit(jax.grad(total, (0, 1))).lower(zeros, zeros).compile().memory_analysis()
             assert used is not None
@@ -273,7 +276,9 @@ def course(p, dose, start, factor):
     one = lambda value: jnp.asarray([value])
     ketamine, block, tablet, bupropion, ssri = p
     times = jnp.arange(0.0, 96.0)
-    plasma = ketamine_concentration(times, 1.0, one(dose), one(start), one(0.65), ketamine, clearance_factor=factor)
+    plasma = ketamine_concentration(
+        jnp.append(times, times[-1] + 1), one(dose), one(start), one(0.65), ketamine, clearance_factor=factor
+    )
     steady, rate = channel_block.block_rates(plasma, 0.01, block)
     mph = tablet_concentration(times, 1.0, one(40 * dose), one(8.0), one(start), one(80.5), tablet)
     bup = daily_concentration(times, 1.0, one(600 * dose), one(start), one(80.5), bupropion)
