@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from people import PLAIN
 from test_gradients import check
 
 from habenula.circuit import behaviour, conditions, effort, interventions, tasks
@@ -19,7 +20,9 @@ NAMES = ("bias", "reward", "effort")
 @pytest.fixture(scope="module")
 def cohorts():
     """Healthy and depressed people of the same numbers."""
-    return tuple(conditions.draw(kind(), SUBJECTS, seed=2) for kind in (conditions.healthy, conditions.depressed))
+    return tuple(
+        conditions.draw(kind(), SUBJECTS, seed=2, plan=PLAIN) for kind in (conditions.healthy, conditions.depressed)
+    )
 
 
 def test_preferences_are_those_of_the_population():
@@ -94,7 +97,7 @@ def test_liking_has_no_effect(cohorts):
     lives, liking = [], []
     for blunting in (0.0, 0.8):
         cohort = eqx.tree_at(lambda c: c.parameters.motivation.blunting, well, jnp.full(SUBJECTS, blunting))
-        after = course(cohort, interventions.SSRI(20.0), 14.0, record=("liking",))
+        after = course(cohort, interventions.SSRI(20.0), 14.0, record=("liking",), plan=PLAIN)
         liking.append(np.asarray(after["liking"], float)[:, -1].mean())
         lives.append(behaviour.choose(after.cohort, tasks.staircases(), behaviour.draw_preferences(SUBJECTS), seed=1))
     assert liking[1] < liking[0] - 0.1

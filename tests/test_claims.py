@@ -1,19 +1,22 @@
 """The claims emerge: each effect is there, and goes when the mechanism that carries it is taken out."""
 
 import dataclasses
+from functools import partial
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from people import PLAIN
 
+from habenula.circuit import conditions, simulate
 from habenula.circuit.cohort import get
-from habenula.circuit.conditions import depressed, draw, healthy
+from habenula.circuit.conditions import depressed, healthy
 from habenula.circuit.interventions import SSRI, Ketamine, Methylphenidate, Recalibration, Stress
-from habenula.circuit.simulate import course
 from habenula.circuit.study.arms import AFTERNOON
 
 N = 48
+draw, course = partial(conditions.draw, plan=PLAIN), partial(simulate.course, plan=PLAIN)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from people import PLAIN
 
 from habenula.circuit.conditions import depressed, draw, healthy
 from habenula.circuit.moment import Event, moment
@@ -16,7 +17,7 @@ from habenula.kernels import Plan, hoist_taken
 
 @pytest.fixture(scope="module")
 def well():
-    return draw(healthy(), 24, seed=1)
+    return draw(healthy(), 24, seed=1, plan=PLAIN)
 
 
 def window(seen, name, begin, end):
@@ -45,7 +46,7 @@ def test_a_lesion_keeps_the_aversive_dip_and_loses_the_omission_dip(well):
 
 
 def test_depressed_subjects_burst_more(well):
-    ill = draw(depressed(), 24, seed=1)
+    ill = draw(depressed(), 24, seed=1, plan=PLAIN)
     seen, healthy_seen = moment(ill, 4.0), moment(well, 4.0)
     assert seen.modes.bursting.mean() > 2 * healthy_seen.modes.bursting.mean()
     assert seen.mean["active"].mean() < 0.8 * healthy_seen.mean["active"].mean()
@@ -54,7 +55,7 @@ def test_depressed_subjects_burst_more(well):
 @pytest.mark.parametrize("condition", [healthy(), depressed()], ids=lambda condition: condition.name)
 def test_the_two_clocks_agree_on_a_cohort(condition):
     """A moment of large populations against the transfer function; the chance left is about 3 % of a cohort's mean."""
-    cohort = draw(condition, 24, seed=1)
+    cohort = draw(condition, 24, seed=1, plan=PLAIN)
     fast, slow = moment(cohort, 6.0, neurons=128).mean, observe(cohort)
     for name, within in {"habenula": 0.12, "active": 0.02, "rate": 0.15, "vta_output": 0.15, "dopamine": 0.2}.items():
         assert float(fast[name].mean()) == pytest.approx(float(slow[name].mean()), rel=within), name
@@ -102,7 +103,7 @@ def test_inputs_may_be_a_function_of_time(well):
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_gradient_in_the_size_and_time_of_an_event(float64, mode):
-    few = draw(healthy(), 2, seed=1)
+    few = draw(healthy(), 2, seed=1, plan=PLAIN)
     few = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, few)
 
     def f(x):
