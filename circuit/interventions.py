@@ -82,7 +82,7 @@ class Placebo(eqx.Module):
         given, constants = _row(self), _row(p.motivation)
         rank = max(leaf.ndim for leaf in jax.tree.leaves((self, p.motivation.visit_lift, p.motivation.visit_time)))
         since = times.reshape(-1, *[1] * rank) - 24 * given.start
-        duration, per_hour = 24 * (given.stop - given.start), given.per_week / WEEK
+        duration, per_hour = 24 * jnp.maximum(given.stop - given.start, 0), given.per_week / WEEK
         return {"expectation": motivation.expectancy(since, dt, duration, per_hour, constants)}
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import defaults
+from .pharmacokinetics import unit_infusion
 
 Lane = Float[Array, "*#subject"]
 
@@ -92,13 +93,7 @@ def expectancy(
         per_hour: visits, spread evenly.
         p: constants.
     """
-
-    def built(since: Array) -> Array:  # mean over the step of 1 - exp(-t / visit_time)
-        begin, end = jnp.maximum(since, 0), jnp.maximum(since + dt, 0)
-        faded = p.visit_time * jnp.exp(-begin / p.visit_time) * jnp.expm1((begin - end) / p.visit_time)
-        return (end - begin + faded) / dt
-
-    return p.visit_lift * p.visit_time * per_hour * (built(since) - built(since - duration))
+    return p.visit_lift * per_hour * unit_infusion(since, dt, 0.0, duration, 1 / p.visit_time)
 
 
 def mood_target(output: Lane, serotonin: Lane, stress: Lane, expectation: Lane, p: Motivation) -> Lane:

@@ -17,10 +17,7 @@ from ..interventions import Placebo
 from ..simulate import course
 
 SCRIPT = "habenula.circuit.calibration.visits"
-EXTRA = {
-    3: 0.86,
-    5: 0.67,
-}  # points of Hamilton's scale by which one visit more, in this week, had lowered it a week later
+EXTRA = {3: 0.86, 5: 0.67}  # by week of one visit more: points of Hamilton's scale that it took off by the week after
 SUBJECTS = 8  # a visit adds the same to everyone's mood
 
 
@@ -38,10 +35,8 @@ def gain(week: int) -> float:
 def main() -> None:
     """Fit, print and write to the table."""
     found = defaults.value("motivation.visit_lift") / float(np.mean([gain(week) for week in EXTRA]))  # for a point
-    lift, note = (
-        found * float(np.mean(list(EXTRA.values()))),
-        "Posternak & Zimmerman 2007; of mood, by the assumed link",
-    )
+    lift = found * float(np.mean(list(EXTRA.values())))
+    note = "Posternak & Zimmerman 2007; of mood, by the assumed link"
     defaults.update([defaults.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)])
     for week, points in EXTRA.items():
         print(f"one visit more in week {week}: {gain(week):.2f} points (published {points:.2f})")
