@@ -33,9 +33,7 @@ QUANTITIES: dict[str, Callable[[SlowState, Activity, Array, Parameters], Array]]
     "mood": lambda state, seen, serotonin, p: state.mood,
     "burst": lambda state, seen, serotonin, p: seen.bursting,
     "habenula": lambda state, seen, serotonin, p: seen.habenula,
-    "rmtg": lambda state, seen, serotonin, p: dopamine.rmtg_rate(
-        seen.habenula, jnp.zeros_like(seen.habenula), p.dopamine
-    ),
+    "rmtg": lambda state, seen, serotonin, p: seen.rmtg,
     "excitation": lambda state, seen, serotonin, p: seen.excitation,
     "open_share": lambda state, seen, serotonin, p: seen.open_share,
     "gain": lambda state, seen, serotonin, p: state.gain,

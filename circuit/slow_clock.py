@@ -83,6 +83,7 @@ class Activity(eqx.Module):
     Attributes:
         excitation: synaptic strength times afferent drive.
         habenula: Hz. LHb output S.
+        rmtg: Hz. Rate of the RMTg.
         bursting: share of LHb neurons that burst.
         open_share: share of the time that an NMDA channel is open.
         number: share of dopamine neurons that are active.
@@ -93,6 +94,7 @@ class Activity(eqx.Module):
 
     excitation: Lane
     habenula: Lane
+    rmtg: Lane
     bursting: Lane
     open_share: Lane
     number: Lane
@@ -136,6 +138,7 @@ def activity(state: SlowState, inputs: Inputs, challenge: Input, p: Parameters, 
     return Activity(
         excitation=excitation,
         habenula=found.output,
+        rmtg=rmtg,
         bursting=found.bursting,
         open_share=plasticity.open_share(found.output, found.coincidence, p.synapses),
         number=number,
