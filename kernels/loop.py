@@ -23,6 +23,10 @@ from .statistics import Measured
 
 _FLAT = 128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
 
+_FEW = (
+    32  # numbers of a lane's state up to which turns gain nothing, and the second step takes as long again to compile
+)
+
 
 class Loop(NamedTuple):
     """What one run does, apart from its numbers. See `integrate` for the functions.
@@ -101,7 +105,7 @@ def run(
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
     output, compact = output_of(step, state, now, noise, start, loop.whole)
-    layout = ("turns" if forwards else "again") if compact else "plain"
+    layout = _layout(state, noise.subjects.size, forwards) if compact else "plain"
     carry = begin(loop, state, output, noise.subjects.shape)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -128,6 +132,14 @@ def run(
         samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
     found = carry.state, samples, results(loop, carry.totals), carry.bad
     return (found, held) if keep else found
+
+
+def _layout(state: PyTree, lanes: int, forwards: bool) -> str:
+    """That of steps which are one piece of machine code; see `_block`."""
+    if not forwards:
+        return "again"
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+    return "turns" if numbers > _FEW * lanes else "plain"
 
 
 def _held(loop: Loop, carry: Carry) -> PyTree:
@@ -163,8 +175,8 @@ def _block(
 ) -> tuple[Carry, PyTree]:
     """Advance by one block from step `begin`, with the normals of all its steps made at once. Records the saves within it.
 
-    Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, states go to and fro between two
-    places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
+    Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, large states go to and fro between
+    two places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
     as to store what it held would cost more. Others are "plain".
     """
     turn = 2 if layout == "turns" and loop.block % 2 == 0 else 1

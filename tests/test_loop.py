@@ -23,6 +23,7 @@ from habenula.kernels import (
     integrate,
     normals,
 )
+from habenula.kernels import loop
 
 STEPS, SAVE_EVERY, CHANNELS = 96, 24, 2
 STATISTICS = {
@@ -124,6 +125,13 @@ def test_scan_is_the_loop_one_would_write():
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_gives_the_same_bits(plan):
+    assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
+
+
+@pytest.mark.parametrize("plan", ["tiles of 16", "two devices"])
+def test_in_turns_too(monkeypatch, plan):
+    """As large states are stepped, two steps at a time."""
+    monkeypatch.setattr(loop, "_FEW", 0)
     assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
 
 

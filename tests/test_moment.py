@@ -1,6 +1,7 @@
 """Moments: events, two routes of aversion, and the same noise in any company."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ import pytest
 from people import PLAIN
 
 from habenula.circuit.conditions import depressed, draw, healthy
+from habenula.circuit.fast_clock import KINDS
 from habenula.circuit.moment import Event, moment
 from habenula.circuit.simulate import observe
 from habenula.kernels import Plan, hoist_taken
@@ -18,6 +20,12 @@ from habenula.kernels import Plan, hoist_taken
 @pytest.fixture(scope="module")
 def well():
     return draw(healthy(), 24, seed=1, plan=PLAIN)
+
+
+def after(cohort, kind="reward", size=0.0):
+    """A second in which one thing happens, after half of it; one program serves every kind."""
+    sizes = {each: size if each == kind else 0.0 for each in KINDS}
+    return moment(cohort, 1.0, events=tuple(Event(each, 500.0, 200.0, size) for each, size in sizes.items()))
 
 
 def window(seen, name, begin, end):
@@ -30,8 +38,7 @@ def response(seen, name, at, lasts):
 
 
 def test_omission_excites_the_habenula_and_dips_dopamine(well):
-    bad = moment(well, 1.0, events=(Event("reward", 500.0, 200.0, -1.0),))
-    good = moment(well, 1.0, events=(Event("reward", 500.0, 200.0, 1.0),))
+    bad, good = after(well, "reward", -1.0), after(well, "reward", 1.0)
     assert response(bad, "habenula", 500, 200) > 0 > response(good, "habenula", 500, 200)
     assert response(bad, "rate", 500, 200) < 0 < response(good, "rate", 500, 200)  # before the rebound
 
@@ -39,26 +46,31 @@ def test_omission_excites_the_habenula_and_dips_dopamine(well):
 def test_a_lesion_keeps_the_aversive_dip_and_loses_the_omission_dip(well):
     """Without habenular output to the RMTg (Tian & Uchida 2015)."""
     lesion = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, well, jnp.asarray(0.0))
-    puff, omission = Event("aversive", 500.0, 200.0, 1.0), Event("reward", 500.0, 200.0, -1.0)
-    dip = lambda cohort, event: response(moment(cohort, 1.0, events=(event,)), "rate", 500, 250)
-    assert dip(lesion, puff) < -0.2
-    assert abs(dip(lesion, omission)) < 0.1 * abs(dip(well, omission))
+    dip = lambda cohort, *event: response(after(cohort, *event), "rate", 500, 250)
+    assert dip(lesion, "aversive", 1.0) < -0.2
+    assert abs(dip(lesion, "reward", -1.0)) < 0.1 * abs(dip(well, "reward", -1.0))
 
 
-def test_depressed_subjects_burst_more(well):
-    ill = draw(depressed(), 24, seed=1, plan=PLAIN)
-    seen, healthy_seen = moment(ill, 4.0), moment(well, 4.0)
-    assert seen.modes.bursting.mean() > 2 * healthy_seen.modes.bursting.mean()
-    assert seen.mean["active"].mean() < 0.8 * healthy_seen.mean["active"].mean()
+@pytest.fixture(scope="module")
+def looked_at():
+    """By name, a cohort, and what large populations of its neurons did in six seconds."""
+    cohorts = {condition.name: draw(condition, 24, seed=1, plan=PLAIN) for condition in (healthy(), depressed())}
+    return {name: (cohort, moment(cohort, 6.0, neurons=128, record=())) for name, cohort in cohorts.items()}
 
 
-@pytest.mark.parametrize("condition", [healthy(), depressed()], ids=lambda condition: condition.name)
-def test_the_two_clocks_agree_on_a_cohort(condition):
+def test_depressed_subjects_burst_more(looked_at):
+    well, ill = (looked_at[name][1] for name in ("healthy", "depressed"))
+    assert ill.modes.bursting.mean() > 2 * well.modes.bursting.mean()
+    assert ill.mean["active"].mean() < 0.8 * well.mean["active"].mean()
+
+
+@pytest.mark.parametrize("name", ["healthy", "depressed"])
+def test_the_two_clocks_agree_on_a_cohort(looked_at, name):
     """A moment of large populations against the transfer function; the chance left is about 3 % of a cohort's mean."""
-    cohort = draw(condition, 24, seed=1, plan=PLAIN)
-    fast, slow = moment(cohort, 6.0, neurons=128).mean, observe(cohort)
-    for name, within in {"habenula": 0.12, "active": 0.02, "rate": 0.15, "vta_output": 0.15, "dopamine": 0.2}.items():
-        assert float(fast[name].mean()) == pytest.approx(float(slow[name].mean()), rel=within), name
+    cohort, seen = looked_at[name]
+    fast, slow = seen.mean, observe(cohort)
+    for each, within in {"habenula": 0.12, "active": 0.02, "rate": 0.15, "vta_output": 0.15, "dopamine": 0.2}.items():
+        assert float(fast[each].mean()) == pytest.approx(float(slow[each].mean()), rel=within), each
 
 
 def test_company_tiles_and_devices_do_not_change_a_moment(well):
@@ -70,9 +82,8 @@ def test_company_tiles_and_devices_do_not_change_a_moment(well):
 
 
 def test_events_may_differ_between_subjects(well):
-    few = well[:3]
-    seen = moment(few, 0.5, events=(Event("current", 250.0, 5.0, [0.0, 6.0, 0.0]),))
-    quiet = moment(few, 0.5)
+    pulse = lambda sizes: moment(well[:3], 0.5, events=(Event("current", 250.0, 5.0, sizes),), plan=PLAIN)
+    seen, quiet = pulse([0.0, 6.0, 0.0]), pulse([0.0, 0.0, 0.0])
     np.testing.assert_allclose(seen["habenula"][0], quiet["habenula"][0], rtol=1e-5, atol=1e-5)
     assert window(seen, "habenula", 250, 260)[1] > 5 * window(quiet, "habenula", 250, 260)[1]
 
@@ -86,7 +97,7 @@ def test_an_event_may_fade():
 def test_neurons_that_are_let_go_gently_do_not_burst_together(well):
     """After an unexpected reward; let go at once, they pause dopamine neurons more than the reward excited them."""
     twice, fades = well[np.tile(np.arange(8), 2)], np.repeat([0.0, 400.0], 8)
-    seen = moment(twice, 1.2, events=(Event("reward", 400.0, 200.0, 1.0, fades),), record=("rate",))
+    seen = moment(twice, 1.2, events=(Event("reward", 400.0, 200.0, 1.0, fades),), record=("rate",), plan=PLAIN)
     t, rate = np.asarray(seen.t), np.asarray(seen["rate"]).reshape(2, 8, -1).mean(axis=1)
     change = rate[:, t > 400] - rate[:, t <= 400].mean(axis=1, keepdims=True)
     rise, fall = change.max(axis=1), -change.min(axis=1)
@@ -95,9 +106,9 @@ def test_neurons_that_are_let_go_gently_do_not_burst_together(well):
 
 
 def test_inputs_may_be_a_function_of_time(well):
-    few = well[:3]
-    step = moment(few, 0.5, events=(Event("current", 250.0, 100.0, 0.3),))
-    same = moment(few, 0.5, inputs=lambda t: {"current": 0.3 * ((t >= 250.0) & (t < 350.0)).astype(t.dtype)})
+    live = functools.partial(moment, well[:3], 0.5, plan=PLAIN)
+    step = live(events=(Event("current", 250.0, 100.0, 0.3),))
+    same = live(inputs=lambda t: {"current": 0.3 * ((t >= 250.0) & (t < 350.0)).astype(t.dtype)})
     np.testing.assert_allclose(step["habenula"].mean(), same["habenula"].mean(), rtol=0.02)
 
 
@@ -130,7 +141,7 @@ def test_errors_at_the_door(well):
 def test_bad_numbers_name_their_subject(well):
     few = well[:4]
     state = dataclasses.replace(few.state, gain=few.state.gain.at[2].set(jnp.nan))
-    seen = moment(eqx.tree_at(lambda c: c.state, few, state), 0.25)
+    seen = moment(eqx.tree_at(lambda c: c.state, few, state), 0.25, plan=PLAIN)
     assert seen.finite.tolist() == [True, True, False, True]
 
 
@@ -158,14 +169,14 @@ def test_a_second_moment_does_not_compile(well):
 
 
 def test_without_records_there_are_the_same_means(well):
-    few = well[:4]
-    seen, bare = moment(few, 0.5), moment(few, 0.5, record=())
+    live = functools.partial(moment, well[:4], 0.5, plan=PLAIN)
+    seen, bare = live(), live(record=())
     assert bare.record == {}
     assert bare.t.shape == (0,)
     for name, value in seen.mean.items():
         np.testing.assert_allclose(bare.mean[name], value, rtol=1e-3)
-    some = moment(few, 0.5, record=("dopamine",))
+    some = live(record=("dopamine",))
     np.testing.assert_allclose(some["dopamine"], seen["dopamine"], rtol=1e-3)
     assert set(some.record) == {"dopamine"}
     with pytest.raises(ValueError, match=r"cannot record \['mood'\]; choose from"):
-        moment(few, 0.5, record=("mood",))
+        live(record=("mood",))

@@ -48,9 +48,7 @@ def test_the_plain_loop_agrees(ill, whole):
         np.testing.assert_allclose(some[name], whole[name][:20], rtol=2e-5, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "arm", [(), ARM, (Ketamine(0.5, 1.0),), (SSRI(10.0),)], ids=["none", "all", "ketamine", "tablets"]
-)
+@pytest.mark.parametrize("arm", [(), ARM], ids=["none", "all"])
 def test_every_course_is_one_piece_of_machine_code(ill, arm):
     """On a JAX that breaks this, courses are right and several times as slow."""
     few = ill[:4]
@@ -68,9 +66,9 @@ def test_a_gradient_of_a_course_is_too(ill):
 
 
 def test_a_course_resumed_is_the_course(ill, whole):
-    first = course(ill, ARM, 4.0, plan=Plan(tile=64))
-    second = course(first.cohort, ARM, 2.0, start=4.0, plan=Plan(tile=64))
-    np.testing.assert_allclose(second.day, whole.day[24:])
+    first = course(ill, ARM, 3.0, plan=Plan(tile=64))
+    second = course(first.cohort, ARM, 3.0, start=3.0, plan=Plan(tile=64))
+    np.testing.assert_allclose(second.day, whole.day[18:])
     for name in whole.record:
         np.testing.assert_allclose(
             jnp.concatenate([first[name], second[name]], axis=1), whole[name], rtol=1e-6, atol=1e-6, err_msg=name
@@ -117,13 +115,13 @@ def test_a_finer_step_changes_little(ill):
 
 def test_a_second_call_does_not_compile(ill):
     few = ill[:4]
-    course(few, (Ketamine(0.5, 1.0),), 3.0)
+    course(few, (Ketamine(0.5, 1.0),), 3.0, plan=PLAIN)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
     )
     try:
-        course(few, (Ketamine(0.25, 2.0),), 3.0)
+        course(few, (Ketamine(0.25, 2.0),), 3.0, plan=PLAIN)
     finally:
         jax.monitoring.clear_event_listeners()
     assert not compiled
