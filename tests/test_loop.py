@@ -21,9 +21,9 @@ from habenula.kernels import (
     heun,
     hoist_taken,
     integrate,
+    loop,
     normals,
 )
-from habenula.kernels import loop
 
 STEPS, SAVE_EVERY, CHANNELS = 96, 24, 2
 STATISTICS = {
