@@ -196,22 +196,25 @@ def _block(
 
     advance = apart(advance) if turn > 1 else advance
 
+    flat = layout == "again"  # loops within loops would copy what the reverse pass needs from one to the other
+
     def advance_turn(carried, now):
         begin, inputs = now
         for i in range(turn):
             j = begin + i
             now = jax.tree.map(lambda x, i=i: x[i], inputs)
             carried = advance(carried, shared, own, now, pairs if noise.keys.size else None, (j >> 1) - first, j)
-        return carried, None
+        return carried, _sample(loop, *carried[:2]) if flat and loop.together > 1 else None
 
     def until_save(carried, now):
         carried, _ = lax.scan(advance_turn, carried, now)
         return carried, None if loop.together == 1 else _sample(loop, *carried[:2])
 
-    shape = (loop.together, loop.block // turn)
+    shape = (loop.together * loop.block,) if flat else (loop.together, loop.block // turn)
     begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), inputs)
-    carried, samples = lax.scan(until_save, fresh(loop, carry), (begins, inputs))
+    carried, samples = lax.scan(advance_turn if flat else until_save, fresh(loop, carry), (begins, inputs))
+    samples = jax.tree.map(lambda x: x[loop.block - 1 :: loop.block], samples) if flat else samples
     return end_block(loop, carry, *carried, begin + loop.together * loop.block), samples
 
 
