@@ -23,9 +23,7 @@ from .statistics import Measured
 
 _FLAT = 128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
 
-_FEW = (
-    32  # numbers of a lane's state up to which turns gain nothing, and the second step takes as long again to compile
-)
+_FEW = 32  # numbers of a lane's state up to which turns gain nothing: copies are cheap, and one step compiles sooner than two
 
 
 class Loop(NamedTuple):
@@ -196,7 +194,7 @@ def _block(
 
     advance = apart(advance) if turn > 1 else advance
 
-    flat = layout == "again"  # loops within loops would copy what the reverse pass needs from one to the other
+    record = lambda carried: None if loop.together == 1 else _sample(loop, *carried[:2])
 
     def advance_turn(carried, now):
         begin, inputs = now
@@ -204,17 +202,24 @@ def _block(
             j = begin + i
             now = jax.tree.map(lambda x, i=i: x[i], inputs)
             carried = advance(carried, shared, own, now, pairs if noise.keys.size else None, (j >> 1) - first, j)
-        return carried, _sample(loop, *carried[:2]) if flat and loop.together > 1 else None
+        return carried, None
+
+    def advance_and_record(carried, now):
+        carried, _ = advance_turn(carried, now)
+        return carried, record(carried)
 
     def until_save(carried, now):
         carried, _ = lax.scan(advance_turn, carried, now)
-        return carried, None if loop.together == 1 else _sample(loop, *carried[:2])
+        return carried, record(carried)
 
-    shape = (loop.together * loop.block,) if flat else (loop.together, loop.block // turn)
+    if layout == "again":  # of loops within loops, what the reverse pass keeps would be copied from one to the other
+        along, shape, every = advance_and_record, (loop.together * loop.block,), loop.block
+    else:
+        along, shape, every = until_save, (loop.together, loop.block // turn), 1
     begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), inputs)
-    carried, samples = lax.scan(advance_turn if flat else until_save, fresh(loop, carry), (begins, inputs))
-    samples = jax.tree.map(lambda x: x[loop.block - 1 :: loop.block], samples) if flat else samples
+    carried, samples = lax.scan(along, fresh(loop, carry), (begins, inputs))
+    samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
     return end_block(loop, carry, *carried, begin + loop.together * loop.block), samples
 
 
