@@ -27,9 +27,9 @@ from .interventions import Arm, Intervention, as_arm
 from .lanes import Kept, tiled, tiled_arm, with_neuron, without_neuron
 from .observations import Gaussian, Observed, aligned, records
 from .simulate import course
+from .slow_clock import SOONEST
 from .unknowns import Belief, Unknown
 
-PLAN = Plan(backend="scan", block=12)
 LIVES = 16  # over which the variance by everyday life is taken
 ANOTHER = 0x10000  # between the numbers that name the noise of two lives of a subject
 
@@ -129,7 +129,7 @@ def ask(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     prior: Mapping[str, tuple[float, float]] | None = None,
     everyday: str = "unknown",
-    plan: Plan = PLAN,
+    plan: Plan = SOONEST,
 ) -> Question:
     """A question to the data, after every check; arguments as in `recover`.
 

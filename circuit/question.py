@@ -17,10 +17,10 @@ from .lanes import without_neuron
 from .objective import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
 from .regimen import Leaf, find_leaves
 from .simulate import PLAN, course
+from .slow_clock import SOONEST
 from .spacing import Limits
 from .verdict import MARGIN
 
-SHORT = Plan(backend="scan", block=12)  # compiles soonest
 LONG = 1e7  # subject-hours: gradients through them are sooner made in tiles, which take 10 s more to compile and save 1 to 2 us
 
 
@@ -70,7 +70,7 @@ class Options:
     def plan_for(self, subjects: int) -> Plan:
         """How to use the hardware: as told, or in tiles where all gradients together live through many hours."""
         lives = subjects * self.starts * len(self.burdens)
-        return self.plan or (PLAN if lives * 24 * self.days * self.steps > LONG else SHORT)
+        return self.plan or (PLAN if lives * 24 * self.days * self.steps > LONG else SOONEST)
 
 
 @dataclasses.dataclass(frozen=True)

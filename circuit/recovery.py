@@ -18,8 +18,9 @@ from .conclusion import Recovery, conclude, named
 from .information import covariance
 from .interventions import Arm, Intervention
 from .observations import Observed
-from .prediction import PLAN, Question, ask
+from .prediction import Question, ask
 from .scoring import look, search
+from .slow_clock import SOONEST
 
 
 def recover(
@@ -35,7 +36,7 @@ def recover(
     steps: int = 40,
     learning_rate: float | Callable[[int], float] = 1.0,
     seed: int = 0,
-    plan: Plan = PLAN,
+    plan: Plan = SOONEST,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovery:
     """Find the values of some leaves that the observations speak for.

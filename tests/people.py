@@ -5,11 +5,10 @@ import jax.numpy as jnp
 
 from habenula.circuit.cohort import Cohort, with_traits
 from habenula.circuit.parameters import typical
-from habenula.circuit.slow_clock import healthy_state
-from habenula.kernels import Plan
+from habenula.circuit.slow_clock import SOONEST, healthy_state
 
 # For tests of what subjects do and not of how they are computed: the plain loop compiles in a third of the time.
-PLAIN = Plan(backend="scan", block=12)
+PLAIN = SOONEST
 
 
 def strained(subjects: int, seed: int = 3) -> Cohort:
