@@ -198,8 +198,9 @@ def felt(state: SlowState, inputs: Inputs, p: Parameters, transfer: Transfer) ->
     rest = activity(state, inputs, or_zero(None), p, transfer)
     if inputs.session is None:
         return rest, rest, rest
-    within = lambda: activity(state, inputs, or_zero(inputs.challenge), p, transfer)
-    challenged = jax.lax.cond(jnp.sum(inputs.session) > 0, within, lambda: rest)  # nearly all hours have no session
+    # Nearly all hours have none. What a branch keeps for derivatives is kept, as zeros, where it is not taken: keep nothing.
+    within = jax.checkpoint(lambda: activity(state, inputs, or_zero(inputs.challenge), p, transfer))
+    challenged = jax.lax.cond(jnp.sum(inputs.session) > 0, within, lambda: rest)
     mean = jax.tree.map(lambda quiet, live: quiet + inputs.session * (live - quiet), rest, challenged)
     return rest, mean, challenged
 

@@ -9,6 +9,7 @@ from .exponential import growth as growth
 from .exponential import power_of_two as power_of_two
 from .hoist import apart as apart
 from .hoist import hoist_taken as hoist_taken
+from .integrate import EVERY_STEP as EVERY_STEP
 from .integrate import KEPT as KEPT
 from .integrate import Integration as Integration
 from .integrate import integrate as integrate

@@ -18,6 +18,9 @@ from .tangents import FEW, pushes
 from .tiles import over_tiles, pad
 
 KEPT = 2**24  # bytes for each tile that a derivative may keep of a run; what would need more is computed again
+EVERY_STEP = (
+    2**30
+)  # bytes for all tiles, up to which that is the state before every step, if `KEPT` holds it: else blocks'
 _PLAN = Plan()
 
 
@@ -106,8 +109,10 @@ def integrate(
     saves, blocks = steps // save_every, save_every // block
     together = largest_divisor(saves, plan.block // block) if blocks == 1 else 1
     hoist = plan.backend == "tiled" and plan.hoist
-    loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole=hoist)
     tile, whole = plan.divide(lanes)
+    of_lane = steps * _bytes(eqx.filter(state, eqx.is_inexact_array)) // lanes
+    each = of_lane * tile <= KEPT and of_lane * whole <= EVERY_STEP
+    loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole=hoist, each=each)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
     out = _executed(loop, prepare, plan, tile, whole // tile, progress)(common, laned)
@@ -146,7 +151,7 @@ def _executed(
             kept = Kept(
                 partial(whole, keep),
                 partial(whole, lambda common, laned, held: resumed(common, (laned, held))),
-                lambda held: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(held)) <= KEPT * tiles,
+                lambda held: _bytes(held) <= KEPT * tiles,
             )
             return differentiable(partial(whole, inner), execute(progress), derive=execute(), kept=kept)
         case "fused":  # its derivatives are kernels too in few directions, in many those of the plain loop
@@ -174,6 +179,11 @@ def _block(save_every: int, most: int) -> int:
 def _noise_dtype(state: PyTree):
     """Double precision where the state has it."""
     return jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(state)) else jnp.float32
+
+
+def _bytes(tree: PyTree) -> int:
+    """What its arrays take."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _nearest(steps: int, save_every: int) -> int:

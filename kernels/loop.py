@@ -39,6 +39,8 @@ class Loop(NamedTuple):
         together: how many blocks that are each as long as a save make one of that many saves; divides `saves`.
         even: whether every block is known to begin at an even step and to end at one: then no normal is made in vain.
         whole: whether all of it will be one piece of machine code, if that may be: see `hoist.hoisted`.
+        each: whether what a reverse pass keeps of a run is the state before each step, or that before each block, from
+            which it then makes those within it.
     """
 
     step: Callable
@@ -50,6 +52,7 @@ class Loop(NamedTuple):
     together: int = 1
     even: bool = False
     whole: bool = False
+    each: bool = False
 
     @property
     def steps(self) -> int:
@@ -98,7 +101,7 @@ def run(
 
     Returns:
         state, samples (leaves with a first axis `saves`), statistics by name, bad; with `keep`, a pair of these and of what
-        blocks began with. Handed in again as `kept`, a reverse pass need not make the whole run once more to find it.
+        blocks, or steps, began with. Handed in again as `kept`, a reverse pass need not make the whole run to find it.
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
@@ -107,15 +110,15 @@ def run(
     carry = begin(loop, state, output, noise.subjects.shape)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def block(carry, begins, inputs):
-        return _block(loop, shared, own, noise, layout, carry, begins, inputs)
+    def block(carry, begins, inputs, within):
+        return _block(loop, shared, own, noise, layout, keep, carry, begins, inputs, within)
 
     def recorded(carry: Carry, now):
-        begins, inputs, there = now
-        carry = carry if there is None else _put(loop, carry, there)
+        begins, inputs, (before, within) = now
+        carry = carry if kept is None else _put(loop, carry, before)
         held = _held(loop, carry) if keep else None
-        carry, samples = block(carry, begins, inputs)
-        return carry, (samples, held)
+        carry, (samples, steps) = block(carry, begins, inputs, within)
+        return carry, (samples, (held, steps))
 
     def save(carry: Carry, now):
         carry, (samples, held) = along(recorded, carry, now)
@@ -125,7 +128,7 @@ def run(
     shape, length = (loop.saves // loop.together, loop.blocks), loop.together * loop.block
     begins = start + length * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs = jax.tree.map(lambda x: x.reshape(*shape, length, *x.shape[1:]), inputs)
-    carry, (samples, held) = along(save, carry, (begins, inputs, kept))
+    carry, (samples, held) = along(save, carry, (begins, inputs, kept or (None, None)))
     if loop.together > 1:
         samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
     found = carry.state, samples, results(loop, carry.totals), carry.bad
@@ -143,22 +146,29 @@ def _layout(state: PyTree, lanes: int, forwards: bool) -> str:
 def _held(loop: Loop, carry: Carry) -> PyTree:
     """The floating part of what a block begins with and its derivative depends on: not of sums, which are linear."""
     totals = {name: carry.totals[name] for name, (statistic, _) in loop.statistics.items() if not statistic.linear}
-    return eqx.filter((carry.state, totals), eqx.is_inexact_array)
+    return eqx.filter((None if loop.each else carry.state, totals), eqx.is_inexact_array)
 
 
 def _put(loop: Loop, carry: Carry, held: PyTree) -> Carry:
     """`carry` with what was held in its place: the same numbers, and the derivative of what they were."""
-    now = carry.state, {name: carry.totals[name] for name in held[1]}
-    state, totals = eqx.combine(_instead(_held(loop, carry), held), now)
+    state, totals = held
+    state = carry.state if loop.each else _instead(carry.state, state)
+    totals = _instead({name: carry.totals[name] for name in totals}, totals)
     return carry._replace(state=state, totals=carry.totals | totals)
 
 
+def _instead(now: PyTree, held: PyTree) -> PyTree:
+    """`now`, of which the floating part is `held`."""
+    moving, rest = eqx.partition(now, eqx.is_inexact_array)
+    return eqx.combine(_replaced(moving, held), rest)
+
+
 @jax.custom_vjp
-def _instead(carry: PyTree, held: PyTree) -> PyTree:
+def _replaced(now: PyTree, held: PyTree) -> PyTree:
     return held
 
 
-_instead.defvjp(lambda carry, held: (held, None), lambda _, cotangent: (cotangent, None))
+_replaced.defvjp(lambda now, held: (held, None), lambda _, cotangent: (cotangent, None))
 
 
 def _block(
@@ -167,11 +177,15 @@ def _block(
     own: PyTree,
     noise: Noise,
     layout: str,
+    keep: bool,
     carry: Carry,
     begin: Int[Array, ""],
     inputs: PyTree,
-) -> tuple[Carry, PyTree]:
+    within: PyTree,
+) -> tuple[Carry, tuple[PyTree, PyTree]]:
     """Advance by one block from step `begin`, with the normals of all its steps made at once. Records the saves within it.
+
+    With `keep`, where `loop.each`, also what its steps began with, which is handed in again as `within`.
 
     Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, large states go to and fro between
     two places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
@@ -197,30 +211,34 @@ def _block(
     record = lambda carried: None if loop.together == 1 else _sample(loop, *carried[:2])
 
     def advance_turn(carried, now):
-        begin, inputs = now
+        begin, *now = now
+        held = []
         for i in range(turn):
+            inputs, within = jax.tree.map(lambda x, i=i: x[i], now)
+            carried = carried if within is None else (_instead(carried[0], within), *carried[1:])
+            held.append(eqx.filter(carried[0], eqx.is_inexact_array) if keep and loop.each else None)
             j = begin + i
-            now = jax.tree.map(lambda x, i=i: x[i], inputs)
-            carried = advance(carried, shared, own, now, pairs if noise.keys.size else None, (j >> 1) - first, j)
-        return carried, None
+            carried = advance(carried, shared, own, inputs, pairs if noise.keys.size else None, (j >> 1) - first, j)
+        return carried, jax.tree.map(lambda *x: jnp.stack(x), *held)
 
     def advance_and_record(carried, now):
-        carried, _ = advance_turn(carried, now)
-        return carried, record(carried)
+        carried, held = advance_turn(carried, now)
+        return carried, (record(carried), held)
 
     def until_save(carried, now):
-        carried, _ = lax.scan(advance_turn, carried, now)
-        return carried, record(carried)
+        carried, held = lax.scan(advance_turn, carried, now)
+        return carried, (record(carried), held)
 
     if layout == "again":  # of loops within loops, what the reverse pass keeps would be copied from one to the other
         along, shape, every = advance_and_record, (loop.together * loop.block,), loop.block
     else:
         along, shape, every = until_save, (loop.together, loop.block // turn), 1
     begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    inputs = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), inputs)
-    carried, samples = lax.scan(along, fresh(loop, carry), (begins, inputs))
+    inputs, within = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), (inputs, within))
+    carried, (samples, held) = lax.scan(along, fresh(loop, carry), (begins, inputs, within))
     samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
-    return end_block(loop, carry, *carried, begin + loop.together * loop.block), samples
+    held = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) + 1 :]), held)
+    return end_block(loop, carry, *carried, begin + loop.together * loop.block), (samples, held)
 
 
 def _sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:

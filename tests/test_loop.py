@@ -318,6 +318,10 @@ def test_what_the_gradient_keeps_is_bounded(monkeypatch):
     without = memory_of_gradient(steps)
     monkeypatch.setattr(module, "KEPT", kept)
     assert without < kept / 2 < kept <= memory_of_gradient(steps) < 2 * kept
+    monkeypatch.setattr(module, "KEPT", 16 * kept)
+    assert 16 * kept <= memory_of_gradient(steps) < 18 * kept, "of every step, so that no block is made once more"
+    monkeypatch.setattr(module, "EVERY_STEP", 16 * kept - 1)
+    assert memory_of_gradient(steps) < 2 * kept
 
 
 def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
@@ -345,14 +349,13 @@ def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
 
     gain = jnp.array(0.1)
     expected = jax.grad(lambda gain: loss(gain, Plan("scan", block=4)))(gain)
-    for block, kept in itertools.product((4, 16), (0, 2**24)):
-        monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", kept)
-        found = jax.jit(jax.value_and_grad(lambda gain, block=block: loss(gain, Plan("tiled", block=block))))(gain)
-        np.testing.assert_allclose(found[1], expected, rtol=1e-10)
-        pushed = jax.jit(
-            lambda g, block=block: jax.jvp(lambda g: loss(g, Plan("tiled", block=block)), (g,), (jnp.ones_like(g),))
-        )(gain)
-        np.testing.assert_allclose(pushed[1], expected, rtol=1e-10)
+    for block in (4, 16):
+        run = functools.partial(loss, plan=Plan("tiled", block=block))
+        for kept in (0, 96 * 16 * 8 - 1, 2**24):  # nothing, what blocks began with, what steps began with
+            monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", kept)
+            np.testing.assert_allclose(jax.jit(jax.grad(lambda gain, run=run: run(gain)))(gain), expected, rtol=1e-10)
+        pushed = jax.jit(lambda gain, run=run: jax.jvp(run, (gain,), (jnp.ones_like(gain),))[1])(gain)
+        np.testing.assert_allclose(pushed, expected, rtol=1e-10)
 
 
 def test_a_second_call_does_not_trace():
