@@ -23,9 +23,10 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
+from .carry import Carry, Loop, begin, end_block, fresh, results, watch
 from .dialect import in_kernels, on_gpus
 from .hoist import apart
-from .loop import Carry, Loop, Noise, begin, end_block, fresh, output_of, results, watch
+from .loop import Noise, output_of
 from .noise import normal_pair
 from .rewriting import Rule, rewritten
 

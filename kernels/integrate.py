@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
+from .carry import Loop
 from .derivative import Kept, differentiable
 from .hoist import hoisted
-from .loop import Loop, Noise, largest_divisor, run
+from .loop import Noise, largest_divisor, run
 from .noise import channel_keys
 from .plan import Plan
 from .statistics import Measured

@@ -18,8 +18,9 @@ from jax import lax
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
+from .carry import Loop
 from .derivative import Direction, Pushes, differentiable
-from .loop import Loop, Noise
+from .loop import Noise
 from .statistics import Statistic
 
 # By instructions counted (`benchmarks/run.py resources`): six tangents of a population of neurons cost as much as five runs

@@ -15,7 +15,7 @@ kernels.exponential  kernels.rewriting  kernels.product
 kernels.hoist
 kernels.dialect  kernels.spread  kernels.linear
 kernels.noise  kernels.schemes  kernels.statistics  kernels.derivative  kernels.plan  kernels.compile
-kernels.processes  kernels.summary
+kernels.processes  kernels.summary  kernels.carry
 kernels.loop  kernels.tiles
 kernels.fused  kernels.tangents
 kernels.integrate
