@@ -40,6 +40,7 @@ PACKAGES = {  # whose versions matter, by engine; jax where none is named
     "c-tuned": (),
     "numba": ("numba", "llvmlite"),
     "diffrax": ("diffrax", "jax"),
+    "diffrax-tuned": ("diffrax", "jax"),
     "brian2": ("brian2",),
     "numpy": ("numpy",),
     "cuda": (),

@@ -30,6 +30,7 @@ RIVALS = (
     "numpy",
     "scan",
     "diffrax",
+    "diffrax-tuned",
     "numba",
 )  # all that build within seconds; a race checks the others too
 

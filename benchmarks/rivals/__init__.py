@@ -17,6 +17,7 @@ MODULES = {
     "numba": "rivals.numba_loops",
     "scan": "rivals.jax_scan",
     "diffrax": "rivals.diffrax_solver",
+    "diffrax-tuned": "rivals.diffrax_tuned",
     "brian2": "rivals.brian2_standalone",
     "numpy": "rivals.numpy_steps",
     "cuda": "rivals.cuda_kernel",

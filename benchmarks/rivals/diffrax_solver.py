@@ -1,10 +1,14 @@
-"""Diffrax as one uses it: a term of drift and one of noise, its own Euler solver, `diffeqsolve`, `vmap` over subjects.
+"""Diffrax as its documentation has one solve a stochastic differential equation, with `vmap` over subjects.
+
+A term of drift and one of noise, its own Euler solver, a `VirtualBrownianTree`, and the adjoint that it takes unless told
+otherwise: the only Brownian path that it differentiates through. `diffrax_tuned` gives that up for speed.
 
 The drift is what the scheme adds in a step, over the step: Euler's step is then the scheme's own, and the numbers are those
 of the other engines. What is averaged grows by a drift too.
 """
 
 import importlib.util
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +26,18 @@ def available() -> str | None:
 
 def prepare(workload: Workload, cores: int = 1):
     """Subjects are divided over one CPU device for each core, JAX's own way to use several."""
+    import diffrax
+
+    end, tolerance = workload.steps * DT, DT / 2  # of no step but whole ones, which the tree then holds exactly
+    path = lambda key: diffrax.VirtualBrownianTree(0.0, end, tolerance, (workload.neurons,), key)
+    return prepare_with(workload, cores, path, diffrax.RecursiveCheckpointAdjoint())
+
+
+def prepare_with(workload: Workload, cores: int, path: Callable, adjoint):
+    """The same with a Brownian `path`, a function of a key, and an `adjoint` of one's own."""
     *laws, conditions = equations(workload)
     keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
-    subject = _subject(*laws, float(constants(workload).neuron["noise"]), workload)
+    subject = _subject(*laws, float(constants(workload).neuron["noise"]), workload, path, adjoint)
 
     if workload.subjects % cores == 0:
         mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
@@ -33,7 +46,7 @@ def prepare(workload: Workload, cores: int = 1):
     return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))
 
 
-def _subject(begin, advance, noise: float, workload: Workload):
+def _subject(begin, advance, noise: float, workload: Workload, path: Callable, adjoint):
     """One subject's run, as a function of its key and its conditions; `noise` is the current's standard deviation."""
     import diffrax
     import lineax
@@ -57,9 +70,8 @@ def _subject(begin, advance, noise: float, workload: Workload):
         return lineax.FunctionLinearOperator(to_current, jax.ShapeDtypeStruct(still.shape, still.dtype))
 
     def subject(key, c):
-        path = diffrax.UnsafeBrownianPath((workload.neurons,), key)
         _, (total, squares, level) = diffrax.diffeqsolve(
-            diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path)),
+            diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path(key))),
             diffrax.Euler(),
             0.0,
             workload.steps * DT,
@@ -68,7 +80,7 @@ def _subject(begin, advance, noise: float, workload: Workload):
             args=c,
             saveat=diffrax.SaveAt(t1=True),
             max_steps=workload.steps + 1,
-            adjoint=diffrax.ForwardMode(),
+            adjoint=adjoint,
         ).ys
         mean = total[0] / workload.steps
         return {
