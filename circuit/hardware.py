@@ -46,7 +46,7 @@ ASSUMED = {
     "cpu": Rates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, begin=0.02, compiling=30.0),
     "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
 }
-GRADIENT = {"course": 4.2, "moment": 5.1}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
+GRADIENT = {"course": 3.4, "moment": 4.9}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
 ROOM = 4 * 2**30  # bytes of memory that are free, where the system does not say
 
 
