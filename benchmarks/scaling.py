@@ -44,23 +44,23 @@ def steps(quick: bool, rounds: int) -> list[dict]:
     """Courses of weeks to a year, moments of seconds to a minute: time in proportion, and the same memory."""
     from habenula import circuit as hb
 
-    cohort, rows = hb.draw(hb.Condition("without a history", days=1), 256, seed=1), []
+    cohort, rows = hb.draw(hb.Condition("without a history", days=1), 1024, seed=1), []
     for weeks in (1, 12) if quick else (1, 4, 12, 52):
         lived = lambda cohort, weeks=weeks: (
             hb.course(cohort, hb.Ketamine(), 7.0 * weeks, save_every=weeks * WEEK, record=("vta_output",)).record
         )
         (timing,) = paired([Run(lived, cohort)], rounds)
         told = {"case": f"steps of the slow clock, {weeks} weeks", "unit": "M subject-hours/s"}
-        sizes = {"subjects": 256, "steps": weeks * WEEK}
-        rows.append({"told": told | sizes, "work": 256 * weeks * WEEK, "timing": timing})
-    few, moments = cohort[:64], []
+        sizes = {"subjects": len(cohort), "steps": weeks * WEEK}
+        rows.append({"told": told | sizes, "work": len(cohort) * weeks * WEEK, "timing": timing})
+    few, moments = cohort[:256], []
     for seconds in (1, 10) if quick else (1, 10, 60):
         lived = lambda cohort, seconds=seconds: hb.moment(cohort, seconds, save_every=4000 * seconds).mean
         (timing,) = paired([Run(lived, few)], rounds)
         count = (seconds + 1) * 4000  # with the second that is left out at the beginning
         told = {"case": f"steps of the fast clock, {seconds} s", "unit": "M neuron-steps/s"}
-        sizes = {"subjects": 64, "neurons": 32, "steps": count}
-        moments.append({"told": told | sizes, "work": 64 * 32 * count, "timing": timing})
+        sizes = {"subjects": len(few), "neurons": 32, "steps": count}
+        moments.append({"told": told | sizes, "work": len(few) * 32 * count, "timing": timing})
     return _over_first(rows) + _over_first(moments)
 
 
