@@ -212,7 +212,7 @@ CASES: dict[str, Callable[[bool, list[str]], Iterable[dict]]] = {
     "slow": functools.partial(alone, "clocks", "slow", ROUNDS),
     "fast": functools.partial(alone, "clocks", "fast", ROUNDS),
     "subjects": functools.partial(alone, "scaling", "subjects", FEWER),
-    "steps": functools.partial(alone, "scaling", "steps", FEWER),
+    "steps": functools.partial(alone, "scaling", "steps", ROUNDS),
     "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
     "personal": functools.partial(alone, "scaling", "personal", FEWER),

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -41,27 +42,31 @@ def subjects(quick: bool, rounds: int) -> list[dict]:
 
 
 def steps(quick: bool, rounds: int) -> list[dict]:
-    """Courses of weeks to a year, moments of seconds to a minute: time in proportion, and the same memory."""
+    """Courses of weeks to a year, moments of seconds to a minute, by turns: time in proportion, and the same memory."""
     from habenula import circuit as hb
 
-    cohort, rows = hb.draw(hb.Condition("without a history", days=1), 1024, seed=1), []
-    for weeks in (1, 12) if quick else (1, 4, 12, 52):
-        lived = lambda cohort, weeks=weeks: (
-            hb.course(cohort, hb.Ketamine(), 7.0 * weeks, save_every=weeks * WEEK, record=("vta_output",)).record
-        )
-        (timing,) = paired([Run(lived, cohort)], rounds)
-        told = {"case": f"steps of the slow clock, {weeks} weeks", "unit": "M subject-hours/s"}
-        sizes = {"subjects": len(cohort), "steps": weeks * WEEK}
-        rows.append({"told": told | sizes, "work": len(cohort) * weeks * WEEK, "timing": timing})
-    few, moments = cohort[:256], []
-    for seconds in (1, 10) if quick else (1, 10, 60):
-        lived = lambda cohort, seconds=seconds: hb.moment(cohort, seconds, save_every=4000 * seconds).mean
-        (timing,) = paired([Run(lived, few)], rounds)
-        count = (seconds + 1) * 4000  # with the second that is left out at the beginning
-        told = {"case": f"steps of the fast clock, {seconds} s", "unit": "M neuron-steps/s"}
-        sizes = {"subjects": len(few), "neurons": 32, "steps": count}
-        moments.append({"told": told | sizes, "work": len(few) * 32 * count, "timing": timing})
+    cohort = hb.draw(hb.Condition("without a history", days=1), 1024, seed=1)
+    few, each, record = cohort[:256], 4000, ("vta_output",)  # each: steps of a second of the fast clock
+    weeks, seconds = ((1, 12), (1, 10)) if quick else ((1, 4, 12, 52), (1, 10, 60))
+    course = lambda cohort, n: hb.course(cohort, hb.Ketamine(), 7.0 * n, save_every=n * WEEK, record=record).record
+    moment = lambda cohort, n: hb.moment(cohort, n, save_every=each * n).mean
+
+    rows = []
+    for n, timing in zip(weeks, _by_turns(course, cohort, weeks, rounds), strict=True):
+        told = {"case": f"steps of the slow clock, {n} weeks", "unit": "M subject-hours/s"}
+        told |= {"subjects": len(cohort), "steps": n * WEEK}
+        rows.append({"told": told, "work": len(cohort) * n * WEEK, "timing": timing})
+    moments = []
+    for n, timing in zip(seconds, _by_turns(moment, few, seconds, rounds), strict=True):
+        count = (n + 1) * each  # with the second that is left out at the beginning
+        told = {"case": f"steps of the fast clock, {n} s", "unit": "M neuron-steps/s"}
+        told |= {"subjects": len(few), "neurons": 32, "steps": count}
+        moments.append({"told": told, "work": len(few) * 32 * count, "timing": timing})
     return _over_first(rows) + _over_first(moments)
+
+
+def _by_turns(lived: Callable, cohort: Any, sizes: tuple[int, ...], rounds: int) -> list[Timing]:
+    return paired([Run(lambda cohort, n=n: lived(cohort, n), cohort) for n in sizes], rounds)
 
 
 def neurons(quick: bool, rounds: int) -> list[dict]:
@@ -157,9 +162,10 @@ def _difference(ours: dict, theirs: dict) -> float:
 
 
 def _over_first(rows: list[dict]) -> list[dict]:
-    """With `ratio`, the median rate over that of the first row."""
-    rate = lambda row: row["work"] / statistics.median(row["timing"].seconds)
-    return [row | {"ratio": rate(row) / rate(rows[0])} if "timing" in row else row for row in rows]
+    """With `ratio`, the median over rounds of the rate over that of the first row."""
+    rates = [[row["work"] / seconds for seconds in row["timing"].seconds] for row in rows if "timing" in row]
+    ratios = iter([statistics.median(a / b for a, b in zip(each, rates[0], strict=True)) for each in rates])
+    return [row | {"ratio": next(ratios)} if "timing" in row else row for row in rows]
 
 
 def _sizes(size: Workload) -> dict[str, int]:
