@@ -120,8 +120,8 @@ def restore(
             interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
             told otherwise: a day between sessions, two between infusions.
         seed: of the random starts.
-        plan: how to use the hardware. By default long fits run in tiles, which take some 10 s more to compile and make each
-            step of a fit in a half of the time, and short ones as they compile soonest.
+        plan: how to use the hardware. By default long fits run in tiles, which take some 5 s more to compile and make each
+            step of a fit in a half to a quarter of the time, and short ones as they compile soonest.
         progress: called with the numbers of gradient steps made and at most.
 
     Raises:
