@@ -2,7 +2,10 @@
 
 A plain loop launches several kernels a step and carries every state through memory. Here a few lanes make all their
 steps in one kernel, with the noise made inside, statistics streamed, and every k-th step written out. The body knows no
-accelerator; `_called` hands it to Pallas, which compiles it through Triton for GPUs, or computes it on any device.
+accelerator; `_called` hands it to Pallas, which compiles it through Triton for GPUs, or computes it on any device. Mosaic,
+Pallas's other compiler for GPUs, would belong there too, but does not take it: one of its lowerings lacks shifts and tests
+for finite numbers, the other copies whole warpgroups of numbers only, and so no single one (jax 0.10.1); since jax 0.11
+`pallas_call` does not offer it.
 
 A step may hold what compilers of kernels know, or `dialect` puts in their words: arithmetic, comparisons, choices, sums
 over an axis, broadcasts, products of matrices, stacks and single rows; not sorts, scatters or other indexing of values.
@@ -31,9 +34,7 @@ from .noise import normal_pair
 from .rewriting import Rule, rewritten
 
 _WARP = 32  # threads of a GPU that go in step, and exchange numbers without waiting: one kernel, as a rule
-_COMPUTED = (
-    128  # the same without a GPU: whole vectors of lanes, which go through the same instructions as in other loops
-)
+_COMPUTED = 128  # the same without a GPU: whole vectors of lanes, which go through the instructions of other loops
 _EACH = 2  # numbers of one leaf of the state that a thread holds at most
 _MOST = 32  # warps of one kernel
 
