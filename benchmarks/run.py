@@ -36,6 +36,7 @@ EXAMPLES = """cases:
   slow      12-week courses, and their gradient
   fast      moments of 10,000 steps, and their gradient
   subjects  courses of a hundred to a million subjects
+  million   courses of twelve weeks for a million subjects at once: what they take of memory; once, compilation included
   steps     courses of a week to a year, moments of a second to a minute
   neurons   LHb populations of 8 to 512 neurons
   devices   one CPU device to one for each core
@@ -212,6 +213,7 @@ CASES: dict[str, Callable[[bool, list[str]], Iterable[dict]]] = {
     "slow": functools.partial(alone, "clocks", "slow", ROUNDS),
     "fast": functools.partial(alone, "clocks", "fast", ROUNDS),
     "subjects": functools.partial(alone, "scaling", "subjects", FEWER),
+    "million": functools.partial(alone, "scaling", "million", 1),
     "steps": functools.partial(alone, "scaling", "steps", ROUNDS),
     "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),

@@ -4,6 +4,7 @@ The ratio of a row is its rate over that of the first: 1 where time grows in pro
 """
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import statistics
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from rows import cores
-from timing import Run, Timing, paired
+from timing import Run, Timing, once, paired
 from workload import STATISTICS, Workload
 
 OURS = "habenula"
@@ -39,6 +40,29 @@ def subjects(quick: bool, rounds: int) -> list[dict]:
         told = {"case": f"subjects, {count}", "unit": "M subject-hours/s", "subjects": count, "steps": WEEK}
         rows.append({"told": told, "work": count * WEEK, "timing": timing})
     return _over_first(rows)
+
+
+def million(quick: bool, rounds: int) -> list[dict]:
+    """Courses of twelve weeks with daily records for a million subjects at once, on all cores: what they take of memory."""
+    import jax
+
+    devices = len(cores())
+    jax.config.update("jax_num_cpu_devices", devices)
+    from habenula import circuit as hb
+    from habenula.circuit.slow_clock import PLAN
+
+    count, weeks = 10_000 if quick else 1_000_000, 12
+    if not quick and (free := _free()) < 4 * 2**30:
+        why = f"a million subjects may take 4 GiB, of {free / 2**30:.1f} free"
+        return [{"engine": OURS, "missing": True, "why": why}]
+    plan = dataclasses.replace(PLAN, devices=devices)
+    cohort = hb.draw(hb.Condition("without a history", days=1), count, seed=1, plan=plan)
+    lived = lambda cohort: (
+        hb.course(cohort, hb.SSRI(), 7.0 * weeks, save_every=24, record=("vta_output",), plan=plan).record
+    )
+    told = {"case": f"million, {count} for {weeks} weeks", "unit": "M subject-hours/s", "devices": devices}
+    told |= {"subjects": count, "steps": weeks * WEEK}
+    return _over_first([{"told": told, "work": count * weeks * WEEK, "timing": once(Run(lived, cohort))}])
 
 
 def steps(quick: bool, rounds: int) -> list[dict]:

@@ -62,6 +62,15 @@ def paired(runs: list[Run], rounds: int) -> list[Timing]:
     ]
 
 
+def once(run: Run) -> Timing:
+    """A single time, compilation included, of what takes minutes."""
+    import jax
+
+    taken = []
+    memory = _memory(lambda: taken.append(_seconds(lambda: jax.block_until_ready(run.call(run.reads)))))
+    return Timing(taken, memory_mib=memory)
+
+
 def _seconds(call: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     call()
