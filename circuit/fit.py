@@ -86,7 +86,7 @@ def restore(
     over_cohort: str | float = "mean",
     personal: bool = False,
     starts: int = 10,
-    steps: int = 140,
+    steps: int = 200,
     learning_rate: float = 0.5,
     burden: float = 0.0001,
     shortfall: float = 0.02,
