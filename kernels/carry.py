@@ -108,7 +108,10 @@ def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
 
 
 def held_at(loop: Loop, carry: Carry) -> PyTree:
-    """The floating part of what a block begins with and its derivative depends on: not of sums, which are linear."""
+    """The floating part of what a block begins with and its derivative depends on: not of sums, which are linear.
+
+    Nor of the state where `each` step keeps its own.
+    """
     totals = {name: carry.totals[name] for name, (statistic, _) in loop.statistics.items() if not statistic.linear}
     return eqx.filter((None if loop.each else carry.state, totals), eqx.is_inexact_array)
 
@@ -122,7 +125,7 @@ def put(loop: Loop, carry: Carry, held: PyTree) -> Carry:
 
 
 def instead(now: PyTree, held: PyTree) -> PyTree:
-    """`now`, of which the floating part is `held`."""
+    """`now`, whose floating part has the numbers that are `held`, and hands its derivative back to what it was."""
     moving, rest = eqx.partition(now, eqx.is_inexact_array)
     return eqx.combine(_replaced(moving, held), rest)
 
