@@ -44,10 +44,8 @@ def subjects(quick: bool, rounds: int) -> list[dict]:
 
 def million(quick: bool, rounds: int) -> list[dict]:
     """Courses of twelve weeks with daily records for a million subjects at once, on all cores: what they take of memory."""
-    import jax
-
     devices = len(cores())
-    jax.config.update("jax_num_cpu_devices", devices)
+    _start(devices)
     from habenula import circuit as hb
     from habenula.circuit.slow_clock import PLAN
 

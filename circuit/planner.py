@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from ..kernels import EVERY_STEP, KEPT, Plan
+from ..kernels import KEPT, Plan, keeps_every_step
 from .channel_block import READINGS
 from .fast_clock import DT
 from .hardware import GRADIENT, Machine, Rates, here
@@ -199,10 +199,10 @@ def memory_of(run: Run, plan: Plan) -> dict[str, int]:
         blocks = -(-run.steps // plan.block)
         state = max(cells, TRAITS)
         found["records"] *= 2  # and what their derivatives are
-        each = NUMBER * (STATE * run.neurons + TRAITS // 4)
-        times = run.steps if each * run.steps * tile <= KEPT and each * run.steps * whole <= EVERY_STEP else blocks
-        if each * times * tile <= KEPT:
-            found["kept of the run"] = COPIES * whole * times * each // NUMBER
+        each = STATE * run.neurons + TRAITS // 4
+        held = each * (run.steps if keeps_every_step(NUMBER * each * run.steps, tile, whole) else blocks)
+        if NUMBER * held * tile <= KEPT:
+            found["kept of the run"] = COPIES * whole * held
         found["reverse"] = at_once * (
             2 * state * round(blocks**0.5 + 1) + plan.block * WITHIN * max(run.neurons, 1) + happens
         )

@@ -9,10 +9,10 @@ from .exponential import growth as growth
 from .exponential import power_of_two as power_of_two
 from .hoist import apart as apart
 from .hoist import hoist_taken as hoist_taken
-from .integrate import EVERY_STEP as EVERY_STEP
 from .integrate import KEPT as KEPT
 from .integrate import Integration as Integration
 from .integrate import integrate as integrate
+from .integrate import keeps_every_step as keeps_every_step
 from .noise import channel_keys as channel_keys
 from .noise import normal_pairs as normal_pairs
 from .noise import normals as normals

@@ -112,12 +112,17 @@ def integrate(
     hoist = plan.backend == "tiled" and plan.hoist
     tile, whole = plan.divide(lanes)
     of_lane = steps * _bytes(eqx.filter(state, eqx.is_inexact_array)) // lanes
-    each = of_lane * tile <= KEPT and of_lane * whole <= EVERY_STEP
+    each = keeps_every_step(of_lane, tile, whole)
     loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole=hoist, each=each)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
     laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
     out = _executed(loop, prepare, plan, tile, whole // tile, progress)(common, laned)
     return Integration(*jax.tree.map(lambda x: x[..., :lanes], out))
+
+
+def keeps_every_step(of_lane: int, tile: int, whole: int) -> bool:
+    """Whether a derivative keeps what every step begins with, so many bytes for each lane of a `tile` and of the `whole`."""
+    return of_lane * tile <= KEPT and of_lane * whole <= EVERY_STEP
 
 
 def _executed(

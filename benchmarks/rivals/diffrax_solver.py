@@ -12,11 +12,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from workload import DT, Workload, constants
 
-from .jax_step import equations
+from .jax_step import equations, over_subjects
 
 
 def available() -> str | None:
@@ -36,14 +34,8 @@ def prepare(workload: Workload, cores: int = 1):
 def prepare_with(workload: Workload, cores: int, path: Callable, adjoint):
     """The same with a Brownian `path`, a function of a key, and an `adjoint` of one's own."""
     *laws, conditions = equations(workload)
-    keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
     subject = _subject(*laws, float(constants(workload).neuron["noise"]), workload, path, adjoint)
-
-    if workload.subjects % cores == 0:
-        mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
-        keys, conditions = jax.device_put((keys, conditions), NamedSharding(mesh, PartitionSpec("subject")))
-    simulate = jax.jit(jax.vmap(subject))
-    return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))
+    return over_subjects(subject, conditions, workload, cores)
 
 
 def _subject(begin, advance, noise: float, workload: Workload, path: Callable, adjoint):

@@ -2,11 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from workload import Workload
 
-from .jax_step import equations
+from .jax_step import equations, over_subjects
 
 
 def available() -> str | None:
@@ -17,7 +15,6 @@ def available() -> str | None:
 def prepare(workload: Workload, cores: int = 1):
     """Subjects are divided over one CPU device for each core, JAX's own way to use several."""
     begin, step, conditions = equations(workload)
-    keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
 
     def subject(key, c):
         def advance(carry, i):
@@ -39,8 +36,4 @@ def prepare(workload: Workload, cores: int = 1):
             "potential_mean": level / workload.steps,
         }
 
-    if workload.subjects % cores == 0:
-        mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
-        keys, conditions = jax.device_put((keys, conditions), NamedSharding(mesh, PartitionSpec("subject")))
-    simulate = jax.jit(jax.vmap(subject))
-    return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))
+    return over_subjects(subject, conditions, workload, cores)

@@ -1,7 +1,11 @@
 """The equations of `lateral_habenula.step` for one subject, as one writes them in JAX: what `scan` and `diffrax` advance."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from workload import DT, Workload, constants
 
 
@@ -42,3 +46,13 @@ def equations(workload: Workload):
         return (v, h, a, noise, r), jnp.mean(r * (1 + r / p["burst_facilitation"]))
 
     return begin, step, {name: jnp.asarray(value) for name, value in numbers.conditions.items()}
+
+
+def over_subjects(subject: Callable, conditions: dict, workload: Workload, cores: int) -> Callable:
+    """The run of all by `subject`, a function of its key and conditions; over a CPU device for each core, if it divides."""
+    keys = jax.random.split(jax.random.key(workload.seed), workload.subjects)
+    if workload.subjects % cores == 0:
+        mesh = Mesh(np.array(jax.devices()[:cores]), ("subject",))
+        keys, conditions = jax.device_put((keys, conditions), NamedSharding(mesh, PartitionSpec("subject")))
+    simulate = jax.jit(jax.vmap(subject))
+    return lambda: jax.tree.map(np.asarray, simulate(keys, conditions))

@@ -5,8 +5,20 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "run.py"
-RACES, BY_SIZE = ("lhb", "slow", "fast"), ("subjects", "million", "steps", "neurons", "devices", "personal")
-CASES = (*RACES, *BY_SIZE, "plan", "gpu", "resources")
+CASES = (
+    "lhb",
+    "slow",
+    "fast",
+    "subjects",
+    "million",
+    "steps",
+    "neurons",
+    "devices",
+    "personal",
+    "plan",
+    "gpu",
+    "resources",
+)
 
 
 def run(words: list[str]) -> int:
