@@ -1,4 +1,4 @@
-"""The command `habenula`: what must be arranged before JAX is imported, then `circuit/study/cli.py`."""
+"""The command `habenula`: what must be arranged before JAX is imported, then `circuit/study/commands/cli.py`."""
 
 import os
 

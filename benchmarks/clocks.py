@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from timing import Run, Timing, paired
 
 from habenula import circuit as hb
-from habenula.circuit.population import plan_for
+from habenula.circuit.model.lhb_population import plan_for
 from habenula.kernels import entry_point
 
 

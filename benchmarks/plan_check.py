@@ -50,7 +50,7 @@ def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
     import jax
 
     from habenula import circuit as hb
-    from habenula.circuit import hardware
+    from habenula.circuit.simulation import hardware
 
     if not hardware.here().rates[jax.default_backend()].measured:
         _probed()
@@ -78,9 +78,9 @@ def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
 def _start() -> None:
     """JAX as the command line has it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or XLA names features of the processor at every program
-    from habenula.circuit.study import machine
+    from habenula.circuit.study.runtime import jax_setup
 
-    machine.start_jax()
+    jax_setup.start_jax()
 
 
 def _probed() -> None:
@@ -94,7 +94,7 @@ def _probed() -> None:
 
 def _probe() -> None:
     _start()
-    from habenula.circuit.study.probe import probe
+    from habenula.circuit.study.runtime.probe import probe
 
     probe()
 

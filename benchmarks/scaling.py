@@ -47,7 +47,7 @@ def million(quick: bool, rounds: int) -> list[dict]:
     devices = len(cores())
     _start(devices)
     from habenula import circuit as hb
-    from habenula.circuit.slow_clock import PLAN
+    from habenula.circuit.model.slow_clock import PLAN
 
     count, weeks = 10_000 if quick else 1_000_000, 12
     if not quick and (free := _free()) < 4 * 2**30:

@@ -69,7 +69,7 @@ def model(workload: Workload):
     import equinox as eqx
     import jax.numpy as jnp
 
-    from habenula.circuit import lateral_habenula as lhb
+    from habenula.circuit.model import lateral_habenula as lhb
 
     p = lhb.neuron()
     if not workload.noisy:

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Complex, DTypeLike, Float, Integer, UInt32
 
-from .hoist import apart
+from .xla_cpu.hoist import apart
 
 _MULTIPLIER = np.uint32(0xD256D193)
 _WEYL = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits

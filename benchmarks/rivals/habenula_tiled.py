@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from workload import DT, Found, Workload, model
 
-from habenula.circuit import lateral_habenula as lhb
-from habenula.circuit.population import plan_for
+from habenula.circuit.model import lateral_habenula as lhb
+from habenula.circuit.model.lhb_population import plan_for
 from habenula.kernels import Mean, Plan, Variance, entry_point, integrate
 
 

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan
-from .. import defaults
-from ..cohort import Cohort
-from ..moment import Event, Moment, moment
-from ..parameters import Parameters, typical
-from ..set_points import fixed_points, with_references
-from ..slow_clock import SlowState
+from ..data import constants
+from ..model.parameters import Parameters, typical
+from ..model.slow_clock import SlowState
+from ..simulation.cohort import Cohort
+from ..simulation.fixed_points import fixed_points, with_references
+from ..simulation.moment import Event, Moment, moment
 
 SCRIPT = "habenula.circuit.calibration.downstream"
 PAUSE = 85.0  # ms, Ji & Shepard 2007
@@ -72,8 +72,8 @@ def main() -> None:
     gain, time, length = fit_pause(p, fixed_points(p)[0].state)
     print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")
     print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {PAUSE:.0f})")
-    constant = defaults.Constant
-    defaults.update(
+    constant = constants.Constant
+    constants.update(
         [
             constant("motivation.reference_output", seen[0], "Hz", "fitted", SCRIPT, "typical healthy set point"),
             constant("motivation.reference_dopamine", seen[1], "uM", "fitted", SCRIPT, "typical healthy set point"),

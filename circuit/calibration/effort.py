@@ -30,12 +30,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import choices, conditions, defaults
-from ..choice_fit import fit_choices
-from ..choices import Choices
-from ..parameters import typical
-from ..set_points import fixed_points
-from ..simulate import observe
+from ..behaviour import choices
+from ..behaviour.choices import Choices
+from ..choice_models.fit import fit_choices
+from ..data import constants
+from ..model.parameters import typical
+from ..simulation import conditions
+from ..simulation.course import observe
+from ..simulation.fixed_points import fixed_points
 from .downstream import subjects_at
 
 SCRIPT = "habenula.circuit.calibration.effort"
@@ -116,7 +118,7 @@ def main() -> None:
             rows.append((f"effort_population.{name}_{names[j]}", correlation, "1", f"correlation; {note}"))
     for name, value, unit, words in rows:
         print(f"{name:36} {value:8.4f} {unit}")
-        defaults.update([defaults.Constant(name, value, unit, "fitted", SCRIPT, words)])
+        constants.update([constants.Constant(name, value, unit, "fitted", SCRIPT, words)])
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan
-from .. import defaults, population
-from .. import lateral_habenula as lhb
+from ..data import constants
+from ..model import lateral_habenula as lhb
+from ..model import lhb_population
 
 SCRIPT = "habenula.circuit.calibration.lateral_habenula"
 SECTION = "lateral_habenula"
@@ -70,8 +71,8 @@ TARGETS = (
 def neuron(candidates: np.ndarray, copies: int = 1) -> lhb.Neuron:
     """The neurons of `candidates` (constants, candidates), each repeated for `copies` conditions, as (1, lanes) leaves."""
     tiled = jnp.asarray(np.tile(candidates, (1, copies)), jnp.float32)
-    constants = {name: tiled[i][None] for i, name in enumerate(BOUNDS)}
-    return lhb.Neuron(**constants, burst_facilitation=jnp.asarray(defaults.value(f"{SECTION}.burst_facilitation")))
+    own = {name: tiled[i][None] for i, name in enumerate(BOUNDS)}
+    return lhb.Neuron(**own, burst_facilitation=jnp.asarray(constants.value(f"{SECTION}.burst_facilitation")))
 
 
 def measure(candidates: np.ndarray, neurons: int, seconds: float, plan: Plan, seed: int = 0) -> dict[str, np.ndarray]:
@@ -85,7 +86,7 @@ def measure(candidates: np.ndarray, neurons: int, seconds: float, plan: Plan, se
         nmda=np.concatenate([one, one, zero, one]),
         t_channel=np.concatenate([one, one, one, zero]),
     )
-    found = population.simulate(
+    found = lhb_population.simulate(
         neuron(candidates, 4), given, neurons=neurons, seconds=seconds, settle=1.0, seed=seed, plan=plan
     )
     return {name: np.asarray(value).reshape(4, -1) for name, value in vars(found.modes).items()}
@@ -131,7 +132,7 @@ def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, 
 
 def _known() -> np.ndarray:
     """The constants in the table."""
-    known = {constant.name: constant.value for constant in defaults.table()}
+    known = {constant.name: constant.value for constant in constants.table()}
     return np.array([known[f"{SECTION if name in BOUNDS else 'depression'}.{name}"] for name in NAMES])
 
 
@@ -170,8 +171,8 @@ def main() -> None:
         print(f"{name:16s}", "  ".join(f"{value:8.3f}" for value in values[:, 0]))
     units = {name: unit for name, (_, _, unit) in (BOUNDS | DEPRESSION).items()}
     section = lambda name: SECTION if name in BOUNDS else "depression"
-    defaults.update(
-        defaults.Constant(f"{section(name)}.{name}", float(value), units[name], "fitted", SCRIPT)
+    constants.update(
+        constants.Constant(f"{section(name)}.{name}", float(value), units[name], "fitted", SCRIPT)
         for name, value in zip(NAMES, best, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""Fits the constants of `habenula.circuit.pharmacology` to the published figures and writes them to the table.
+"""Fits the constants of `habenula.circuit.model.pharmacology` to the published figures and writes them to the table.
 
     python -m habenula.circuit.calibration.pharmacology --data FOLDER
 
@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares, root_scalar
 
-from .. import defaults, evidence
-from ..channel_block import ChannelBlock, block_rates
-from ..defaults import Constant
-from ..pharmacokinetics import Disposition, phases, two_compartments
-from ..pharmacology import Occupancy, occupancy
+from ..data import constants, evidence
+from ..data.constants import Constant
+from ..model.pharmacokinetics import Disposition, phases, two_compartments
+from ..model.pharmacology import Occupancy, occupancy
+from ..model.trapping_block import ChannelBlock, block_rates
 
 SCRIPT = "habenula.circuit.calibration.pharmacology"
 MOLAR_MASS = 237.7  # mg/mmol, ketamine base
@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = parser.parse_args(arguments).data
     with jax.enable_x64(True):
         kinetics = [] if folder is None else [*fit_ketamine("s", folder), *fit_ketamine("r", folder)]
-        constants = [*fixed(), *kinetics, *fit_block(), *fit_methylphenidate(), *fit_bupropion(), *fit_ssri()]
+        fitted = [*fixed(), *kinetics, *fit_block(), *fit_methylphenidate(), *fit_bupropion(), *fit_ssri()]
     if folder is None:
         print("no --data: the disposition of ketamine stays as it is")
-    defaults.update(constants)
-    for constant in constants:
+    constants.update(fitted)
+    for constant in fitted:
         print(f"{constant.name:42} {constant.value:10.5g} {constant.unit:8} {constant.status:10} {constant.note}")
 
 

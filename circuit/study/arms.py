@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from ..interventions import (
+from ..model.interventions import (
     PER_DOSE,
     SSRI,
     Arm,

@@ -1,0 +1,1 @@
+"""Tasks, learning and choice: pure functions of one subject, without the circuit."""

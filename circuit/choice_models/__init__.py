@@ -1,0 +1,1 @@
+"""Hierarchical fits of people's choices. Needs no circuit."""

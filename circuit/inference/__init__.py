@@ -1,0 +1,1 @@
+"""`recover`: hidden parameters from observations, with uncertainty and identifiability."""

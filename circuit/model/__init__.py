@@ -1,0 +1,1 @@
+"""The equations: neurons, dopamine, plasticity and drugs, as pure functions of one subject."""

@@ -1,0 +1,115 @@
+"""LHb populations under constant conditions: what the calibration, the transfer function and its verification measure."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt
+
+from ...kernels import Maximum, Mean, Plan, entry_point, integrate
+from . import lateral_habenula as lhb
+
+DT = 0.25  # ms, the fast clock's step
+
+
+class Activity(eqx.Module):
+    """Mean activity of each lane's population over the time that was observed.
+
+    Attributes:
+        modes: firing modes, see `lateral_habenula.Modes`.
+        output: Hz. Drive of the RMTg, S.
+        coincidence: pure number, see `lateral_habenula.coincidence`.
+    """
+
+    modes: lhb.Modes
+    output: Float[Array, " subject"]
+    coincidence: Float[Array, " subject"]
+
+
+def simulate(
+    p: lhb.Neuron,
+    given: lhb.Conditions,
+    *,
+    neurons: int = 128,
+    seconds: float = 6.0,
+    settle: float = 1.0,
+    seed: int = 0,
+    subjects: UInt[Array, " subject"] | None = None,
+    plan: Plan | None = None,
+) -> Activity:
+    """Simulate every lane from rest for `settle` seconds, then observe it for `seconds`.
+
+    Args:
+        p: constants of the neuron, scalars or (1, lanes).
+        given: conditions of each lane.
+        neurons: neurons per lane.
+        seconds: s, observed.
+        settle: s, left out at the beginning.
+        seed: names the noise.
+        subjects: noise path of each lane; all lanes share path 0 if not given, so that they differ in conditions alone.
+        plan: how to use the hardware.
+
+    Raises:
+        ValueError: no neurons, or no time to observe.
+    """
+    if neurons < 1 or seconds <= 0 or settle < 0:
+        raise ValueError(f"{neurons=}, {seconds=} and {settle=} must be at least 1, above 0 and at least 0.")
+    lanes = given.excitation.shape[-1]
+    subjects = jnp.zeros(lanes, jnp.uint32) if subjects is None else subjects
+    return _simulate(
+        p, given, subjects, neurons, _steps(settle), _steps(seconds), jnp.uint32(seed), plan or plan_for(neurons)
+    )
+
+
+def plan_for(neurons: int, devices: int = 1) -> Plan:
+    """Tiles of about 2,048 neurons, which stay in the second-level cache; and long blocks, which derivatives keep fewer of."""
+    return Plan(tile=max(2048 // neurons, 16), block=128, devices=devices)
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds * 1000 / DT / 32) * 32  # whole blocks of noise
+
+
+@entry_point
+def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
+    per_lane, common = eqx.partition(p, lambda leaf: leaf.ndim > 0)
+    cells = lhb.cells(p, neurons)
+    own_cells, common_cells = eqx.partition(
+        cells, lambda leaf: leaf.shape[-1] == subjects.shape[-1] and leaf.shape[-1] > 1
+    )
+    own, shared = (given, per_lane, own_cells), (common, common_cells)
+
+    def step(state, shared, own, inputs, z, j):
+        given, p, cells = own[0], eqx.combine(own[1], shared[0]), eqx.combine(own[2], shared[1])
+        after = lhb.step(state, given, z, p, cells, DT)
+        r = after.rate
+        onset = (r > lhb.BURST_ONSET) & (state.rate <= lhb.BURST_ONSET)
+        return after, (r, onset.astype(r.dtype), lhb.output(r, p), lhb.coincidence(after.potential, r))
+
+    run = lambda state, steps, start, statistics: integrate(
+        step,
+        state,
+        steps=steps,
+        start=start,
+        own=own,
+        shared=shared,
+        seed=seed,
+        subjects=subjects,
+        channels=neurons,
+        statistics=statistics,
+        plan=plan,
+    )
+    state = run(lhb.rest(p, cells, given), settle, 0, None).state if settle else lhb.rest(p, cells, given)
+    observed = run(
+        state,
+        steps,
+        settle,
+        {
+            "rate": (Mean(), lambda state, out: out[0]),
+            "peak": (Maximum(), lambda state, out: out[0]),
+            "onset": (Mean(), lambda state, out: out[1]),
+            "potential": (Mean(), lambda state, out: state.potential),
+            "output": (Mean(), lambda state, out: out[2]),
+            "coincidence": (Mean(), lambda state, out: out[3]),
+        },
+    ).statistics
+    modes = lhb.modes(observed["rate"], observed["peak"], observed["onset"] * 1000 / DT, observed["potential"])
+    return Activity(modes, observed["output"], observed["coincidence"])

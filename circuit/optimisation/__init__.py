@@ -1,0 +1,1 @@
+"""`restore` and `pareto`: the regimen that brings VTA output to a target."""

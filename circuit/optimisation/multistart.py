@@ -1,0 +1,110 @@
+"""Many starts towards a target, step by step, and a watch on what stops being finite on the way."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ..fitting import failures as failure_records
+from ..fitting import regimen
+from ..fitting.failures import Failure
+from ..fitting.regimen import Leaf
+from .gradient_step import Free, Problem, Search, Task, advance, begin, reached_by
+from .problem import Options, Question
+
+WELL_WITHIN = 0.25  # of the tolerance: miss at which a start has nothing left to gain but a smaller burden
+PATIENCE = 8  # steps without gain after which it rests
+
+
+class Watch:
+    """Looks after each step at what has newly stopped being finite, and keeps it so that it can be lived again."""
+
+    def __init__(self, question: Question):
+        self.question, self.failures = question, []
+        shape = (question.starts[0].shape[-2], len(question.cohort))
+        self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(question.starts), *shape), bool)
+
+    def see(self, free: Free, search: Search, step: int, leaves: tuple[Leaf, ...] | None = None) -> None:
+        """What `free` has led to, as step number `step` was made; of leaves with other bounds, if so."""
+        bad, blind = np.asarray(search.bad), np.asarray(search.blind)
+        new = bad & ~self._bad
+        new_blind = blind & ~self._blind & ~bad & ~self._bad
+        if new.any() or new_blind.any():
+            values = regimen.values_of(free, leaves or self.question.task.leaves, self.question.problem.arm)
+            values = [np.asarray(value) for value in values]
+            for start, index in np.argwhere(new):
+                self._keep(values, int(start), int(index), step, ())
+            for start, index in np.argwhere(new_blind.any(axis=0)):
+                names = [
+                    leaf.name for leaf, at in zip(self.question.task.leaves, new_blind, strict=True) if at[start, index]
+                ]
+                self._keep(values, int(start), int(index), step, names)
+        self._bad, self._blind = self._bad | bad, self._blind | blind
+
+    def _keep(self, values, start: int, index: int, step: int, blind_by: Sequence[str]) -> None:
+        cohort, task = self.question.cohort, self.question.task
+        its = [value[..., start, index if task.personal else 0] for value in values]
+        arm = regimen.replace(
+            failure_records.alone(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its]
+        )
+        if blind_by:
+            failure = failure_records.backward(cohort, index, arm, task.days, start, step, blind_by)
+        else:
+            look = len(self.failures) < failure_records.LOOKED_AT
+            failure = failure_records.forward(cohort, index, arm, task.days, start, step, task.plan, look)
+        self.failures.append(failure)
+
+
+def descend(
+    question: Question, options: Options, settled: Callable[[Search, Problem], bool]
+) -> tuple[Search, int, Watch]:
+    """Steps at a rate that falls to 0 by a cosine, until all is settled; where that ended, after how many, and the watch."""
+    search, made, watch = begin(question.starts, len(question.cohort)), 0, Watch(question)
+    steps = options.steps
+    while made < steps and not settled(search, question.problem):
+        rate = options.learning_rate * (1 + np.cos(np.pi * made / steps)) / 2
+        free, search = search.free, advance(search, question.problem, _number(rate, search), question.task)
+        watch.see(free, search, made)
+        made += 1
+        if options.progress is not None:
+            options.progress(made, steps)
+    return search, made, watch
+
+
+def look(search: Search, free: Free, problem: Problem, task: Task) -> Search:
+    """A search that has seen `free` alone: its loss, what it reaches, its slope."""
+    nowhere = jnp.full_like(search.loss, jnp.inf)
+    unseen = eqx.tree_at(lambda s: (s.free, s.loss, s.reached), search, (free, nowhere, nowhere))
+    return advance(unseen, problem, _number(0.0, search), task)
+
+
+def look_beyond(search: Search, free: Free, problem: Problem, task: Task, leaves: tuple[Leaf, ...]) -> Search:
+    """A search that has seen `free` numbers of `leaves` with wider bounds: what it reaches, without a slope."""
+    reached, bad = reached_by(regimen.values_of(free, leaves, problem.arm), problem, task)
+    return eqx.tree_at(lambda s: (s.reached, s.bad), search, (reached, bad))
+
+
+def rests_within(search: Search, problem: Problem) -> bool:
+    """Whether every start has reached the target and has nothing more to gain."""
+    miss, resting = abs(np.asarray(search.reached) - 1), np.asarray(search.resting) >= PATIENCE
+    tolerance = float(problem.goal.within)
+    content = (miss < WELL_WITHIN * tolerance) & (resting | (np.asarray(problem.burden) == 0))
+    return bool((content | ((miss < tolerance) & resting)).all())
+
+
+def rests(search: Search, problem: Problem) -> bool:
+    """Whether no start has anything more to gain, and has not had for twice as long: neighbours on a front are close."""
+    return bool((np.asarray(search.resting) >= 2 * PATIENCE).all())
+
+
+def failed_of(failures: Sequence[Failure]) -> str:
+    """What is to be said of them in the reason of a fit; nothing if there are none."""
+    if not failures:
+        return ""
+    lives = len({(each.start, each.subject) for each in failures})
+    return f"; {lives} lives were not finite and are left out there, first {failures[0]}"
+
+
+def _number(value: float, search: Search):
+    return jnp.asarray(value, search.loss.dtype)

@@ -1,0 +1,202 @@
+"""What more treatment is worth: the front of benefit against burden.
+
+    front = pareto(cohort, Recalibration.weekly(), over=("intensity", "times"))
+
+The burden is weighed in many ways at once, each with its own starts: all are lanes of one search.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array
+
+from ...kernels import Plan
+from ..fitting import regimen
+from ..fitting.dose_spacing import Limits
+from ..fitting.failures import Failure
+from ..fitting.regimen import values_of
+from ..model.interventions import Arm, Intervention
+from ..simulation.cohort import Cohort
+from .gradient_step import Search, burden_of
+from .multistart import descend, failed_of, rests
+from .problem import Options, Question, ask
+from .target import Target
+
+WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
+HARDLY = 1e-3  # of burden, and of the target: less than that more is no more, lest neighbours be taken for a gain
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A regimen on the front.
+
+    Attributes:
+        weight: of the burden, under which it is best.
+        burden: amounts as shares of their bounds, a mean over doses.
+        output: Hz. VTA output under it, as `Restoration.after`.
+        miss: from the target, relative to it.
+        amounts: by name of a leaf, the sum of its doses.
+        arm: with the fitted leaves.
+        fitted: their values, by name.
+    """
+
+    weight: float
+    burden: float
+    output: float
+    miss: float
+    amounts: dict[str, float]
+    arm: Arm
+    fitted: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """The regimens of which none is better than another in both respects.
+
+    Attributes:
+        points: from the least burden to the most.
+        target: Hz.
+        untreated: Hz. VTA output without the arm, at no burden.
+        dominated: (weight, burden, output) of regimens that were found and are left out.
+        failures: lives on the way that were not finite, see `Restoration`.
+        steps: gradient steps made.
+        reason: all that in a sentence.
+    """
+
+    points: tuple[Point, ...]
+    target: float
+    untreated: float
+    dominated: tuple[tuple[float, float, float], ...]
+    failures: tuple[Failure, ...]
+    steps: int
+    reason: str
+
+    def least(self, within: float) -> Point | None:
+        """The regimen of least burden whose output comes within a share of the target, if one does."""
+        return next((point for point in self.points if point.miss < within), None)
+
+
+def pareto(
+    cohort: Cohort,
+    arm: Intervention | Arm,
+    target: float | Target | None = None,
+    *,
+    over: Sequence[str] = ("intensity", "times"),
+    weights: Sequence[float] = WEIGHTS,
+    days: float = 63.0,
+    window: tuple[float, float] | None = None,
+    over_cohort: str | float = "mean",
+    starts: int = 2,
+    steps: int = 80,
+    learning_rate: float = 0.5,
+    shortfall: float = 0.0,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    limits: Limits | Mapping[str, Limits] | None = None,
+    seed: int = 0,
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Front:
+    """Regimens that all share, from hardly any dose to the best that the bounds allow.
+
+    For every weight w, the square of the relative miss plus w times the burden is minimised from several starts. A regimen
+    found is left out if another comes as near to the target with less. What a sum of the two cannot find is a dent of the
+    front (where the saddle lies between doses); starts near it may still end there.
+
+    Args:
+        cohort: subjects as they are on day 0.
+        arm: an intervention, or several.
+        target: as in `restore`.
+        over: leaves to fit.
+        weights: of the burden, each above 0.
+        days: length of the course.
+        window: first and last day over which output is judged, where `target` is no `Target`.
+        over_cohort: for whom, as in `restore`.
+        starts: for each weight.
+        steps: most gradient steps.
+        learning_rate: of Adam.
+        shortfall: weight of what subjects lack on the way; none, so that the front shows all that is asked.
+        bounds: by name as in `over`.
+        limits: as in `restore`.
+        seed: of the random starts.
+        plan: how to use the hardware; by default as `restore` chooses it.
+        progress: called with the numbers of gradient steps made and at most.
+
+    Raises:
+        TypeError, ValueError: as `restore`; no weight, or one that is not positive.
+    """
+    weights = tuple(map(float, weights))
+    if not weights or any(not 0 < weight < np.inf for weight in weights):
+        raise ValueError(f"{weights=} must be positive numbers, at least one.")
+    options = Options(
+        over=over,
+        days=days,
+        over_cohort=over_cohort,
+        burdens=weights,
+        shortfall=shortfall,
+        starts=starts,
+        steps=steps,
+        learning_rate=learning_rate,
+        bounds=bounds or {},
+        limits=limits,
+        seed=seed,
+        plan=plan,
+        progress=progress,
+    )
+    question = ask(cohort, arm, target, window, options, nearest_first=False)
+    search, made, watch = descend(question, options, rests)
+    return _drawn(search, question, options, tuple(watch.failures), made)
+
+
+def _drawn(search: Search, question: Question, options: Options, failures: tuple[Failure, ...], made: int) -> Front:
+    """The front of what all starts have come to."""
+    values = values_of(search.best, question.task.leaves, question.problem.arm)
+    burdens, reached = burden_of(values, question.task.leaves)[:, 0], search.reached[:, 0]
+    found = [
+        _point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
+        for lane, its in enumerate(zip(burdens.tolist(), reached.tolist(), strict=True))
+    ]
+    on, off = _front(np.array([point.burden for point in found]), np.array([point.miss for point in found]))
+    points, level = tuple(found[lane] for lane in on), float(question.target[0])
+    left_out = tuple((found[lane].weight, found[lane].burden, found[lane].output) for lane in off)
+    untreated = level * float(question.before[0])
+    reason = _reason(points, level, untreated, len(off), made) + failed_of(failures) + "."
+    return Front(points, level, untreated, left_out, failures, made, reason)
+
+
+def _point(values: Sequence[Array], weight: float, burden: float, reached: float, question: Question) -> Point:
+    """The best regimen of one start."""
+    leaves = question.task.leaves
+    arm = regimen.in_order(regimen.replace(question.problem.arm, leaves, values), leaves)
+    fitted = {leaf.name: np.asarray(leaf.of(arm)) for leaf in leaves}
+    return Point(
+        weight=weight,
+        burden=burden,
+        output=float(question.target[0]) * reached,
+        miss=abs(reached - 1),
+        amounts={leaf.name: float(fitted[leaf.name].sum()) for leaf in leaves if leaf.is_amount},
+        arm=arm,
+        fitted=fitted,
+    )
+
+
+def _front(burden: np.ndarray, miss: np.ndarray) -> tuple[list[int], list[int]]:
+    """Lanes on the front, from the least burden on, and those that another dominates; lanes that failed are in neither."""
+    on: list[int] = []
+    off: list[int] = []
+    for lane in np.lexsort((miss, burden)):
+        if not np.isfinite(miss[lane]):
+            continue
+        (off if on and miss[lane] > miss[on[-1]] - HARDLY else on).append(int(lane))
+    return on, off
+
+
+def _reason(points: tuple[Point, ...], target: float, untreated: float, dominated: int, made: int) -> str:
+    if not points:
+        return f"no regimen stayed finite in {made} steps"
+    first, last = points[0], points[-1]
+    return (
+        f"from {first.output:.2f} Hz at a burden of {first.burden:.1%} to {last.output:.2f} Hz at {last.burden:.1%}, of "
+        f"{target:.2f} Hz asked for and {untreated:.2f} untreated: {len(points)} regimens, {dominated} more that others "
+        f"dominate, after {made} steps"
+    )

@@ -1,0 +1,168 @@
+"""What a fit of regimens is asked, checked and in numbers: which leaves, towards what, from where."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from ...kernels import Plan
+from ..fitting import regimen
+from ..fitting.bijections import unconstrain
+from ..fitting.dose_spacing import Limits
+from ..fitting.regimen import Leaf, find_leaves
+from ..model import interventions
+from ..model.interventions import PER_DOSE, Arm, Intervention, as_arm
+from ..model.slow_clock import SOONEST
+from ..simulation import validation
+from ..simulation.batching import without_neuron
+from ..simulation.cohort import Cohort
+from ..simulation.conditions import as_healthy, healthy_output
+from ..simulation.course import PLAN, course
+from .diagnosis import MARGIN
+from .gradient_step import Free, Problem, Task
+from .target import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
+
+LONG = 4e6  # subject-hours: gradients through so many are sooner made in tiles, which compile 2 to 7 s longer, save 1 to 3 us
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a regimen is searched for; each as `fit.restore` explains it.
+
+    Attributes:
+        over: names of the leaves to fit.
+        days: length of the course.
+        over_cohort: for whom; None where every subject has a regimen of its own.
+        burdens: weights of the doses, each with its own starts.
+        shortfall: weight of what subjects lack on the way.
+        starts, steps, learning_rate: how many, how many at most, and how far each step goes at first.
+        bounds, limits: what the doses keep to.
+        seed: of the random starts.
+        plan: how to use the hardware; None to choose by the length of the work.
+        progress: called with the numbers of steps made and at most.
+
+    Raises:
+        ValueError: numbers with which no search can begin.
+    """
+
+    over: Sequence[str]
+    days: float
+    over_cohort: str | float | None
+    burdens: tuple[float, ...]
+    shortfall: float
+    starts: int
+    steps: int
+    learning_rate: float
+    bounds: Mapping[str, tuple[float, float]]
+    limits: Limits | Mapping[str, Limits] | None
+    seed: int
+    plan: Plan | None
+    progress: Callable[[int, int], None] | None
+
+    def __post_init__(self):
+        for name in ("starts", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        weights = [("learning_rate", self.learning_rate), ("shortfall", self.shortfall)]
+        for name, value in weights + [("burden", each) for each in self.burdens]:
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name}={value} must be 0 or a positive number.")
+
+    def plan_for(self, subjects: int) -> Plan:
+        """How to use the hardware: as told, or in tiles where all gradients together live through many hours."""
+        lives = subjects * self.starts * len(self.burdens)
+        return self.plan or (PLAN if lives * 24 * self.days * self.steps > LONG else SOONEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a fit is asked.
+
+    Attributes:
+        cohort: as given.
+        problem, task: see `descent`.
+        widest: the leaves with the intervention's own bounds, the widest that could be asked for; limits hold.
+        starts: free numbers to begin with.
+        target: Hz, a mean over the days that are judged; (subject,) or one.
+        before: of the cohort without the arm, relative to the target; (subject,) or one.
+    """
+
+    cohort: Cohort
+    problem: Problem
+    task: Task
+    widest: tuple[Leaf, ...]
+    starts: Free
+    target: np.ndarray
+    before: np.ndarray
+
+
+def ask(
+    cohort: Cohort,
+    arm: Intervention | Arm,
+    target: float | Target | None,
+    window: tuple[float, float] | None,
+    options: Options,
+    *,
+    nearest_first: bool = True,
+) -> Question:
+    """The question in numbers, as many starts for each weight of the burden as are asked for.
+
+    Unless `nearest_first`, to be within the tolerance counts no more than the loss says.
+
+    Raises:
+        TypeError, ValueError: see `fit.restore`.
+    """
+    arm, target, days = as_arm(arm), as_target(target, window), options.days
+    over_cohort, starts = options.over_cohort, options.starts
+    validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
+    plan = options.plan_for(len(cohort))
+    judged = target.judged(days)
+    check_cohort("mean" if over_cohort is None else over_cohort, over_cohort is None)
+    last = days if target.until is None else min(days, target.until)
+    if last <= regimen.LAST:
+        raise ValueError(f"{target.until=} leaves no time to treat before the stress; let it begin later.")
+    leaves, widest = (find_leaves(arm, options.over, within, last, options.limits) for within in (options.bounds, {}))
+    own = interventions.personal(arm)
+    for leaf in leaves:
+        if over_cohort is not None and leaf.of(own):
+            raise ValueError(f"{leaf.name} has one value per subject: fit it with personal=True, or give one for all.")
+    arm = regimen.in_order(arm, leaves)
+
+    number = lambda value: jnp.asarray(value, jnp.result_type(float))
+    live = lambda people: np.asarray(
+        course(people, (), days, save_every=SAVE_EVERY, record=("vta_output",), plan=plan)["vta_output"]
+    )
+    healthy = healthy_output()
+    if over_cohort is None and target.output is None:  # each subject's own health, with the same everyday life
+        well = live(as_healthy(cohort))[:, judged].mean(axis=1)
+        healthy = np.where(np.isfinite(well), well, healthy)
+    goal = Goal(
+        number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within if nearest_first else 0.0)
+    )
+    bare, neuron = without_neuron(cohort)
+    task = Task(leaves, neuron, days, target.every, over_cohort, plan)
+    burden = number(np.repeat(options.burdens, starts)[:, None])
+    problem = Problem(bare, arm, goal, number(options.shortfall), burden)
+    free = _starts(arm, leaves, starts, len(cohort) if task.personal else 1, options.seed)
+    free = tuple(jnp.concatenate([each] * len(options.burdens), axis=-2) for each in free)
+
+    relative = number(live(cohort)) / goal.wanted
+    good = jnp.isfinite(relative).all(axis=-1)
+    relative = jnp.where(good[:, None], relative, 1)[None]
+    _, before = judge(relative, good[None], goal, task.every, over_cohort)
+    asked = np.asarray(goal.wanted)[:, judged].mean(axis=1)
+    return Question(cohort, problem, task, widest, free, asked, np.asarray(before)[0])
+
+
+def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int) -> Free:
+    """Free numbers of every leaf, (*dose, start, column): the arm as given, then uniform in bounds."""
+    generator, found = np.random.default_rng(seed), []
+    for leaf in leaves:
+        given = np.asarray(leaf.of(arm))
+        doses = given.shape[: leaf.field in PER_DOSE]
+        given = np.broadcast_to(given.reshape(*doses, 1, -1), (*doses, 1, columns))
+        drawn = generator.uniform(leaf.interval.low, leaf.interval.high, (*doses, starts - 1, 1))
+        drawn = np.broadcast_to(drawn, (*doses, starts - 1, columns))  # a subject's fit is the same in any cohort
+        found.append(jnp.asarray(np.concatenate([given, drawn], axis=-2), jnp.result_type(float)))
+    return unconstrain(tuple(found), tuple(leaf.interval for leaf in leaves), margin=MARGIN)

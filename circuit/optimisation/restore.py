@@ -1,0 +1,270 @@
+"""Fit: the regimen that brings VTA output back to a target, found by gradient.
+
+    restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
+    restore(cohort, arm, Target.response(by=14), limits=Limits(per_week=3), over_cohort="worst tenth")
+
+Several starts descend at once (`search`; `descent` holds the loss and its reasons); what comes back says where each has
+come to, and why if it is not the target.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ...kernels import Plan
+from ..fitting import regimen
+from ..fitting.dose_spacing import Limits
+from ..fitting.failures import Failure
+from ..fitting.regimen import values_of
+from ..model.interventions import Arm, Intervention
+from ..simulation.cohort import Cohort
+from .diagnosis import beyond, corner, pulls, seen_within, sentence, statuses, utmost
+from .gradient_step import Problem, Search, best_where, better_of
+from .multistart import Watch, descend, failed_of, look, look_beyond, rests_within
+from .problem import Options, Question, ask
+from .target import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Restoration:
+    """A regimen found by gradient, and how well it does. VTA output is in Hz, a mean over the days that are judged.
+
+    Where each of several days is asked for, what is reached is that of the worst day, relative to the target's mean; for a
+    quantile or the worst tenth of a cohort, it is theirs.
+
+    Attributes:
+        arm: as given, with the fitted leaves of the best start (of each subject's best in personal fits); doses whose
+            times are fitted are in their order.
+        fitted: by name, the fitted values; in personal fits with a last axis of subjects.
+        target: asked for; a mean over subjects.
+        before: cohort's mean without the arm.
+        after: cohort's mean under the fitted arm.
+        starts: cohort's mean reached from each start.
+        losses: of each start; mean over subjects in personal fits.
+        status: "reached" (within the tolerance), "bounds" (no amount within the bounds reaches it, at the times found,
+            the earliest or the latest, and with the intervention's own bounds output was seen to come nearer by half of
+            the miss), "plateau" (hardly any slope, off the target; or output as near as any dose brings it), "steps" (more
+            was to be gained) or "failed" (not finite). In personal fits the commonest among subjects who did not reach it,
+            if any.
+        reason: the same in a sentence.
+        failures: lives on the way that were not finite, or whose derivative was not, each with a line that replays it;
+            they are left out there.
+        steps: gradient steps made.
+        each: in personal fits, VTA output of every subject under its own regimen.
+        targets: in personal fits, every subject's own.
+        statuses: in personal fits, the status of every subject.
+    """
+
+    arm: Arm
+    fitted: dict[str, np.ndarray]
+    target: float
+    before: float
+    after: float
+    starts: np.ndarray
+    losses: np.ndarray
+    status: str
+    reason: str
+    failures: tuple[Failure, ...]
+    steps: int
+    each: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    statuses: tuple[str, ...] | None = None
+
+
+def restore(
+    cohort: Cohort,
+    arm: Intervention | Arm,
+    target: float | Target | None = None,
+    *,
+    over: Sequence[str] = ("intensity", "times"),
+    days: float = 63.0,
+    window: tuple[float, float] | None = None,
+    over_cohort: str | float = "mean",
+    personal: bool = False,
+    starts: int = 10,
+    steps: int = 200,
+    learning_rate: float = 0.5,
+    burden: float = 0.0001,
+    shortfall: float = 0.02,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    limits: Limits | Mapping[str, Limits] | None = None,
+    seed: int = 0,
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Restoration:
+    """Find values of some leaves of `arm` that bring VTA output to `target`.
+
+    Args:
+        cohort: subjects as they are on day 0. A few dozen determine a shared regimen: `cohort[:48]`.
+        arm: an intervention, or several; leaves that are not fitted stay as given.
+        target: Hz, as a mean over a window; or a `Target`, for several days, for a response or for what outlasts a stress.
+            Its level by default is the typical healthy subject's (the mean of a healthy cohort lies a little below), and
+            in personal fits what each subject's own output would be, had it never fallen ill.
+        over: leaves to fit, by field ("mg_per_kg") or, where interventions share it, by class too ("Ketamine.day").
+        days: length of the course, whole days.
+        window: first and last day over which output is judged, where `target` is no `Target`; the last week by default.
+        over_cohort: for whom, where all share a regimen: the "mean", the "worst tenth", or the quantile of a number
+            between 0 and 1 (at 0.25, three subjects in four are to be above the target).
+        personal: a regimen for each subject instead of one for all.
+        starts: how many: the arm as given, moved into the bounds, and random values within them.
+        steps: most gradient steps; fewer are made once every start rests within the target.
+        learning_rate: of Adam, falling to 0 by a cosine; a step moves a leaf by up to a quarter of it times its width.
+        burden: weight of the doses, as shares of their bounds; times are no burden.
+        shortfall: weight of what subjects lack on the way.
+        bounds: by name as in `over`, narrower than the intervention's own.
+        limits: intervals between doses, doses a week and amounts a day that the regimen keeps to exactly; of all
+            interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
+            told otherwise: a day between sessions, two between infusions.
+        seed: of the random starts.
+        plan: how to use the hardware. By default long fits run in tiles, which take some 5 s more to compile and make each
+            step of a fit in a half to a quarter of the time, and short ones as they compile soonest.
+        progress: called with the numbers of gradient steps made and at most.
+
+    Raises:
+        TypeError: what is no intervention.
+        ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
+            `validation.check_course`.
+    """
+    options = Options(
+        over=over,
+        days=days,
+        over_cohort=None if personal else over_cohort,
+        burdens=(burden,),
+        shortfall=shortfall,
+        starts=starts,
+        steps=steps,
+        learning_rate=learning_rate,
+        bounds=bounds or {},
+        limits=limits,
+        seed=seed,
+        plan=plan,
+        progress=progress,
+    )
+    question = ask(cohort, arm, target, window, options)
+    search, made, watch = descend(question, options, rests_within)
+    search, found, furthest = _stopped(search, question, watch, made)
+    return _result(search, found, furthest, question, tuple(watch.failures), made)
+
+
+def _stopped(
+    search: Search, question: Question, watch: Watch, made: int
+) -> tuple[Search, np.ndarray, np.ndarray | None]:
+    """The search, what stopped every start, and what the furthest regimen reaches that was looked at, if any was.
+
+    The search has the corner of the bounds where that is better; the others are (start, column). Starts that missed are
+    looked at once more where they rest; with their amounts at the bounds that the slopes there point to; with the most of
+    all, at their times, as early and as late as can be; and the furthest of these at wider bounds.
+    """
+    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    missed = abs(np.asarray(search.reached) - 1) >= tolerance
+    if not missed.any():
+        return search, np.full(missed.shape, "reached", object), None
+    alone = eqx.tree_at(lambda p: (p.shortfall, p.burden), problem, replace_fn=jnp.zeros_like)
+    here = look(search, search.best, alone, task)
+    kept, place, most = search, here, None
+    if any(leaf.is_amount for leaf in task.leaves):
+        place = _furthest(here, question, alone, watch, made)
+        most = np.asarray(place.reached)
+        again = look(search, place.best, problem, task)
+        again = eqx.tree_at(lambda s: s.loss, again, jnp.where(missed, again.loss, jnp.inf))
+        kept = better_of(again, search, problem.goal.within)
+    wider = most
+    if question.widest != task.leaves:
+        free = beyond(place, task.leaves, question.widest)
+        seen = look_beyond(place, free, problem, task, question.widest)
+        watch.see(free, seen, made, question.widest)
+        wider = np.asarray(seen.reached)
+    slopes = pulls(here, task.leaves, problem.arm)
+    found = statuses(np.asarray(kept.reached), tolerance, slopes, most, wider)
+    elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
+    return kept, np.where((found == "bounds") & elsewhere, "plateau", found), wider
+
+
+def _furthest(here: Search, question: Question, alone: Problem, watch: Watch, made: int) -> Search:
+    """Of all places where the amounts are at their bounds, the one furthest towards the target from `here`, or past it."""
+    leaves = question.task.leaves
+    when = (0.0,) if all(leaf.is_amount for leaf in leaves) else (0.0, -1.0, 1.0)
+    place = None
+    for free in (corner(here, leaves), *(utmost(here, leaves, times) for times in when)):
+        seen = look(here, free, alone, question.task)
+        watch.see(free, seen, made)
+        if place is None:
+            place = seen
+        else:
+            further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
+            place = best_where(further, seen, place)
+    assert place is not None
+    return place
+
+
+def _result(
+    search: Search,
+    stopped: np.ndarray,
+    furthest: np.ndarray | None,
+    question: Question,
+    failures: tuple[Failure, ...],
+    made: int,
+) -> Restoration:
+    """The best start of every column, and what is to be said of it."""
+    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    loss, reached = np.asarray(search.loss), np.asarray(search.reached)
+    best = np.argmin(loss + 1e6 * (abs(reached - 1) >= tolerance), axis=0)  # those within the target first
+    columns = np.arange(len(best))
+    values = [np.asarray(of)[..., best, columns] for of in values_of(search.best, task.leaves, problem.arm)]
+    fitted = [jnp.asarray(value if task.personal else value[..., 0]) for value in values]
+    arm = regimen.in_order(regimen.replace(problem.arm, task.leaves, fitted), task.leaves)
+    each, target = tuple(stopped[best, columns]), question.target
+    status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
+    after = target * reached[best, columns]
+    seen = None if furthest is None else target * furthest[best, columns]
+    return Restoration(
+        arm=arm,
+        fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
+        target=float(target.mean()),
+        before=_mean(target * question.before),
+        after=_mean(after),
+        starts=np.array([_mean(target * row) for row in reached]),
+        losses=np.array([_mean(row) for row in loss]),
+        status=status,
+        reason=_reason(status, each, after, seen, question, made) + failed_of(failures) + ".",
+        failures=failures,
+        steps=made,
+        each=after if task.personal else None,
+        targets=np.broadcast_to(target, columns.shape) if task.personal else None,
+        statuses=each if task.personal else None,
+    )
+
+
+def _reason(
+    status: str, each: tuple[str, ...], after: np.ndarray, seen: np.ndarray | None, question: Question, made: int
+) -> str:
+    """The status in a sentence without its full stop, with what is to be said of subjects: of those who have it, a mean."""
+    task, those = question.task, np.array(each) == status
+    could = [
+        leaf.name for leaf, wide in zip(task.leaves, question.widest, strict=True) if leaf.interval != wide.interval
+    ]
+    names = " and ".join(could if status == "bounds" else [leaf.name for leaf in task.leaves])
+    over = lambda values: _mean(np.broadcast_to(values, those.shape)[those])
+    furthest = None if seen is None else seen_within(over(seen), task.leaves, question.widest)
+    within = float(question.problem.goal.within)
+    said = sentence(status, names, over(after), over(question.target), within, made, furthest)
+    if len(each) == 1:
+        return said
+    everyone, reach = f"{len(each):,} subjects reach their target", each.count("reached")
+    if reach == len(each):
+        return f"all {everyone}; in the mean, {said}"
+    others = len(each) - reach
+    if others == 1:
+        return f"{reach:,} of {everyone}; in the other, {said}"
+    whom = "the others" if those.sum() == others else f"{those.sum():,} of the other {others:,}"
+    return f"{reach:,} of {everyone}; in the mean of {whom}, {said}"
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of those that are finite; not a number if none is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

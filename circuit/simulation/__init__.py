@@ -1,0 +1,1 @@
+"""Cohorts in time: courses (hours to months), moments (milliseconds to minutes) and sessions (trials)."""

@@ -1,0 +1,253 @@
+"""A moment: a cohort on the fast clock, from milliseconds to minutes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Integer
+
+from ...kernels import Integration, Maximum, Mean, Measured, Plan, by_tangents, entry_point, integrate
+from ..model import dopamine as da
+from ..model import lateral_habenula as lhb
+from ..model import parameters
+from ..model.fast_clock import DT, KINDS, FastInputs, FastState, conditions, reward_current, step
+from ..model.lhb_population import plan_for
+from ..model.transfer_function import Transfer, respond
+from .cohort import Cohort
+from .course import load_transfer
+
+Recorded = Float[Array, "subject saved"]
+QUANTITIES = ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
+MOMENT = 0x6D6F6D74  # tells the noise of moments from that of courses
+LONGEST = 600.0  # s
+
+
+class Event(eqx.Module):
+    """Something that happens to subjects at a time: a step of `size` from `at` for `lasts`, which then fades.
+
+    Attributes:
+        kind: "current" (uA/cm2 into LHb neurons), "reward" (prediction error) or "aversive" (1 a strong air puff).
+        at: ms.
+        lasts: ms.
+        size: one value, or one per subject.
+        fades: ms, over which it goes back to 0 along a line; at once by default. LHb neurons that are let go from inhibition
+            at once burst together.
+    """
+
+    kind: str = eqx.field(static=True)
+    at: Float[Array, "*subject"]
+    lasts: Float[Array, "*subject"]
+    size: Float[Array, "*subject"]
+    fades: Float[Array, "*subject"]
+
+    def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0, fades: Any = 0.0):
+        """Raises ValueError for an unknown kind."""
+        if kind not in KINDS:
+            raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
+        number = lambda value: jnp.asarray(value, jnp.result_type(float))
+        self.kind, self.at, self.lasts, self.size, self.fades = kind, *map(number, (at, lasts, size, fades))
+
+    def now(self, t: Float[Array, ""]) -> Float[Array, "*subject"]:
+        """Its size at time `t` (ms), 0 before and after; edges are rounded over a step, for gradients in time."""
+        edge = lambda since, over: jnp.clip((since + DT / 2) / (over + DT), 0, 1)
+        return self.size * (edge(t - self.at, 0.0) - edge(t - self.at - self.lasts, self.fades))
+
+
+class Moment(eqx.Module):
+    """What a cohort did on the fast clock.
+
+    Attributes:
+        t: ms, time of each record.
+        record: by name, (subject, saved): habenula S, rmtg, active (share), rate, vta_output (Hz), dopamine (uM).
+        mean: by the same names, (subject,): average over every step.
+        modes: firing modes of each subject's LHb neurons over the whole moment.
+        finite: (subject,), False where numbers went bad.
+    """
+
+    t: Float[Array, " saved"]
+    record: dict[str, Recorded]
+    mean: dict[str, Float[Array, " subject"]]
+    modes: lhb.Modes
+    finite: Array
+
+    def __getitem__(self, name: str) -> Recorded:
+        return self.record[name]
+
+
+def moment(
+    cohort: Cohort,
+    seconds: float,
+    *,
+    events: Sequence[Event] = (),
+    inputs: Callable[[Float[Array, ""]], dict[str, ArrayLike]] | None = None,
+    neurons: int = 32,
+    save_every: int = 4,
+    record: Sequence[str] = QUANTITIES,
+    settle: float = 1.0,
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Moment:
+    """Simulate `cohort` on the fast clock for `seconds`, in its present slow state.
+
+    The slow state stands still. The RMTg's average over the past half hour is the one of a course at this state: a second
+    of a few dozen neurons could not tell it, least of all the second after a start from rest, when all burst together.
+
+    Args:
+        cohort: from `draw`, or the `cohort` of a course.
+        seconds: s, observed.
+        events: steps of current, reward or aversive input.
+        inputs: further input as a pure function of time (ms) that returns any of "current", "reward" and "aversive".
+        neurons: LHb neurons per subject.
+        save_every: steps of 0.25 ms between records.
+        record: names from `QUANTITIES`; () keeps means and firing modes alone, in memory that does not grow with time.
+        settle: s before time 0, not recorded.
+        plan: how to use the hardware.
+        progress: called with the numbers of tiles of subjects that are done and in all.
+
+    Raises:
+        ValueError: no subjects, impossible lengths, unknown names in `record`, or records that do not divide the time.
+    """
+    if unknown := set(record) - set(QUANTITIES):
+        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
+    if not len(cohort) or neurons < 1:
+        raise ValueError(f"{len(cohort)} subjects of {neurons} neurons; there must be at least one of each.")
+    if not 0 < seconds <= LONGEST or settle <= 0:
+        raise ValueError(f"{seconds=} must lie above 0 and up to {LONGEST:g}, {settle=} above 0.")
+    steps = round(seconds * 1000 / DT)
+    if save_every < 1 or steps % save_every:
+        raise ValueError(
+            f"{seconds=} is {steps} steps of {DT} ms, which do not divide into records every {save_every=}."
+        )
+    plan = plan_for(neurons) if plan is None else plan
+    quiet = round(settle * 1000 / DT / 32) * 32
+    found = _moment(
+        cohort,
+        tuple(events),
+        load_transfer(cohort.parameters),
+        steps,
+        quiet,
+        neurons,
+        save_every if record else steps,
+        tuple(record),
+        inputs,
+        plan,
+        progress,
+    )
+    seen = found.statistics
+    modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
+    saves = steps // save_every if record else 0
+    return Moment(
+        t=jnp.asarray(DT * save_every * np.arange(1, saves + 1), jnp.result_type(float)),
+        record={name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()},
+        mean={name: seen[name] for name in QUANTITIES},
+        modes=modes,
+        finite=found.bad < 0,
+    )
+
+
+@entry_point
+def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
+    """The run itself: a quiet lead, then the moment. As kernels, they have one derivative."""
+    cellwise = {
+        "cell_rate": (Mean(), lambda _, out: out[1]),
+        "cell_peak": (Maximum(), lambda _, out: out[1]),
+        "cell_onset": (Mean(), lambda _, out: out[2]),
+        "cell_potential": (Mean(), lambda state, _: state.neurons.potential),
+    }
+
+    def lived(shared, own):
+        (cohort, events), transfer = eqx.combine(shared[0], own), shared[1]
+        return live(
+            cohort,
+            settled(cohort, transfer, neurons, quiet, plan),
+            events,
+            inputs,
+            neurons=neurons,
+            origin=quiet,
+            start=quiet,
+            steps=steps,
+            save_every=save_every,
+            sample=lambda _, out: {name: getattr(out[0], name) for name in record},
+            statistics=means(QUANTITIES) | cellwise,
+            plan=plan,
+            progress=progress,
+        )
+
+    own, shared = eqx.partition((cohort, events), lambda leaf: leaf.ndim > 0)
+    run = by_tangents(lived) if plan.backend == "fused" else lived
+    return run((shared, transfer), own)
+
+
+def settled(cohort: Cohort, transfer: Transfer, neurons: int, quiet: int, plan: Plan) -> FastState:
+    """The cohort after `quiet` steps from rest, in which nothing happens; its life begins at step `quiet`.
+
+    Downstream begins settled under the habenular output that the transfer function expects.
+    """
+    p = cohort.parameters
+    cells = lhb.cells(p.neuron, neurons)
+    stage = conditions(cohort.state, _happening((), None, jnp.asarray(0.0)), p, 0.0)
+    output = respond(transfer, stage).output
+    rest = FastState(lhb.rest(p.neuron, cells, stage), da.rest(output, jnp.zeros_like(output), p.dopamine))
+    return live(cohort, rest, (), None, neurons=neurons, origin=0, start=0, steps=quiet, plan=plan).state
+
+
+def live(
+    cohort: Cohort,
+    state: FastState,
+    events: Sequence[Event],
+    inputs: Callable | None,
+    *,
+    neurons: int,
+    origin: Integer[ArrayLike, ""],
+    **options: Any,
+) -> Integration:
+    """Let `cohort` live on from `state` under events whose time 0 is step `origin`; `options` are those of `integrate`.
+
+    A step puts out what is seen of it, the neurons' rates, and which of them begin a burst.
+    """
+    p = cohort.parameters
+    cells = lhb.cells(p.neuron, neurons)
+    personal = jax.tree.map(lambda leaf: leaf.ndim > 0, tuple(events))
+    event_own, event_shared = eqx.partition(tuple(events), personal)
+    own = (parameters.own(p), cohort.state, event_own)
+    shared = (parameters.shared(p), cells, event_shared, jnp.asarray(origin, jnp.int32))
+    reward = reward_current()
+
+    def advance(state, shared, own, _, z, j):
+        p, slow = eqx.combine(shared[0], own[0]), own[1]
+        t = (j - shared[3]).astype(jnp.result_type(float)) * DT
+        now = _happening(eqx.combine(shared[2], own[2]), inputs, t)
+        after, seen = step(state, slow, now, z, p, shared[1], reward)
+        rates = after.neurons.rate
+        onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
+        return after, (seen, rates, onset.astype(rates.dtype))
+
+    return integrate(
+        advance,
+        state,
+        shared=shared,
+        own=own,
+        seed=cohort.seed ^ jnp.uint32(MOMENT),
+        subjects=cohort.subject,
+        channels=neurons,
+        **options,
+    )
+
+
+def means(names: Sequence[str]) -> dict[str, Measured]:
+    """Statistics of `live`: the mean over its steps of each quantity."""
+    return {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in names}
+
+
+def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
+    """All that happens at time `t` (ms)."""
+    now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in KINDS}
+    for event in events:
+        now[event.kind] = now[event.kind] + event.now(t)
+    if inputs is not None:
+        for kind, value in inputs(t).items():
+            now[kind] = now[kind] + value
+    return FastInputs(**now)

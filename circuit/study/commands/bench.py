@@ -1,0 +1,35 @@
+"""The benchmark, which stands beside the package in a checkout, as a program of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "run.py"
+CASES = (
+    "lhb",
+    "slow",
+    "fast",
+    "subjects",
+    "million",
+    "steps",
+    "neurons",
+    "devices",
+    "personal",
+    "plan",
+    "gpu",
+    "resources",
+)
+
+
+def run(words: list[str]) -> int:
+    """Run it with these arguments, in a fresh interpreter, as it sets up JAX itself. Returns its exit code.
+
+    Raises:
+        ValueError: there is no such folder, as in an installed wheel.
+    """
+    if not SCRIPT.is_file():
+        raise ValueError(
+            f"the benchmark is not installed with the package: there is no {SCRIPT}. In a checkout, "
+            "pip install -e '.[bench]', then habenula bench or python benchmarks/run.py."
+        )
+    return subprocess.run([sys.executable, str(SCRIPT), *words]).returncode

@@ -1,0 +1,286 @@
+"""What `habenula session` does: the same people, in health and in depression, learn what cues foretell.
+
+Both live the same trials with the same noise. A response is the mean over the 400 ms from an event on less that over the
+400 ms before the cue, in the second half of the session; of each subject a mean over trials, and of these a mean with its
+95 % interval. Subjects who never met an event there do not count for it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.text import Text
+
+from ...behaviour.pavlovian import pavlovian
+from ...choice_models.fit import NORMAL_95
+from ...model.lhb_population import plan_for
+from ...simulation.conditions import depressed, draw, healthy
+from ...simulation.session import Session, session
+from ..reporting.text_table import Cell, Column, folded, lines, width
+
+NEURONS = 32
+RECORDED = ("habenula", "rate")
+
+
+class Task(NamedTuple):
+    """What the cues foretell.
+
+    Attributes:
+        reward, puff: probability, by cue.
+        flip: trials after which the cues have changed places, if ever.
+    """
+
+    reward: tuple[float, ...]
+    puff: tuple[float, ...]
+    flip: int | None = None
+
+
+class Answer(NamedTuple):
+    """Mean over subjects, with its 95 % interval; not a number where there were too few."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Answer":
+        """Of one value per subject, NaN of those who do not count."""
+        known = values[np.isfinite(values)]
+        mean = float(known.mean()) if len(known) else np.nan
+        half = NORMAL_95 * float(known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else np.nan
+        return cls(mean, mean - half, mean + half)
+
+
+class Seen(NamedTuple):
+    """How subjects answered an event.
+
+    Attributes:
+        cue: its number, from 1; 0 for the time before any cue, where the quantities are not changes.
+        event: "before", "cue", "reward", "puff", or "nothing" where something might have come.
+        trials: of all subjects together.
+        habenula, rate: change of LHb output, and of the firing of dopamine neurons, Hz.
+        error: prediction error there, a full reward being 1.
+    """
+
+    cue: int
+    event: str
+    trials: int
+    habenula: Answer
+    rate: Answer
+    error: Answer
+
+
+class Group(NamedTuple):
+    """One kind of subjects.
+
+    Attributes:
+        seen: by event.
+        worth: of each cue, as learnt by the end.
+        lost: numbers of subjects who were not finite, and are left out.
+    """
+
+    seen: tuple[Seen, ...]
+    worth: tuple[Answer, ...]
+    lost: tuple[int, ...]
+
+
+class Conditioned(NamedTuple):
+    """What the command shows."""
+
+    subjects: int
+    trials: int
+    seed: int
+    task: Task
+    groups: dict[str, Group]
+
+
+def check(task: Task, trials: int) -> None:
+    """Refuse an experiment whose second half could not be told.
+
+    Raises:
+        ValueError: quoting what is wrong.
+    """
+    if len(task.reward) != len(task.puff):
+        raise ValueError(
+            f"--reward has {len(task.reward)} cues, --puff {len(task.puff)}: give a probability of each for every cue."
+        )
+    if trials < 2 * len(task.reward):
+        raise ValueError(f"--trials {trials} show {len(task.reward)} cues less than twice: give more, or fewer cues.")
+    if task.flip is not None and not 1 <= task.flip <= trials // 2:
+        raise ValueError(f"--flip {task.flip} must lie in the first half of the session, from 1 to {trials // 2}.")
+
+
+def run(
+    subjects: int,
+    trials: int,
+    task: Task,
+    seed: int = 1,
+    devices: int = 1,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Conditioned:
+    """Draw, let learn, and ask.
+
+    Args:
+        subjects: of each kind.
+        trials: of the session.
+        task: what the cues foretell.
+        seed: names subjects, trials and noise.
+        devices: over how many devices subjects are divided.
+        report: called as `report(stage, done, total)`.
+
+    Raises:
+        ValueError: see `check`.
+    """
+    check(task, trials)
+    say = report or (lambda stage, done, total: None)
+    kinds = {"healthy": healthy(), "depressed": depressed()}
+    what = pavlovian(list(task.reward), puff=list(task.puff), flip=task.flip)
+    groups = {}
+    for name, condition in kinds.items():
+        say("the life of subjects until now", len(groups), len(kinds))
+        cohort = draw(condition, subjects, seed)
+        say("the life of subjects until now", len(groups) + 1, len(kinds))
+        told = partial(say, f"trials of the {name}")
+        plan = plan_for(NEURONS, devices)
+        found = session(
+            cohort, what, trials, record=RECORDED, neurons=NEURONS, plan=plan, progress=told if report else None
+        )
+        groups[name] = _group(found, task)
+    return Conditioned(subjects, trials, seed, task, groups)
+
+
+def _group(found: Session, task: Task) -> Group:
+    """Responses and values of the subjects who stayed finite."""
+    good = np.asarray(found.finite)
+    arrays = lambda tree: {name: np.asarray(value, float)[good] for name, value in tree.items()}
+    before, at_cue, after = (arrays(window) for window in (found.before, found.cue, found.outcome))
+    cue, reward, puff = (np.asarray(each)[good] for each in (found.trials.cue, found.trials.reward, found.trials.puff))
+    errors = {"cue": np.asarray(found.learnt.cue)[good], "outcome": np.asarray(found.learnt.outcome)[good]}
+    late = np.broadcast_to(np.arange(cue.shape[1]) >= cue.shape[1] // 2, cue.shape)
+
+    def seen(number: int, event: str, which: np.ndarray) -> Seen:
+        window, error = (at_cue, errors["cue"]) if event == "cue" else (after, errors["outcome"])
+        habenula, rate = (Answer.of(_over(window[name] - before[name], which)) for name in RECORDED)
+        return Seen(number, event, int(which.sum()), habenula, rate, Answer.of(_over(error, which)))
+
+    habenula, rate = (Answer.of(_over(before[name], late)) for name in RECORDED)
+    rows = [Seen(0, "before", int(late.sum()), habenula, rate, Answer(np.nan, np.nan, np.nan))]
+    rows += [seen(k + 1, "cue", late & (cue == k)) for k in range(len(task.reward))]
+    for k in range(len(task.reward)):
+        here, paid, hurt = late & (cue == k), reward > 0, puff > 0
+        came = {"reward": here & paid & ~hurt, "puff": here & hurt, "nothing": here & ~paid & ~hurt}
+        may_come = here.any() and (pays_now(task.reward, task, k) > 0 or pays_now(task.puff, task, k) > 0)
+        rows += [seen(k + 1, name, which) for name, which in came.items() if which.any() and may_come]
+    worth = tuple(Answer.of(each) for each in np.asarray(found.learnt.last.cues)[:, good])
+    return Group(tuple(rows), worth, tuple(int(i) for i in np.flatnonzero(~good)))
+
+
+def pays_now(probability: Sequence[float], task: Task, cue: int) -> float:
+    """Probability of what a cue, counted from 0, foretells in the second half of the session."""
+    return probability[cue] if task.flip is None else probability[len(probability) - 1 - cue]
+
+
+def _over(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Each subject's mean over those trials; NaN without any."""
+    count = which.sum(axis=1)
+    return np.where(count > 0, np.where(which, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def to_json(found: Conditioned) -> dict[str, Any]:
+    """The result as plain numbers; see the help of the command."""
+    groups = {
+        name: {
+            "events": [
+                {"cue": seen.cue or None, "event": seen.event, "trials": seen.trials}
+                | {of: getattr(seen, of)._asdict() for of in ("habenula", "rate", "error")}
+                for seen in group.seen
+            ],
+            "worth": [each._asdict() for each in group.worth],
+            "lost": list(group.lost),
+        }
+        for name, group in found.groups.items()
+    }
+    return {name: getattr(found, name) for name in ("subjects", "trials", "seed")} | {
+        "task": found.task._asdict(),
+        "groups": groups,
+    }
+
+
+def table(found: Conditioned, limit: int) -> list[Text]:
+    """A line for each event, the kinds side by side; where lines are too short for that, one below the other."""
+    names = (
+        [Column("event", left=True, wraps=True)],
+        [[Cell(_event(seen, found.task), "bold")] for seen in _events(found)],
+    )
+    parts = {name: _columns(name, found) for name in found.groups}
+    together = _beside(names, *parts.values())
+    if width(*together) <= limit:
+        return [*lines(*together), *notes(found, limit)]
+    alone = [[*lines(*_beside(names, part), limit), Text()] for part in parts.values()]
+    return [line for each in alone for line in each] + notes(found, limit)
+
+
+def _events(found: Conditioned) -> list[Seen]:
+    """All events that any kind of subjects met, in order; their trials are the same."""
+    return list({(seen.cue, seen.event): seen for group in found.groups.values() for seen in group.seen}.values())
+
+
+def _beside(*parts: tuple[list[Column], list[list[Cell]]]) -> tuple[list[Column], list[list[Cell]]]:
+    columns = [column for part, _ in parts for column in part]
+    return columns, [[cell for row in rows for cell in row] for rows in zip(*(rows for _, rows in parts), strict=True)]
+
+
+def _columns(name: str, found: Conditioned) -> tuple[list[Column], list[list[Cell]]]:
+    """What one kind of subjects did at each event."""
+    group, headings = found.groups[name], ("LHb, Hz", "dopamine, Hz", "error", "worth")
+    of, rows = {(seen.cue, seen.event): seen for seen in group.seen}, []
+    for key in ((seen.cue, seen.event) for seen in _events(found)):
+        if (seen := of.get(key)) is None:
+            rows.append([Cell("")] * len(headings))
+            continue
+        signed = seen.event != "before"
+        worth = group.worth[seen.cue - 1].mean if seen.event == "cue" else np.nan
+        cells = [_answer(each, signed) for each in (seen.habenula, seen.rate)]
+        rows.append([*cells, _plain(seen.error.mean, "+.2f"), _plain(worth, ".2f")])
+    return [Column(heading, name) for heading in headings], rows
+
+
+def _answer(answer: Answer, signed: bool) -> Cell:
+    """Mean and half its interval; bold where that leaves 0 out."""
+    if not np.isfinite(answer.mean):
+        return Cell("-")
+    half = "" if np.isnan(answer.high) else f"±{answer.high - answer.mean:.2f}"
+    sure = signed and (answer.low > 0 or answer.high < 0)
+    return Cell(f"{answer.mean:{'+' if signed else ''}.2f}{half}", "bold" if sure else "")
+
+
+def _plain(value: float, how: str) -> Cell:
+    return Cell("" if np.isnan(value) else f"{round(value, 2) + 0.0:{how}}")  # never -0
+
+
+def _event(seen: Seen, task: Task) -> str:
+    """An event in words."""
+    if seen.event == "before":
+        return "before the cue"
+    if seen.event != "cue":
+        return f"  {seen.event} after cue {seen.cue}"
+    now = ((name, pays_now(of, task, seen.cue - 1)) for name, of in (("reward", task.reward), ("puff", task.puff)))
+    told = ", ".join(f"{name} {share:.0%}" for name, share in now if share > 0)
+    return f"cue {seen.cue}: {told or 'nothing'}"
+
+
+def notes(found: Conditioned, limit: int) -> list[Text]:
+    """What the numbers are."""
+    turned = f", after the cues had changed places at trial {found.task.flip}" if found.task.flip is not None else ""
+    texts = [
+        f"Second half of {found.trials} trials{turned}: mean of {found.subjects} subjects of each kind with its 95 % "
+        "interval. Before the cue in Hz, then as change; LHb output counts spikes in bursts for more, "
+        "dopamine is the rate of neurons that are active.",
+        "error: reward prediction error; worth: of the cue, as learnt by the end; a full reward is 1.",
+    ]
+    for name, group in found.groups.items():
+        if group.lost:
+            numbers = ", ".join(str(i) for i in group.lost[:8])
+            texts.append(f"{len(group.lost)} {name} subjects were not finite and are left out: {numbers}.")
+    return [line for text in texts for line in folded(text, limit, style="dim")]

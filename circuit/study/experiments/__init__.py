@@ -1,0 +1,1 @@
+"""Simulated experiments behind `habenula evidence`: what the model gives for each published figure."""

@@ -1,0 +1,111 @@
+"""Evidence from the fast clock: what events of milliseconds do to the habenula and to dopamine neurons.
+
+Healthy subjects live one moment again and again, with another event each time, or none: same subjects, same noise, so
+that a difference is the event's. Units: ms, Hz; currents in uA/cm2.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...calibration.downstream import VOLLEY, pause
+from ...model.lhb_population import plan_for
+from ...simulation.moment import Event, Moment, moment
+from ...simulation.session import timing
+from .cohorts import Figures, Laboratory
+
+SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
+SECONDS = 0.95  # s; under one, so that one burst is more than one a second
+AT = float(VOLLEY.at)
+PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
+TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
+ONSET = 0.1  # share of its largest change at which a response has begun
+
+Curves = dict[str, np.ndarray]
+
+
+class Group(NamedTuple):
+    """What happens to the subjects."""
+
+    current: float = 0.0
+    at: float = AT
+    lasts: float = PULSE
+    reward: float = 0.0
+
+
+# A cue tells whether a reward that is as likely as not will come: half a prediction error, of either sign. Errors that
+# subjects learn to have are in `measure_sessions`; here the resolution is the millisecond.
+GROUPS = {
+    "quiet": Group(),
+    "volley": Group(current=float(VOLLEY.size), lasts=float(VOLLEY.lasts)),
+    "no_reward_cue": Group(reward=-0.5),
+    "reward_cue": Group(reward=0.5),
+    "pulse": Group(current=HYPERPOLARISE),
+    **{f"tonic {size:.2f}": Group(current=size, at=0.0, lasts=1e3) for size in TONIC},
+}
+
+
+def events(lab: Laboratory) -> Figures:
+    """Rows `da.pause`, `lhb.order` and `lhb.rebound`: one moment of those who are well."""
+    seen = _moment(lab)
+    curves = {quantity: _by_group(seen[quantity]) for quantity in ("habenula", "rate")}
+    t = np.asarray(seen.t)
+    length, lost = (_by_group(value)["volley"] for value in pause(seen, AT))
+    return {
+        "da.pause.duration": length,
+        "da.pause.share": lost,
+        **_order(t, curves["habenula"], curves["rate"]),
+        **_rebound(seen),
+    }
+
+
+def _order(t: np.ndarray, habenula: Curves, rate: Curves) -> Figures:
+    """How long after the habenula's response that of the dopamine neurons begins (ms)."""
+    lag = lambda name: _onset(t, rate[name] - rate["quiet"]) - _onset(t, habenula[name] - habenula["quiet"])
+    return {"lhb.order.dip": lag("no_reward_cue"), "lhb.order.burst": lag("reward_cue")}
+
+
+def _rebound(seen: Moment) -> Figures:
+    """One cycle of a rhythm of one brief hyperpolarisation a second, against lasting depolarisation.
+
+    Bursts per neuron and pulse, less those without it. VTA output over the cycle, over that without; the same with the
+    depolarising current under which neurons fire as many spikes as with the pulse (interpolated between those that are
+    simulated; none, where the pulse adds no spikes).
+    """
+    bursts, rate, output = (_by_group(value) for value in (_bursts(seen), seen.modes.rate, seen.mean["vta_output"]))
+    tonic = [name for name in GROUPS if name.startswith("tonic")]
+    matched = np.interp(rate["pulse"], [rate[name] for name in tonic], [output[name] for name in tonic])
+    return {
+        "lhb.rebound.bursts": bursts["pulse"] - bursts["quiet"],
+        "lhb.rebound.output": output["pulse"] / output["quiet"],
+        "lhb.rebound.tonic": matched / output["quiet"],
+    }
+
+
+def _moment(lab: Laboratory) -> Moment:
+    """The moment that all groups live: lanes in the order of `GROUPS`, in each the same subjects."""
+    column = lambda name: np.repeat([getattr(group, name) for group in GROUPS.values()], SUBJECTS).astype(np.float32)
+    cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
+    when = timing()
+    happens = (
+        Event("current", column("at"), column("lasts"), column("current")),
+        Event("reward", AT, when.holds, column("reward"), when.fades),
+    )
+    return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
+
+
+def _by_group(value) -> dict[str, Any]:
+    """Mean over the subjects of each group, by its name."""
+    value = np.asarray(value)
+    return dict(zip(GROUPS, value.reshape(len(GROUPS), SUBJECTS, *value.shape[1:]).mean(axis=1), strict=True))
+
+
+def _bursts(seen: Moment) -> np.ndarray:
+    """Bursts per neuron of each subject."""
+    return np.asarray(seen.modes.bursting) * np.nan_to_num(np.asarray(seen.modes.burst_rate)) * SECONDS
+
+
+def _onset(t: np.ndarray, change: np.ndarray) -> float:
+    """When a response first reaches a tenth of its largest size (ms)."""
+    size = np.abs(np.where(t > AT, change, 0))
+    return float(t[np.argmax(size >= ONSET * size.max())])

@@ -1,0 +1,1 @@
+"""Files, progress, errors, JAX settings and the store."""

@@ -1,0 +1,74 @@
+"""A short probe of this machine's speed, kept in the user's cache folder for the planner."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+
+from ....kernels import Plan
+from ...model.interventions import Ketamine, Recalibration
+from ...model.lhb_population import plan_for
+from ...simulation import hardware
+from ...simulation.conditions import draw, healthy
+from ...simulation.course import course
+from ...simulation.moment import DT, moment
+from .files import write_json
+
+DAYS, LONG, SECONDS, NEURONS = 14.0, 112.0, 1.0, 32
+FEW = 16  # subjects: one vector, so that what a step costs by itself can be seen
+ROUNDS = 3
+
+
+def probe() -> hardware.Rates:
+    """Measure the rates of JAX's own platform, and keep them. Takes about a minute, most of it to compile.
+
+    Many subjects give the rate; few of them, for a short and a long time, what a step costs by itself, and what a run does.
+    """
+    name = jax.default_backend()
+    devices = jax.device_count()
+    many = (1024 if name == "cpu" else 65536) * devices
+    plan = Plan(tile=128, devices=devices)
+    drawn = lambda: draw(healthy(), many, plan=plan)  # weeks without treatment
+    compiling, quiet = _seconds(lambda: drawn().state)
+    cohort = drawn()
+    few = cohort[:FEW]
+    alone = lambda days: course(few, (), days, record=(), save_every=24, plan=Plan(tile=FEW)).cohort
+    short, long = (_seconds(lambda days=days: alone(days))[1] for days in (DAYS, LONG))
+    arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
+    followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
+    some, tiles = cohort[: max(64, many // 4)], plan_for(NEURONS, devices)
+    fast = _seconds(lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=tiles).mean)[1]
+
+    step = max(long - short, 0.0) / (24 * (LONG - DAYS))
+    begin = max(short - 24 * DAYS * step, 0.0)
+    rate = lambda work, seconds: work / max(seconds - begin, seconds / 10) / devices
+    hourly = rate(many * 24 * healthy().days, quiet)
+    found = hardware.Rates(
+        quiet=hourly,
+        treated=rate(many * 24 * DAYS, followed),
+        neurons=rate(len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT, fast),
+        launch=max(step - FEW / hourly, 0.0),
+        begin=begin,
+        compiling=compiling,
+        measured=True,
+    )
+    _keep(hardware.key_of(name), found)
+    return found
+
+
+def _seconds(run: Callable) -> tuple[float, float]:
+    """What the first run took more than later ones, and the fastest of those."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        begin = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - begin)
+    return max(times[0] - min(times[1:]), 0.0), min(times[1:])
+
+
+def _keep(key: str, found: hardware.Rates) -> None:
+    """Add to the file; other devices' rates stay."""
+    file = hardware.rates_file()
+    every = {name: dataclasses.asdict(each) for name, each in (hardware.kept_rates(file) | {key: found}).items()}
+    write_json(file, {name: {k: v for k, v in each.items() if k != "measured"} for name, each in every.items()})

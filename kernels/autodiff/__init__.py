@@ -1,0 +1,1 @@
+"""Derivatives of the time loop: reverse mode, forward mode and linear maps."""

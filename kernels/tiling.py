@@ -1,0 +1,89 @@
+"""How lanes reach the hardware: in tiles that stay in cache, over one or more devices."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from .autodiff.custom_derivative import Execution, Function
+from .plan import Plan
+
+AXIS = "subject"
+
+
+def pad(tree: PyTree, lanes: int) -> PyTree:
+    """Repeat the last lane of every leaf until there are `lanes`."""
+
+    def leaf(x):
+        missing = lanes - x.shape[-1]
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], mode="edge") if missing else x
+
+    return jax.tree.map(leaf, tree)
+
+
+def over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | None = None) -> Execution:
+    """An execution of functions `(shared, laned) -> (laned, total)`: tile by tile, device by device.
+
+    Args:
+        plan: over how many devices.
+        tile: lanes in a tile; all lanes are a multiple of it and of the devices.
+        progress: called with the numbers of tiles done and in all.
+    """
+
+    def execute(function: Function) -> Function:
+        def on_device(shared, tiles):
+            def one(numbered):
+                number, laned = numbered
+                out = function(shared, laned)
+                if progress is not None:
+                    _report(progress, number, len(numbers) * plan.devices, plan.devices, out)
+                return out
+
+            numbers = jnp.arange(jax.tree.leaves(tiles)[0].shape[0])
+            laned, totals = lax.map(one, (numbers, tiles))
+            totals = jax.tree.map(lambda x: x.sum(axis=0), totals)
+            return laned, lax.psum(totals, AXIS) if plan.devices > 1 else totals
+
+        def run(shared, laned):
+            laned, total = sharded(on_device, plan)(shared, jax.tree.map(lambda x: _split(x, tile), laned))
+            return jax.tree.map(_join, laned), total
+
+        return run
+
+    return execute
+
+
+def sharded(function: Function, plan: Plan) -> Function:
+    """`function` with the first axis of its laned leaves divided over the plan's devices."""
+    if plan.devices == 1:
+        return function
+    mesh = Mesh(np.array(jax.local_devices()[: plan.devices]), (AXIS,))
+    lanes, same = PartitionSpec(AXIS), PartitionSpec()
+    return jax.shard_map(function, mesh=mesh, in_specs=(same, lanes), out_specs=(lanes, same), check_vma=False)
+
+
+def _split(x: Array, tile: int) -> Array:
+    """(..., lanes) to (tiles, ..., tile)."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, tile), -2, 0)
+
+
+def _join(x: Array) -> Array:
+    """(tiles, ..., tile) to (..., lanes)."""
+    x = jnp.moveaxis(x, 0, -2)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _report(progress: Callable, number: Array, total: int, devices: int, out: PyTree) -> None:
+    """Tell how many tiles are done; the first device speaks for all, which work in step."""
+    device = lax.axis_index(AXIS) if devices > 1 else 0
+
+    def tell(number, device, _):
+        if device == 0:
+            progress((int(number) + 1) * devices, total)
+
+    done = jax.tree.leaves(out)[0].ravel()[0]  # only once there is a result
+    jax.debug.callback(tell, number, device, done)

@@ -1,0 +1,1 @@
+"""What XLA's CPU compiler needs to run the time loop at full speed."""

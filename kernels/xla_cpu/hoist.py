@@ -1,0 +1,127 @@
+"""Whole loops as one piece of machine code: the only file that knows XLA's compiler for CPU from inside."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import Jaxpr, JaxprEqn, jaxpr_as_fun
+from jaxtyping import PyTree
+
+from ..jaxpr_rewrite import rewritten
+from .matmul import by_columns
+
+# What a marked call cannot contain: work for libraries, for the host or for other devices.
+_FOREIGN = re.compile(
+    "product$|dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
+    "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
+    "|debug_|pure_callback|io_callback|ffi_call"
+)
+_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+_LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a library
+
+
+def hoisted(function: Callable) -> Callable:
+    """`function` compiled by XLA for CPU as one single-threaded piece of machine code, loops and all.
+
+    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole;
+    this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
+    (`small_while_loop_hoisting_pass`).
+
+    Products of a matrix (`product`) are written as loops, which differ by rounding from what they are elsewhere. A function
+    that holds something else that the compiler cannot have in such a call (`hoistable`) is called without the mark, and its
+    numbers are the same; the speed tells, and so does `hoist_taken`.
+    """
+
+    def call(*args):
+        traced, like = jax.make_jaxpr(function, return_shape=True)(*args)
+        if not hoistable(traced.jaxpr, products=True):
+            return function(*args)
+        written = traced.replace(jaxpr=looped(traced.jaxpr))
+        compute = lambda *args: jax.tree.unflatten(
+            jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args))
+        )
+        return _marked(_touching(compute), args, habenula="hoisted")
+
+    return call
+
+
+def apart(function: Callable) -> Callable:
+    """`function` as a call that XLA for CPU compiles by itself, in every program; the numbers are the same.
+
+    Within a hoisted function, its loops are then not joined with those around it. Long loop bodies keep few of a
+    processor's units busy, as every number waits for the one before; several short loops, each over the same few KiB, give
+    them other numbers meanwhile. Its derivatives are those of the plain function, which must not hold what is
+    differentiated: they are computed where they stand, for a call would have to hand them all over.
+    """
+    compiled = _touching(function)
+    call = jax.custom_jvp(lambda *args: _marked(compiled, args))
+    call.defjvp(lambda primals, tangents: jax.jvp(function, primals, tangents))
+    return call
+
+
+def _touching(function: Callable) -> Any:
+    """`function`, compiled, with one number of every argument beside its result.
+
+    XLA aborts on a marked call with an argument that nothing inside uses, and divides one of a single result among threads.
+    """
+    touches = lambda args: [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(args) if leaf.size]
+    return jax.jit(lambda *args: (function(*args), touches(args)))
+
+
+def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
+    """A call marked on every result, for a dead one may take its mark along.
+
+    Its arguments stand behind a barrier: XLA aborts where constants meet a marked call inside another loop.
+    """
+    args = lax.optimization_barrier(args)
+    mark: Any = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false", **marks)
+    out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
+    return out
+
+
+def hoistable(jaxpr: Jaxpr, products: bool = False) -> bool:
+    """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
+
+    Not so: matrix products (but for `products` that `looped` will write), sorts, scatters, decompositions, callbacks,
+    collectives, and sums of 4096 floats or more.
+    """
+    inside = lambda equation: products and equation.primitive.name == "product"
+    return not any(_foreign(equation) for equation in _equations(jaxpr) if not inside(equation))
+
+
+def looped(jaxpr: Jaxpr) -> Jaxpr:
+    """The same operations as `hoisted` has them compiled: products of a matrix as loops."""
+    return rewritten(jaxpr, lambda each: _by_columns if each.primitive.name == "product" else None)
+
+
+_by_columns = apart(by_columns)  # made once, and so traced once for each shape
+
+
+def hoist_taken(compiled: str) -> bool:
+    """Whether a compiled program, `jax.jit(f).lower(...).compile().as_text()`, kept a call that `hoisted` marked.
+
+    XLA marks small loops on its own account too, and `apart` marks parts of them.
+    """
+    return any(" call(" in line and 'habenula="hoisted"' in line for line in compiled.splitlines())
+
+
+def _foreign(equation: JaxprEqn) -> bool:
+    name = equation.primitive.name
+    if name in _REDUCTIONS:
+        operand: Any = equation.invars[0].aval
+        return operand.size >= _LARGE and jnp.issubdtype(operand.dtype, jnp.inexact)
+    return _FOREIGN.match(name) is not None
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Every operation, also of the functions inside."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(value, "jaxpr", value)  # a closed one holds an open one
+            if isinstance(inner, Jaxpr):
+                yield from _equations(inner)

@@ -1,0 +1,124 @@
+"""The reader of choices: what it accepts, and how it refuses."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from habenula.circuit.behaviour import choices
+
+HEADER = "subject,trial,effort,reward,choice,staircase,rt"
+GOOD = [HEADER, "a,1,1,2,1,x,900", "a,2,2,2,0,x,NA", "b,2,3,1,1,x,800", "b,1,4,1,,y,"]
+
+
+def written(tmp_path, *lines, name="some.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_rows_in_any_order_make_lives(tmp_path):
+    found = choices.read(written(tmp_path, *GOOD))
+    assert found.subject == ("a", "b")
+    assert found.trials == 3
+    np.testing.assert_array_equal(found.effort, [[1, 2], [4, 3]])
+    np.testing.assert_array_equal(found.accepted, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(found.known, [[True, True], [False, True]])
+    np.testing.assert_array_equal(found.first, [[True, False], [False, True]])
+    np.testing.assert_allclose(found.latency, [[0.9, np.nan], [np.nan, 0.8]])
+
+
+def test_other_names_of_columns_further_columns_and_compression(tmp_path):
+    text = "note,reward,subj,trial,effort,choice,trialType\nhello,2,a,1,1,1,3\nhello,2,a,5,1,0,3\n"
+    path = tmp_path / "some.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    found = choices.read(path)
+    assert (found.subject, found.trials, found.latency) == (("a",), 2, None)
+    np.testing.assert_array_equal(found.first, [[True, False]])
+
+
+def test_columns_may_be_called_anything(tmp_path):
+    called = {"subject": "who", "effort": "per_cent", "choice": "took"}
+    path = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,1", "a,2,80,40,0")
+    found = choices.read(path, called)
+    np.testing.assert_array_equal(found.effort, [[20, 80]])
+    np.testing.assert_array_equal(found.accepted, [[1, 0]])
+    bad = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,2", name="bad.csv")
+    with pytest.raises(ValueError, match=r"bad\.csv, row 2, column took: '2' must be 1"):
+        choices.read(bad, called)
+    with pytest.raises(ValueError, match=r"columns of \['force'\]: choose from subject, trial"):
+        choices.read(path, {"force": "per_cent"})
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    before = choices.read(written(tmp_path, *GOOD[:-1]))
+    for name in ("again.csv", "again.csv.gz"):
+        choices.write(tmp_path / name, before)
+        after = choices.read(tmp_path / name)
+        for field in ("effort", "reward", "accepted", "known", "first", "latency", "staircase"):
+            np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["subject,trial,effort,reward"], "row 1: no column choice; there are subject, trial, effort, reward."),
+        (
+            ["subject,subj,trial,effort,reward,choice"],
+            "row 1: columns subject and subj could both be subject; keep one.",
+        ),
+        ([HEADER + ",rt"], "row 1: columns rt and rt could both be rt; keep one."),
+        ([HEADER], "holds no trials"),
+        ([HEADER, "a,1,1,2,1,x"], "row 2: 6 cells, but 7 columns."),
+        ([HEADER, "a,1,1,2,1,x,900", "a,1,1,2,0,x,900"], "row 3, column trial: subject a has trial 1 in row 2 too"),
+        ([HEADER, ",1,1,2,1,x,900"], "row 2, column subject: empty"),
+        ([HEADER, "a,1.5,1,2,1,x,900"], "row 2, column trial: '1.5' is no whole number."),
+        ([HEADER, "a,1,high,2,1,x,900"], "row 2, column effort: 'high' is no finite number."),
+        ([HEADER, "a,1,1,nan,1,x,900"], "row 2, column reward: 'nan' is no finite number."),
+        (
+            [HEADER, "a,1,1,2,2,x,900"],
+            "row 2, column choice: '2' must be 1 (accepted), 0 (declined) or empty (missed).",
+        ),
+        ([HEADER, "a,1,1,2,yes,x,900"], "row 2, column choice: 'yes' must be 1 (accepted), 0 (declined) or empty"),
+        (["who,trial,level,reward,choice"], "row 1: no columns subject or subj, effort; there are who, trial, level"),
+        (["subject;trial;effort;reward;choice"], "; cells must be separated by commas."),
+        ([HEADER, "a,1,1,2,1,,900"], "row 2, column staircase: empty"),
+        ([HEADER, "a,1,1,2,1,x,0"], "row 2, column rt: '0' must be above 0 (ms), or empty."),
+    ],
+)
+def test_what_is_wrong_is_refused_with_row_and_column(tmp_path, lines, says):
+    with pytest.raises(ValueError, match=r"^some\.csv") as caught:
+        choices.read(written(tmp_path, *lines))
+    assert says in str(caught.value)
+
+
+def test_no_text_is_refused(tmp_path):
+    (tmp_path / "some.csv").write_bytes(b"subject\xff\xfe,\n")
+    with pytest.raises(ValueError, match=r"some\.csv, after row 0: no text"):
+        choices.read(tmp_path / "some.csv")
+    (tmp_path / "some.csv.gz").write_text("plain")
+    with pytest.raises(ValueError, match=r"some\.csv\.gz, after row 0: no text"):
+        choices.read(tmp_path / "some.csv.gz")
+
+
+def test_scores_come_in_the_order_asked_for(tmp_path):
+    path = written(tmp_path, "subject,shaps,age", "b,3,20", "a,1,NA", "c,9,30")
+    found = choices.read_scores(path, ("a", "b"))
+    np.testing.assert_array_equal(found["shaps"], [1, 3])
+    np.testing.assert_array_equal(found["age"], [np.nan, 20])
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["subject,shaps", "a,1", "a,2"], "row 3, column subject: subject a stands here for the second time."),
+        (["subject,shaps", "a,low"], "row 2, column shaps: 'low' is no finite number."),
+        (["subject,shaps", "a"], "row 2: 1 cells, but 2 columns."),
+        (["subject,shaps", "b,1"], "no row for subject a"),
+        (["name,shaps", "a,1"], "row 1: no column subject or subj; there are name, shaps."),
+    ],
+)
+def test_wrong_scores_are_refused(tmp_path, lines, says):
+    with pytest.raises(ValueError, match=r"^some\.csv") as caught:
+        choices.read_scores(written(tmp_path, *lines), ("a",))
+    assert says in str(caught.value)
