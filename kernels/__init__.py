@@ -29,9 +29,9 @@ from .statistics import Statistic as Statistic
 from .statistics import Variance as Variance
 from .streaming_summary import Quantiles as Quantiles
 from .streaming_summary import Summary as Summary
-from .xla_cpu.broadcast_rows import spread as spread
+from .xla_cpu.broadcast_rows import broadcast_rows as broadcast_rows
 from .xla_cpu.exp2 import growth as growth
 from .xla_cpu.exp2 import power_of_two as power_of_two
 from .xla_cpu.hoist import apart as apart
 from .xla_cpu.hoist import hoist_taken as hoist_taken
-from .xla_cpu.matmul import product as product
+from .xla_cpu.matmul import matmul as matmul

@@ -18,6 +18,7 @@ Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024)
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..data import constants
@@ -152,3 +153,18 @@ def log_latency(latency: Lane, logit: Lane, rmtg: Lane, p: Effort) -> Lane:
     """Log-density of a `latency` (s), log-normal around `log_latency_mean`."""
     z = (jnp.log(latency) - log_latency_mean(logit, rmtg, p)) / p.latency_spread
     return -0.5 * z * z - jnp.log(p.latency_spread * latency) - 0.5 * jnp.log(2 * jnp.pi)
+
+
+def bias_per_deviation(bias: list[np.ndarray], drive: list[np.ndarray], depressed: float) -> float:
+    """Change of the bias per standard deviation of anhedonia, the loss of drive, where a share `depressed` is so.
+
+    Args:
+        bias: logit. Of healthy, resilient and depressed people, of whom the first two make up the rest in equal parts.
+        drive: of the same.
+        depressed: share of all people.
+    """
+    shares = ((1 - depressed) / 2, (1 - depressed) / 2, depressed)
+    weights = np.concatenate([np.full(len(each), share / len(each)) for each, share in zip(bias, shares, strict=True)])
+    apart = lambda values: np.concatenate(values) - weights @ np.concatenate(values)
+    anhedonia = -apart(drive)
+    return float(weights @ (apart(bias) * anhedonia) / np.sqrt(weights @ anhedonia**2))

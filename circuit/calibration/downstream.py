@@ -19,14 +19,12 @@ from ..model.parameters import Parameters, typical
 from ..model.slow_clock import SlowState
 from ..simulation.cohort import Cohort
 from ..simulation.fixed_points import fixed_points, with_references
-from ..simulation.moment import Event, Moment, moment
+from ..simulation.moment import VOLLEY, Moment, moment, pause_after_volley
 
 SCRIPT = "habenula.circuit.calibration.downstream"
 PAUSE = 85.0  # ms, Ji & Shepard 2007
-VOLLEY = Event("current", at=500.0, lasts=5.0, size=6.0)  # drives every LHb neuron to one or two spikes
 GAINS = np.geomspace(0.02, 0.5, 8)  # Hz / Hz
 TIMES = np.geomspace(5.0, 40.0, 8)  # ms
-SILENT = 0.1  # share of its baseline rate below which a cell counts as silent
 
 
 def subjects_at(p: Parameters, state: SlowState, subjects: int) -> Cohort:
@@ -40,26 +38,15 @@ def volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
     return moment(cohort, 1.0, events=(VOLLEY,), plan=plan)
 
 
-def pause(seen: Moment, at: float = float(VOLLEY.at)) -> tuple[np.ndarray, np.ndarray]:
-    """Length (ms) of the pause in dopamine firing after `at` (ms), and the share of the rate lost at its deepest.
-
-    The pause lasts from the volley until the rate is back above a tenth of its baseline for the first time.
-    """
-    t, rate = np.asarray(seen.t), np.asarray(seen["rate"])
-    baseline = rate[:, (t > at - 250) & (t <= at)].mean(axis=1, keepdims=True)
-    after = t > at + float(VOLLEY.lasts)
-    silent = rate[:, after] < SILENT * baseline
-    length = np.where(silent.all(axis=1), silent.shape[1], np.argmin(silent, axis=1)) * (t[1] - t[0])
-    return length + float(VOLLEY.lasts) * (length > 0), 1 - rate[:, after].min(axis=1) / baseline[:, 0]
-
-
 def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
     """The (gain, decay) on the grid whose pause is nearest to the published one, and that pause, each over four noise paths."""
     gains, times = (grid.ravel().repeat(4) for grid in np.meshgrid(GAINS, TIMES))
     candidates = dataclasses.replace(
         p.dopamine, gaba_gain=jnp.asarray(gains, jnp.float32), gaba_time=jnp.asarray(times, jnp.float32)
     )
-    length, lost = pause(volley(subjects_at(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains))))
+    length, lost = pause_after_volley(
+        volley(subjects_at(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains)))
+    )
     length, lost = length.reshape(-1, 4).mean(axis=1), lost.reshape(-1, 4).mean(axis=1)
     best = int(np.argmin(np.abs(length - PAUSE) + 1e3 * np.maximum(0.97 - lost, 0) + 0.1 * np.abs(times[::4] - 15)))
     return float(gains[4 * best]), float(times[4 * best]), float(length[best])

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..behaviour import choices
+from ..behaviour import choices, effort
 from ..behaviour.choices import Choices
 from ..choice_models.fit import fit_choices
 from ..data import constants
@@ -61,21 +61,6 @@ def latencies(people: Choices, accept: np.ndarray) -> tuple[float, float, float]
     return float(np.exp(np.median(means[0] - slope * means[1]))), float(slope), float(left)
 
 
-def per_deviation(bias: list[np.ndarray], drive: list[np.ndarray], depressed: float) -> float:
-    """Change of the bias per standard deviation of anhedonia, the loss of drive, where a share `depressed` is so.
-
-    Args:
-        bias: logit. Of healthy, resilient and depressed people, of whom the first two make up the rest in equal parts.
-        drive: of the same.
-        depressed: share of all people.
-    """
-    shares = ((1 - depressed) / 2, (1 - depressed) / 2, depressed)
-    weights = np.concatenate([np.full(len(each), share / len(each)) for each, share in zip(bias, shares, strict=True)])
-    apart = lambda values: np.concatenate(values) - weights @ np.concatenate(values)
-    anhedonia = -apart(drive)
-    return float(weights @ (apart(bias) * anhedonia) / np.sqrt(weights @ anhedonia**2))
-
-
 def fit_veto(depressed: float, reference: float) -> float:
     """The veto (logit per e-fold of the RMTg's rate) with which bias falls by `SLOPE` where a share `depressed` is so."""
     unit, drive = [], []  # bias under a veto of 1
@@ -83,7 +68,7 @@ def fit_veto(depressed: float, reference: float) -> float:
         seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("rmtg", "drive"))
         unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
-    return SLOPE / per_deviation(unit, drive, depressed)
+    return SLOPE / effort.bias_per_deviation(unit, drive, depressed)
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ...kernels import Plan
 from ..model.interventions import Arm, personal
-from ..optimisation.target import SAVE_EVERY
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
+from .regimen import SAVE_EVERY
 
 LOOKED_AT = 8  # failures that are lived again to learn the hour and the quantity; the line of the others tells as much
 

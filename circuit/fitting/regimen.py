@@ -12,6 +12,8 @@ from ..model.interventions import PER_DOSE, Arm, Intervention
 from .bijections import Interval, constrain
 from .dose_spacing import DAY, Limits, Spaced, within_a_day
 
+SAVE_EVERY = 24  # h: output is judged once a day, at the same time of day
+
 LAST = 1 / 24  # d before the end of a course, the latest time that may be fitted
 TIMES = frozenset({"times", "day", "start", "stop", "days", "hour"})  # leaves that are no burden to the patient
 CLOCK = ("times", "day")  # of these, the days on which doses or sessions begin

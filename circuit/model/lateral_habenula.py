@@ -25,8 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ...kernels import apart, exponential_euler, growth, ornstein_uhlenbeck
-from ...kernels import broadcast_rows
+from ...kernels import apart, broadcast_rows, exponential_euler, growth, ornstein_uhlenbeck
 from ..data import constants
 
 CALCIUM_REVERSAL = 120.0  # mV

@@ -18,9 +18,9 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
+from ..fitting.regimen import SAVE_EVERY
 from ..model.interventions import Arm, Intervention, Stress, as_arm
 
-SAVE_EVERY = 24  # h: output is judged once a day, at the same time of day
 TOLERANCE = 0.02  # relative miss within which a mean counts as reached
 EVERY_DAY = 0.05  # and each of several days: means of a few dozen subjects' everyday lives differ by a few hundredths
 WEEK, FORTNIGHT = 7.0, 14.0  # d

@@ -19,14 +19,14 @@ from .hoist import apart
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def spread(x: Float[Array, "*shape"], rows: int) -> Float[Array, "{rows} *shape"]:
+def broadcast_rows(x: Float[Array, "*shape"], rows: int) -> Float[Array, "{rows} *shape"]:
     """`x` in each of so many rows, along a new first axis."""
     return _rows_of(x, rows=rows)
 
 
-@spread.defjvp
+@broadcast_rows.defjvp
 def _(rows, primals, tangents):
-    return spread(*primals, rows), _spread.bind(*tangents, rows=rows)
+    return broadcast_rows(*primals, rows), _spread.bind(*tangents, rows=rows)
 
 
 def _rows_of(x: Array, *, rows: int) -> Array:

@@ -19,7 +19,7 @@ from jaxtyping import Array
 _COLUMNS = 4  # of the matrix in a turn of the loop; the numbers of more would not fit the registers
 
 
-def product(matrix: Array, x: Array) -> Array:
+def matmul(matrix: Array, x: Array) -> Array:
     """The matrix times `x` along its first axis, in full precision; its derivatives are products too.
 
     Args:

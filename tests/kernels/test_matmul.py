@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.kernels import Plan, hoist_taken, integrate
-from habenula.kernels import matmul
+from habenula.kernels import Plan, hoist_taken, integrate, matmul
 from habenula.kernels.xla_cpu.hoist import hoistable, hoisted, looped
 from habenula.kernels.xla_cpu.matmul import by_columns
 

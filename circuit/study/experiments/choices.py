@@ -15,15 +15,14 @@ from jaxtyping import ArrayLike
 
 from ...behaviour import effort
 from ...behaviour.choices import Choices
+from ...behaviour.effort import bias_per_deviation
 from ...behaviour.effort_tasks import LEVELS, Task, eefrt, play, staircases
-from ...calibration.downstream import VOLLEY
-from ...calibration.effort import per_deviation
 from ...data import constants
 from ...model.lhb_population import plan_for
 from ...simulation.cohort import Cohort
 from ...simulation.course import observe
 from ...simulation.decisions import draw_preferences, population
-from ...simulation.moment import moment
+from ...simulation.moment import VOLLEY, moment
 from .cohorts import Figures, Laboratory
 
 PEOPLE = 128  # with the circuit of each subject
@@ -54,7 +53,7 @@ def offers(lab: Laboratory) -> Figures:
     veto = [-np.asarray(effort.veto(jnp.asarray(each["rmtg"]), effort.effort())) for each in seen]
     depressed = constants.value("effort_population.depressed")
     return {f"effort.base.e{e}r{r}": offer(chosen[0], e, r) for e in levels for r in levels} | {
-        "effort.mdd.bias": per_deviation(veto, [each["drive"] for each in seen], depressed),
+        "effort.mdd.bias": bias_per_deviation(veto, [each["drive"] for each in seen], depressed),
         "effort.mdd.weights": max(abs(moved["reward"]), abs(moved["effort"])) / abs(moved["bias"]),
         "effort.mdd.raw": _share(chosen[1]).mean() - _share(chosen[0]).mean(),
         "effort.mdd.d": (hard[0].mean() - hard[1].mean()) / spread,

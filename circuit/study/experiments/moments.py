@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...calibration.downstream import VOLLEY, pause
 from ...model.lhb_population import plan_for
-from ...simulation.moment import Event, Moment, moment
+from ...simulation.moment import VOLLEY, Event, Moment, moment, pause_after_volley
 from ...simulation.session import timing
 from .cohorts import Figures, Laboratory
 
@@ -50,7 +49,7 @@ def events(lab: Laboratory) -> Figures:
     seen = _moment(lab)
     curves = {quantity: _by_group(seen[quantity]) for quantity in ("habenula", "rate")}
     t = np.asarray(seen.t)
-    length, lost = (_by_group(value)["volley"] for value in pause(seen, AT))
+    length, lost = (_by_group(value)["volley"] for value in pause_after_volley(seen, AT))
     return {
         "da.pause.duration": length,
         "da.pause.share": lost,
