@@ -4,16 +4,18 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import one_of_several
 import pytest
-from conftest import ROOT
 
 from habenula.kernels import multiprocess
 from habenula.kernels.multiprocess import Launch, Place
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
