@@ -19,7 +19,7 @@ from ..model.parameters import Parameters, typical
 from ..model.slow_clock import SlowState
 from ..simulation.cohort import Cohort
 from ..simulation.fixed_points import fixed_points, with_references
-from ..simulation.moment import VOLLEY, Moment, moment, pause_after_volley
+from ..simulation.moment import Moment, moment, pause_after_volley, synchronous_volley
 
 SCRIPT = "habenula.circuit.calibration.downstream"
 PAUSE = 85.0  # ms, Ji & Shepard 2007
@@ -35,7 +35,7 @@ def subjects_at(p: Parameters, state: SlowState, subjects: int) -> Cohort:
 
 def volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
     """One second with a synchronous volley in the middle."""
-    return moment(cohort, 1.0, events=(VOLLEY,), plan=plan)
+    return moment(cohort, 1.0, events=(synchronous_volley(),), plan=plan)
 
 
 def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:

@@ -254,18 +254,23 @@ def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array,
 
 
 # A synchronous volley: every LHb neuron fires once or twice.
-VOLLEY = Event("current", at=500.0, lasts=5.0, size=6.0)
+VOLLEY_AT, VOLLEY_DURATION, VOLLEY_SIZE = 500.0, 5.0, 6.0  # ms, ms, uA/cm2
 SILENT = 0.1  # share of its baseline rate below which a cell counts as silent
 
 
-def pause_after_volley(seen: Moment, at: float = float(VOLLEY.at)) -> tuple[np.ndarray, np.ndarray]:
+def synchronous_volley() -> Event:
+    """A current that drives every LHb neuron to one or two spikes."""
+    return Event("current", at=VOLLEY_AT, lasts=VOLLEY_DURATION, size=VOLLEY_SIZE)
+
+
+def pause_after_volley(seen: Moment, at: float = VOLLEY_AT) -> tuple[np.ndarray, np.ndarray]:
     """Length (ms) of the pause in dopamine firing after `at` (ms), and the share of the rate lost at its deepest.
 
     The pause lasts from the volley until the rate is back above a tenth of its baseline for the first time.
     """
     t, rate = np.asarray(seen.t), np.asarray(seen["rate"])
     baseline = rate[:, (t > at - 250) & (t <= at)].mean(axis=1, keepdims=True)
-    after = t > at + float(VOLLEY.lasts)
+    after = t > at + VOLLEY_DURATION
     silent = rate[:, after] < SILENT * baseline
     length = np.where(silent.all(axis=1), silent.shape[1], np.argmin(silent, axis=1)) * (t[1] - t[0])
-    return length + float(VOLLEY.lasts) * (length > 0), 1 - rate[:, after].min(axis=1) / baseline[:, 0]
+    return length + VOLLEY_DURATION * (length > 0), 1 - rate[:, after].min(axis=1) / baseline[:, 0]

@@ -22,7 +22,7 @@ from ...model.lhb_population import plan_for
 from ...simulation.cohort import Cohort
 from ...simulation.course import observe
 from ...simulation.decisions import draw_preferences, population
-from ...simulation.moment import VOLLEY, moment
+from ...simulation.moment import VOLLEY_DURATION, VOLLEY_SIZE, moment
 from .cohorts import Figures, Laboratory
 
 PEOPLE = 128  # with the circuit of each subject
@@ -109,7 +109,7 @@ def _stimulated(lab: Laboratory) -> list[Circuit]:
     """The circuit left alone, driven and silenced: stretches of one moment of the same subjects."""
 
     def current(t: jax.Array) -> dict[str, ArrayLike]:
-        pulse = jnp.where(t % EVERY < VOLLEY.lasts, VOLLEY.size, 0.0)
+        pulse = jnp.where(t % EVERY < VOLLEY_DURATION, VOLLEY_SIZE, 0.0)
         driven = (t >= STRETCH) & (t < 2 * STRETCH)
         return {"current": jnp.where(driven, pulse, jnp.where(t >= 3 * STRETCH, SILENCED, 0.0))}
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...model.lhb_population import plan_for
-from ...simulation.moment import VOLLEY, Event, Moment, moment, pause_after_volley
+from ...simulation.moment import VOLLEY_AT, VOLLEY_DURATION, VOLLEY_SIZE, Event, Moment, moment, pause_after_volley
 from ...simulation.session import timing
 from .cohorts import Figures, Laboratory
 
 SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
 SECONDS = 0.95  # s; under one, so that one burst is more than one a second
-AT = float(VOLLEY.at)
+AT = VOLLEY_AT
 PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
 TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
 ONSET = 0.1  # share of its largest change at which a response has begun
@@ -36,7 +36,7 @@ class Group(NamedTuple):
 # subjects learn to have are in `measure_sessions`; here the resolution is the millisecond.
 GROUPS = {
     "quiet": Group(),
-    "volley": Group(current=float(VOLLEY.size), lasts=float(VOLLEY.lasts)),
+    "volley": Group(current=VOLLEY_SIZE, lasts=VOLLEY_DURATION),
     "no_reward_cue": Group(reward=-0.5),
     "reward_cue": Group(reward=0.5),
     "pulse": Group(current=HYPERPOLARISE),
