@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from timing import Run, Timing, paired
 
-from habenula import circuit as hb
+import habenula as hb
 from habenula.circuit.model.lhb_population import plan_for
 from habenula.kernels import entry_point
 

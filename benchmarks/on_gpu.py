@@ -47,13 +47,13 @@ def _course(cohort, plan):
 
 
 def _treated(cohort, plan):
-    from habenula import circuit as hb
+    import habenula as hb
 
     return _lived(cohort, hb.Ketamine(mg_per_kg=0.5, day=7.0), plan), ()
 
 
 def _lived(cohort, arm, plan) -> Callable:
-    from habenula import circuit as hb
+    import habenula as hb
 
     return lambda _: hb.course(cohort, arm, DAYS, save_every=24, record=("vta_output",), plan=plan)["vta_output"].mean(
         axis=0
@@ -65,7 +65,7 @@ def _gradient(cohort, plan):
     import equinox as eqx
     import jax
 
-    from habenula import circuit as hb
+    import habenula as hb
     from habenula.kernels import entry_point
 
     arm = hb.Recalibration.weekly(6)
@@ -74,7 +74,7 @@ def _gradient(cohort, plan):
 
 
 def _moment(cohort, plan):
-    from habenula import circuit as hb
+    import habenula as hb
 
     return lambda _: hb.moment(cohort, 1.0, record=(), plan=plan).mean["habenula"].mean(), ()
 
@@ -177,7 +177,7 @@ def _run(name: str, backend: str, quick: bool, rounds: int, platform: str = PLAT
     import numpy as np
     from timing import Run, paired
 
-    from habenula import circuit as hb
+    import habenula as hb
     from habenula.kernels import Plan
 
     case = CASES[name]

@@ -49,14 +49,14 @@ def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
     _start()
     import jax
 
-    from habenula import circuit as hb
+    import habenula as hb
     from habenula.circuit.simulation import hardware
 
     if not hardware.here().rates[jax.default_backend()].measured:
         _probed()
     arm = (hb.Ketamine(0.5, 7.0),) if "ketamine" in name else (hb.Placebo(),)
     slow = "days" in options
-    forecast = hb.plan(**options, arm=arm) if slow else hb.plan(**options, quantities=6)
+    forecast = hb.forecast(**options, arm=arm) if slow else hb.forecast(**options, quantities=6)
     cohort = hb.draw(hb.depressed(), options["subjects"], seed=1, plan=forecast.plan)
     run = lambda: (
         hb.course(cohort, arm, options["days"], plan=forecast.plan).record

@@ -85,7 +85,7 @@ def _ours(workload: Workload) -> Resources:
 def _others(workload: Workload) -> Iterator[tuple[str, Resources]]:
     import equinox as eqx
 
-    from habenula import circuit as hb
+    import habenula as hb
     from habenula.kernels import Plan
 
     for count in (1, 3, 6):

@@ -25,7 +25,7 @@ AGREE = 1e-4  # relative: tiles of another size sum neurons in another order
 
 def subjects(quick: bool, rounds: int) -> list[dict]:
     """Courses of a week, from a hundred subjects up to a million, as far as memory reaches."""
-    from habenula import circuit as hb
+    import habenula as hb
 
     rows, memory = [], []
     for count in (100, 1_000, 10_000) if quick else (100, 1_000, 10_000, 100_000, 1_000_000):
@@ -46,7 +46,7 @@ def million(quick: bool, rounds: int) -> list[dict]:
     """Courses of twelve weeks with daily records for a million subjects at once, on all cores: what they take of memory."""
     devices = len(cores())
     _start(devices)
-    from habenula import circuit as hb
+    import habenula as hb
     from habenula.circuit.model.slow_clock import PLAN
 
     count, weeks = 10_000 if quick else 1_000_000, 12
@@ -65,7 +65,7 @@ def million(quick: bool, rounds: int) -> list[dict]:
 
 def steps(quick: bool, rounds: int) -> list[dict]:
     """Courses of weeks to a year, moments of seconds to a minute, by turns: time in proportion, and the same memory."""
-    from habenula import circuit as hb
+    import habenula as hb
 
     cohort = hb.draw(hb.Condition("without a history", days=1), 1024, seed=1)
     few, each, record = cohort[:256], 4000, ("vta_output",)  # each: steps of a second of the fast clock
@@ -138,7 +138,7 @@ def personal(quick: bool, rounds: int) -> list[dict]:
 
     The target is out of everyone's reach, so that every call does the same work, the last looks of those who miss included.
     """
-    from habenula import circuit as hb
+    import habenula as hb
 
     starts, steps, days, target, rows = 2, 8, 28.0, 50.0, []
     arm, seek = hb.Recalibration.weekly(6), {"days": days, "starts": starts, "steps": steps, "personal": True}

@@ -25,9 +25,9 @@ from jaxtyping import Bool, Float
 from ..data import long_format
 from ..data.long_format import MISSING
 
-NAMES = {"subject": ("subject", "subj"), "staircase": ("staircase", "trialType")}
-REQUIRED = ("subject", "trial", "effort", "reward", "choice")
-OPTIONAL = ("staircase", "rt")
+COLUMN_ALIASES = {"subject": ("subject", "subj"), "staircase": ("staircase", "trialType")}
+REQUIRED_COLUMNS = ("subject", "trial", "effort", "reward", "choice")
+OPTIONAL_COLUMNS = ("staircase", "rt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Choices:
         return int(self.known.sum())
 
 
-def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Choices:
+def read_choices(path: str | Path, columns: Mapping[str, str] | None = None) -> Choices:
     """Choices from a file in long format.
 
     Args:
@@ -76,14 +76,14 @@ def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Choices:
     """
     path = Path(path)
     lives: dict[str, dict[int, tuple[int, dict[str, float | str]]]] = {}
-    names = _named(columns or {})
+    names = _resolve_aliases(columns or {})
     header: list[str] = []
     where: dict[str, int] = {}
     for row, cells in long_format.rows(path):
         if not where:
-            header, where = cells, _columns(cells, names, path.name)
+            header, where = cells, _column_indices(cells, names, path.name)
             continue
-        values = _trial(cells, header, where, f"{path.name}, row {row}")
+        values = _parse_trial(cells, header, where, f"{path.name}, row {row}")
         name, number = str(values["subject"]), int(values["trial"])
         life = lives.setdefault(name, {})
         if number in life:
@@ -94,7 +94,7 @@ def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Choices:
         life[number] = row, values
     if not lives:
         raise ValueError(f"{path.name} holds no trials: give a line with column names and one for each trial.")
-    return _gathered({name: [life[number][1] for number in sorted(life)] for name, life in lives.items()})
+    return _stack_trials({name: [life[number][1] for number in sorted(life)] for name, life in lives.items()})
 
 
 def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np.ndarray, " subject"]]:
@@ -108,7 +108,7 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
     for row, cells in long_format.rows(path):
         if not columns:
             columns = cells
-            subject = long_format.column("subject", _names("subject"), cells, path.name)
+            subject = long_format.column("subject", _column_aliases("subject"), cells, path.name)
             continue
         name, where = cells[subject], f"{path.name}, row {row}"
         if len(cells) != len(columns):
@@ -128,12 +128,12 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
     return {column: table[:, i] for i, column in enumerate(columns) if i != subject}
 
 
-def write(path: str | Path, choices: Choices) -> None:
+def write_choices(path: str | Path, choices: Choices) -> None:
     """Write choices in long format; what is read back is the same."""
     path = Path(path)
-    columns = [*REQUIRED, *(["staircase"] if choices.staircase is not None else [])]
+    columns = [*REQUIRED_COLUMNS, *(["staircase"] if choices.staircase is not None else [])]
     columns += ["rt"] if choices.latency is not None else []
-    with path.open("wb") as raw, _compressed(raw, path) as binary:
+    with path.open("wb") as raw, _open_compressed(raw, path) as binary:
         text = [",".join(columns)]
         for i, name in enumerate(choices.subject):
             for t in np.flatnonzero(choices.known[i]):
@@ -146,31 +146,36 @@ def write(path: str | Path, choices: Choices) -> None:
         binary.write(("\n".join(text) + "\n").encode())
 
 
-def _compressed(raw, path: Path):
+def _open_compressed(raw, path: Path):
     """A file to write bytes to; without a time stamp, so that the same choices make the same bytes."""
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
 
 
-def _names(name: str) -> tuple[str, ...]:
-    return NAMES.get(name, (name,))
+def _column_aliases(name: str) -> tuple[str, ...]:
+    return COLUMN_ALIASES.get(name, (name,))
 
 
-def _named(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _resolve_aliases(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """By what a column holds, what it may be called in the file."""
-    if strange := set(columns) - {*REQUIRED, *OPTIONAL}:
-        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join((*REQUIRED, *OPTIONAL))}.")
-    return {name: (columns[name],) if name in columns else _names(name) for name in (*REQUIRED, *OPTIONAL)}
+    if strange := set(columns) - {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}:
+        raise ValueError(
+            f"columns of {sorted(strange)}: choose from {', '.join((*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))}."
+        )
+    return {
+        name: (columns[name],) if name in columns else _column_aliases(name)
+        for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    }
 
 
-def _columns(header: list[str], names: Mapping[str, tuple[str, ...]], file: str) -> dict[str, int]:
+def _column_indices(header: list[str], names: Mapping[str, tuple[str, ...]], file: str) -> dict[str, int]:
     """Where each column is that is needed, or there."""
-    if lacking := long_format.lacking([names[name] for name in REQUIRED], header, file):
+    if lacking := long_format.lacking([names[name] for name in REQUIRED_COLUMNS], header, file):
         raise ValueError(lacking)
     found = {name: long_format.column(name, names[name], header, file, needed=False) for name in names}
     return {name: i for name, i in found.items() if i >= 0}
 
 
-def _trial(cells: list[str], header: list[str], columns: Mapping[str, int], row: str) -> dict[str, float | str]:
+def _parse_trial(cells: list[str], header: list[str], columns: Mapping[str, int], row: str) -> dict[str, float | str]:
     """One line, checked."""
     if len(cells) != len(header):
         raise ValueError(f"{row}: {len(cells)} cells, but {len(header)} columns.")
@@ -183,7 +188,7 @@ def _trial(cells: list[str], header: list[str], columns: Mapping[str, int], row:
         values[name] = long_format.number(of[name], where[name])
     if values["trial"] != int(values["trial"]):
         raise ValueError(f"{where['trial']}: {of['trial']!r} is no whole number.")
-    values["choice"] = _choice(of["choice"], where["choice"])
+    values["choice"] = _parse_choice(of["choice"], where["choice"])
     if "staircase" in of:
         if of["staircase"] in MISSING:
             raise ValueError(f"{where['staircase']}: empty; name the staircase of every trial, or drop the column.")
@@ -195,7 +200,7 @@ def _trial(cells: list[str], header: list[str], columns: Mapping[str, int], row:
     return values
 
 
-def _choice(cell: str, where: str) -> float:
+def _parse_choice(cell: str, where: str) -> float:
     """1 or 0, or NaN where missed."""
     if cell in MISSING:
         return math.nan
@@ -208,7 +213,7 @@ def _choice(cell: str, where: str) -> float:
     return value
 
 
-def _gathered(lives: Mapping[str, list[dict[str, float | str]]]) -> Choices:
+def _stack_trials(lives: Mapping[str, list[dict[str, float | str]]]) -> Choices:
     """Arrays of (subject, trial) from each subject's trials in order."""
     shape = len(lives), max(len(life) for life in lives.values())
     arrays = {name: np.zeros(shape) for name in ("effort", "reward", "choice")}

@@ -27,14 +27,14 @@ from ...kernels import channel_keys, entry_point, normals
 from ..data import constants
 from . import effort
 from .choices import Choices
-from .effort import Effort, Preferences
+from .effort import EffortConstants, Preferences
 
-LEVELS = 4  # of effort and of reward
-STAIRCASES, STEPS = LEVELS * LEVELS, 4
-ORDER, CHOICE, LATENCY, MOVE = range(4)  # channels of noise
+LEVEL_COUNT = 4  # of effort and of reward
+STAIRCASE_COUNT, TRIALS_PER_STAIRCASE = LEVEL_COUNT * LEVEL_COUNT, 4
+ORDER_CHANNEL, CHOICE_CHANNEL, LATENCY_CHANNEL, MOVE_CHANNEL = range(4)  # channels of noise
 
 
-class Task(NamedTuple):
+class EffortTask(NamedTuple):
     """A task for one subject.
 
     Attributes:
@@ -49,7 +49,7 @@ class Task(NamedTuple):
     labels: bool
 
 
-class Staircases(eqx.Module):
+class StaircaseState(eqx.Module):
     """Where a subject is in its staircases.
 
     Attributes:
@@ -71,40 +71,40 @@ class Staircases(eqx.Module):
     rewards: Float[Array, " staircase"]
 
 
-def staircases() -> Task:
+def staircases() -> EffortTask:
     """The adaptive staircases of Mehrhof & Nord (2024)."""
-    return Task(STAIRCASES * STEPS, _reset_staircases, step_staircase, True)
+    return EffortTask(STAIRCASE_COUNT * TRIALS_PER_STAIRCASE, _reset_staircases, step_staircase, True)
 
 
-def _reset_staircases(z: Float[Array, " trial"]) -> Staircases:
+def _reset_staircases(z: Float[Array, " trial"]) -> StaircaseState:
     """Sixteen staircases at their cells, in the order that `z` gives."""
-    order = jnp.argsort(z).astype(jnp.int32) % STAIRCASES
-    cell = jnp.arange(STAIRCASES, dtype=jnp.int32)
-    efforts, rewards = ((each + 1).astype(z.dtype) for each in (cell // LEVELS, cell % LEVELS))
-    return _now(jnp.int32(0), order, efforts, rewards)
+    order = jnp.argsort(z).astype(jnp.int32) % STAIRCASE_COUNT
+    cell = jnp.arange(STAIRCASE_COUNT, dtype=jnp.int32)
+    efforts, rewards = ((each + 1).astype(z.dtype) for each in (cell // LEVEL_COUNT, cell % LEVEL_COUNT))
+    return _staircase_state(jnp.int32(0), order, efforts, rewards)
 
 
-def _now(trial, order, efforts, rewards) -> Staircases:
+def _staircase_state(trial, order, efforts, rewards) -> StaircaseState:
     label = order[jnp.minimum(trial, len(order) - 1)]
     is_open = (trial < len(order)).astype(efforts.dtype)
-    return Staircases(efforts[label], rewards[label], label, is_open, trial, order, efforts, rewards)
+    return StaircaseState(efforts[label], rewards[label], label, is_open, trial, order, efforts, rewards)
 
 
 def step_staircase(
-    state: Staircases, accepted: Float[Array, ""], seconds: Float[Array, ""], u: Float[Array, ""]
-) -> Staircases:
+    state: StaircaseState, accepted: Float[Array, ""], seconds: Float[Array, ""], u: Float[Array, ""]
+) -> StaircaseState:
     """Move the present staircase by a level: dearer after accepting, cheaper after declining."""
     harder = 2 * accepted - 1
     effort_next, reward_next = state.effort + harder, state.reward - harder
-    effort_can, reward_can = (((each >= 1) & (each <= LEVELS)) for each in (effort_next, reward_next))
+    effort_can, reward_can = (((each >= 1) & (each <= LEVEL_COUNT)) for each in (effort_next, reward_next))
     by_effort = effort_can & ((u < 0.5) | ~reward_can)
     by_reward = reward_can & ~by_effort
     efforts = state.efforts.at[state.label].set(jnp.where(by_effort, effort_next, state.effort))
     rewards = state.rewards.at[state.label].set(jnp.where(by_reward, reward_next, state.reward))
-    return _now(state.trial + 1, state.order, efforts, rewards)
+    return _staircase_state(state.trial + 1, state.order, efforts, rewards)
 
 
-class Eefrt(eqx.Module):
+class EefrtState(eqx.Module):
     """Where a subject is in the EEfRT.
 
     Attributes:
@@ -131,7 +131,7 @@ class Eefrt(eqx.Module):
     z: Float[Array, " trial"]
 
 
-def eefrt(**changed: float) -> Task:
+def eefrt(**changed: float) -> EffortTask:
     """The Effort Expenditure for Rewards Task with its published constants.
 
     Args:
@@ -146,7 +146,7 @@ def eefrt(**changed: float) -> Task:
     p = p | changed
     trials = int(p["duration"] / (p["easy_seconds"] + p["pause"])) + 1
 
-    def at(trial, clock, earned, z) -> Eefrt:
+    def at(trial, clock, earned, z) -> EefrtState:
         index = jnp.minimum(trial, len(z) - 1)
         share = jax.scipy.stats.norm.cdf(z[index])
         label = jnp.minimum((3 * share).astype(jnp.int32), 2)
@@ -155,29 +155,29 @@ def eefrt(**changed: float) -> Task:
         reward = 1 + p["levels_per_dollar"] * probability * (magnitude - p["easy_reward"])
         level = jnp.asarray(1 + p["levels_per_press"] * (p["hard_presses"] - p["easy_presses"]), z.dtype)
         is_open = (clock < p["duration"]).astype(z.dtype)
-        return Eefrt(level, reward, label, is_open, trial, clock, probability, magnitude, earned, z)
+        return EefrtState(level, reward, label, is_open, trial, clock, probability, magnitude, earned, z)
 
-    def reset(z: Float[Array, " trial"]) -> Eefrt:
+    def reset(z: Float[Array, " trial"]) -> EefrtState:
         zero = jnp.zeros((), z.dtype)
         return at(jnp.int32(0), zero, zero, z)
 
-    def step(state: Eefrt, accepted, seconds, u) -> Eefrt:
+    def step(state: EefrtState, accepted, seconds, u) -> EefrtState:
         work = jnp.where(accepted > 0, p["hard_seconds"], p["easy_seconds"])
         decided = jnp.minimum(seconds, p["decision"])
         paid = state.open * state.probability * jnp.where(accepted > 0, state.magnitude, p["easy_reward"])
         return at(state.trial + 1, state.clock + decided + work + p["pause"], state.earned + paid, state.z)
 
-    return Task(trials, reset, step, False)
+    return EffortTask(trials, reset, step, False)
 
 
-def play(
-    task: Task,
+def run_task(
+    task: EffortTask,
     preferences: Preferences,
     *,
     subjects: int | None = None,
     rmtg: Float[ArrayLike, "*subject"] | None = None,
     seed: int = 0,
-    constants: Effort | None = None,
+    constants: EffortConstants | None = None,
 ) -> Choices:
     """Let many subjects do a task, each with its own offers, choices and latencies.
 
@@ -194,7 +194,7 @@ def play(
     Raises:
         ValueError: numbers of subjects that do not agree, or none.
     """
-    p = effort.effort() if constants is None else constants
+    p = effort.effort_constants() if constants is None else constants
     preferences = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), preferences)
     rate = p.reference_rmtg if rmtg is None else jnp.asarray(rmtg, jnp.result_type(float))
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves((preferences, rate)) if leaf.ndim}
@@ -204,7 +204,9 @@ def play(
     count = lengths.pop()
     each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), (preferences, rate))
     number = jnp.arange(count, dtype=jnp.uint32)
-    lived = {name: np.asarray(value).T for name, value in _play(task, *each, number, channel_keys(seed, 4), p).items()}
+    lived = {
+        name: np.asarray(value).T for name, value in _run_trials(task, *each, number, channel_keys(seed, 4), p).items()
+    }
     known, labels = lived["open"] > 0, lived["label"]
     begun = [(labels[:, :t] == labels[:, t : t + 1]).any(axis=1) for t in range(labels.shape[1])]
     first = ~np.stack(begun, axis=1)
@@ -221,7 +223,7 @@ def play(
 
 
 @entry_point
-def _play(task: Task, preferences: Preferences, rmtg, number, keys, p: Effort) -> dict[str, Array]:
+def _run_trials(task: EffortTask, preferences: Preferences, rmtg, number, keys, p: EffortConstants) -> dict[str, Array]:
     """Every trial of every subject, (trial, subject)."""
     trials = jnp.arange(task.trials, dtype=jnp.int32)
     z = jax.vmap(lambda trial: normals(keys, number, trial, rmtg.dtype))(trials)  # (trial, channel, subject)
@@ -231,15 +233,16 @@ def _play(task: Task, preferences: Preferences, rmtg, number, keys, p: Effort) -
         def trial(state, at):
             t, z, u = at
             own, expected = (
-                effort.appraisal(state.effort, state.reward, each, p) for each in (preferences, effort.expectation(p))
+                effort.subjective_value(state.effort, state.reward, each, p)
+                for each in (preferences, effort.early_preferences(p))
             )
-            logit = effort.at_first(own, expected, effort.freshness(t, p.fade), p.naive)
-            accepted = (u[CHOICE] < effort.acceptance(logit, p.lapse)).astype(z.dtype)
-            latency = jnp.exp(effort.log_latency_mean(logit, rmtg, p) + p.latency_spread * z[LATENCY])
+            logit = effort.acceptance_logit(own, expected, effort.task_novelty(t, p.fade), p.naive)
+            accepted = (u[CHOICE_CHANNEL] < effort.acceptance_probability(logit, p.lapse)).astype(z.dtype)
+            latency = jnp.exp(effort.log_latency_mean(logit, rmtg, p) + p.latency_spread * z[LATENCY_CHANNEL])
             seen = {"effort": state.effort, "reward": state.reward, "accepted": accepted, "latency": latency}
             seen |= {"label": state.label, "open": state.open}
-            return task.step(state, accepted, latency, u[MOVE]), seen
+            return task.step(state, accepted, latency, u[MOVE_CHANNEL]), seen
 
-        return jax.lax.scan(trial, task.reset(z[:, ORDER]), (trials.astype(z.dtype), z, uniform))[1]
+        return jax.lax.scan(trial, task.reset(z[:, ORDER_CHANNEL]), (trials.astype(z.dtype), z, uniform))[1]
 
     return jax.vmap(live, (0, 0, 2, 2), 1)(preferences, rmtg, z, uniform)

@@ -25,12 +25,12 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ...kernels import channel_keys, entry_point, normals
 from ..data import constants
-from .pavlovian import Trials
+from .conditioning import Trials
 
 Lane = Float[Array, " subject"]
-Shared = Float[Array, "*#subject"]
+ScalarOrPerSubject = Float[Array, "*#subject"]
 
-ANTICIPATE = 0x616E7469  # tells the noise of responses from all other
+RESPONSE_NOISE_STREAM = 0x616E7469  # tells the noise of responses from all other
 
 
 class Learner(eqx.Module):
@@ -46,23 +46,23 @@ class Learner(eqx.Module):
         sensitivity: logit of it per unit of value.
     """
 
-    learning_rate: Shared
-    discount: Shared
-    prior: Shared
-    prior_mood: Shared
-    puff: Shared
-    bias: Shared
-    sensitivity: Shared
+    learning_rate: ScalarOrPerSubject
+    discount: ScalarOrPerSubject
+    prior: ScalarOrPerSubject
+    prior_mood: ScalarOrPerSubject
+    puff: ScalarOrPerSubject
+    bias: ScalarOrPerSubject
+    sensitivity: ScalarOrPerSubject
 
 
-class Values(eqx.Module):
+class ValueEstimates(eqx.Module):
     """What is expected now, in units of the full reward: before any cue, and of each cue."""
 
     context: Lane
     cues: Float[Array, "cue subject"]
 
 
-class Errors(eqx.Module):
+class PredictionErrors(eqx.Module):
     """The prediction errors of one trial, and the value of its cue before it; 0 where there was no trial."""
 
     value: Lane
@@ -70,7 +70,7 @@ class Errors(eqx.Module):
     outcome: Lane
 
 
-class Learnt(eqx.Module):
+class LearningHistory(eqx.Module):
     """What subjects expected in each trial, before its outcome, and how they were surprised.
 
     Attributes:
@@ -84,97 +84,107 @@ class Learnt(eqx.Module):
     value: Float[Array, "subject trial"]
     cue: Float[Array, "subject trial"]
     outcome: Float[Array, "subject trial"]
-    last: Values
+    last: ValueEstimates
 
 
-def learner() -> Learner:
+def default_learner() -> Learner:
     """The constants of the package's table (section `learning.*`)."""
     return Learner(**constants.arrays("learning"))
 
 
-def in_mood(p: Learner, mood: Shared) -> Learner:
+def shift_prior_by_mood(p: Learner, mood: ScalarOrPerSubject) -> Learner:
     """The learner whose `mood` (1 in health) has moved its prior; the move is then done, and not done again."""
     moved = p.prior + p.prior_mood * (mood - 1)
     return eqx.tree_at(lambda p: (p.prior, p.prior_mood), p, (moved, jnp.zeros_like(p.prior_mood)))
 
 
-def naive(subjects: int, cues: int, p: Learner) -> Values:
+def initial_values(subjects: int, cues: int, p: Learner) -> ValueEstimates:
     """Values before the first trial."""
-    return Values(jnp.zeros(subjects, p.prior.dtype), jnp.broadcast_to(p.prior, (cues, subjects)))
+    return ValueEstimates(jnp.zeros(subjects, p.prior.dtype), jnp.broadcast_to(p.prior, (cues, subjects)))
 
 
-def surprise(values: Values, cue: Int[Array, " subject"], reward: Lane, puff: Lane, p: Learner) -> Errors:
+def prediction_errors(
+    values: ValueEstimates, cue: Int[Array, " subject"], reward: Lane, puff: Lane, p: Learner
+) -> PredictionErrors:
     """The prediction errors of a trial that shows `cue` and brings `reward` and `puff`."""
-    shown = _shown(values, cue)
+    shown = _one_hot_cue(values, cue)
     value, happens = (shown * values.cues).sum(axis=0), shown.sum(axis=0)
-    return Errors(value, happens * (p.discount * value - values.context), happens * (reward + p.puff * puff - value))
+    return PredictionErrors(
+        value, happens * (p.discount * value - values.context), happens * (reward + p.puff * puff - value)
+    )
 
 
-def learn(values: Values, cue: Int[Array, " subject"], errors: Errors, p: Learner) -> Values:
+def update_values(
+    values: ValueEstimates, cue: Int[Array, " subject"], errors: PredictionErrors, p: Learner
+) -> ValueEstimates:
     """The values after a trial."""
-    moved = values.cues + _shown(values, cue) * (p.learning_rate * errors.outcome)[None]
-    return Values(values.context + p.learning_rate * errors.cue, moved)
+    moved = values.cues + _one_hot_cue(values, cue) * (p.learning_rate * errors.outcome)[None]
+    return ValueEstimates(values.context + p.learning_rate * errors.cue, moved)
 
 
-def expect(trials: Trials, p: Learner | None = None, *, cues: int | None = None) -> Learnt:
+def expected_values(trials: Trials, p: Learner | None = None, *, cues: int | None = None) -> LearningHistory:
     """A session of behaviour alone, without currents: what each subject expected in each trial.
 
     Differentiable in every leaf of `p`.
 
     Args:
         trials: from `pavlovian.conduct`, or your own.
-        p: how they learn; the package's by default. Mood counts as healthy: see `in_mood`.
+        p: how they learn; the package's by default. Mood counts as healthy: see `shift_prior_by_mood`.
         cues: how many there are; by default as many as were shown.
 
     Raises:
         ValueError: trials whose arrays differ in shape, numbers that are not finite, or learners of another number.
     """
-    _check(trials)
+    _check_trials(trials)
     subjects = trials.cue.shape[0]
     if cues is None:
         cues = max(int(np.asarray(trials.cue).max()) + 1, 1)
-    return _expect(trials, checked(p, subjects), subjects, cues)
+    return _scan_trials(trials, check_learner(p, subjects), subjects, cues)
 
 
 @entry_point
-def _expect(trials: Trials, p: Learner, subjects: int, cues: int) -> Learnt:
+def _scan_trials(trials: Trials, p: Learner, subjects: int, cues: int) -> LearningHistory:
     def trial(values, now):
         cue, reward, puff = now
-        errors = surprise(values, cue, reward, puff, p)
-        return learn(values, cue, errors, p), (values.context, errors.value, errors.cue, errors.outcome)
+        errors = prediction_errors(values, cue, reward, puff, p)
+        return update_values(values, cue, errors, p), (values.context, errors.value, errors.cue, errors.outcome)
 
     lanes = jax.tree.map(jnp.transpose, (trials.cue, trials.reward, trials.puff))
-    last, seen = jax.lax.scan(trial, naive(subjects, cues, p), lanes)
-    return Learnt(*(each.T for each in seen), last=last)
+    last, seen = jax.lax.scan(trial, initial_values(subjects, cues, p), lanes)
+    return LearningHistory(*(each.T for each in seen), last=last)
 
 
 @entry_point
-def anticipation(learnt: Learnt, p: Learner) -> Float[Array, "subject trial"]:
+def anticipation_probability(learnt: LearningHistory, p: Learner) -> Float[Array, "subject trial"]:
     """Probability of an anticipatory response in each trial."""
-    return jax.nn.sigmoid(_logit(learnt, p))
+    return jax.nn.sigmoid(_response_logit(learnt, p))
 
 
-def anticipate(trials: Trials, p: Learner | None = None, *, seed: int = 0) -> Float[Array, "subject trial"]:
-    """Draw anticipatory responses, 1 or 0, in `trials`; NaN where there was none. Raises as `expect` does."""
-    how = checked(p, trials.cue.shape[0])
-    return _drawn(trials, anticipation(expect(trials, how), how), channel_keys(seed ^ ANTICIPATE, 1))
+def simulate_anticipation(trials: Trials, p: Learner | None = None, *, seed: int = 0) -> Float[Array, "subject trial"]:
+    """Draw anticipatory responses, 1 or 0, in `trials`; NaN where there was none. Raises as `expected_values` does."""
+    how = check_learner(p, trials.cue.shape[0])
+    return _draw_responses(
+        trials,
+        anticipation_probability(expected_values(trials, how), how),
+        channel_keys(seed ^ RESPONSE_NOISE_STREAM, 1),
+    )
 
 
 @entry_point
-def _drawn(trials: Trials, chance: Float[Array, "subject trial"], keys) -> Float[Array, "subject trial"]:
+def _draw_responses(trials: Trials, chance: Float[Array, "subject trial"], keys) -> Float[Array, "subject trial"]:
     number, when = (jnp.arange(length, dtype=jnp.uint32) for length in chance.shape)
     z = jax.vmap(lambda trial: normals(keys, number, trial, chance.dtype)[0], out_axes=1)(when)
     drawn = (jax.scipy.stats.norm.cdf(z) < chance).astype(chance.dtype)
     return jnp.where(trials.cue < 0, jnp.nan, drawn)
 
 
-def log_anticipation(
+def anticipation_log_likelihood(
     responses: Float[ArrayLike, "subject trial"], trials: Trials, p: Learner | None = None, *, cues: int | None = None
 ) -> Float[Array, " subject"]:
     """Log-likelihood of each subject's anticipatory `responses` (1, 0; NaN missing), differentiable in every leaf of `p`.
 
     Raises:
-        ValueError: responses of another shape than the trials, or that are neither 0 nor 1; else as `expect`.
+        ValueError: responses of another shape than the trials, or that are neither 0 nor 1; else as `expected_values`.
     """
     responses = jnp.asarray(responses, jnp.result_type(float))
     if responses.shape != trials.cue.shape:
@@ -185,30 +195,32 @@ def log_anticipation(
         given = np.asarray(responses)
         if (wrong := ~np.isin(given, (0.0, 1.0)) & ~np.isnan(given)).any():
             raise ValueError(f"a response of {given[wrong][0]:g}: they are 1, 0, or NaN where there is none.")
-    how = checked(p, trials.cue.shape[0])
-    return _log_likelihood(responses, trials, expect(trials, how, cues=cues), how)
+    how = check_learner(p, trials.cue.shape[0])
+    return _response_log_likelihood(responses, trials, expected_values(trials, how, cues=cues), how)
 
 
 @entry_point
-def _log_likelihood(responses, trials: Trials, learnt: Learnt, p: Learner) -> Float[Array, " subject"]:
-    logit = _logit(learnt, p)
+def _response_log_likelihood(
+    responses, trials: Trials, learnt: LearningHistory, p: Learner
+) -> Float[Array, " subject"]:
+    logit = _response_logit(learnt, p)
     known = ~jnp.isnan(responses) & (trials.cue >= 0)
     way = 2 * jnp.where(known, responses, 0) - 1
     return jnp.where(known, jax.nn.log_sigmoid(way * logit), 0).sum(axis=1)
 
 
-def _logit(learnt: Learnt, p: Learner) -> Float[Array, "subject trial"]:
+def _response_logit(learnt: LearningHistory, p: Learner) -> Float[Array, "subject trial"]:
     each = lambda leaf: jnp.broadcast_to(leaf, learnt.value.shape[:1])[:, None]
     return each(p.bias) + each(p.sensitivity) * learnt.value
 
 
-def _shown(values: Values, cue: Int[Array, " subject"]) -> Float[Array, "cue subject"]:
+def _one_hot_cue(values: ValueEstimates, cue: Int[Array, " subject"]) -> Float[Array, "cue subject"]:
     """1 for the cue that is shown; all 0 where there is no trial."""
     number = jnp.arange(values.cues.shape[0], dtype=cue.dtype)
     return (number[:, None] == cue[None]).astype(values.cues.dtype)
 
 
-def _check(trials: Trials) -> None:
+def _check_trials(trials: Trials) -> None:
     """Refuse trials that cannot be lived."""
     shapes = {name: getattr(trials, name).shape for name in ("cue", "reward", "puff")}
     if len(set(shapes.values())) != 1 or len(trials.cue.shape) != 2 or 0 in trials.cue.shape:
@@ -220,13 +232,13 @@ def _check(trials: Trials) -> None:
             raise ValueError(f"{name} of (subject, trial) {where} is {np.asarray(value)[where]}: 0 where nothing came.")
 
 
-def checked(p: Learner | None, subjects: int) -> Learner:
+def check_learner(p: Learner | None, subjects: int) -> Learner:
     """The learner, the package's by default, after refusing one of another number of subjects or with impossible numbers.
 
     Raises:
         ValueError: quoting the field and the value.
     """
-    given = learner() if p is None else p
+    given = default_learner() if p is None else p
     how = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), given)
     for name, leaf in vars(how).items():
         if leaf.ndim and leaf.shape != (subjects,):

@@ -68,13 +68,13 @@ def fit_veto(depressed: float, reference: float) -> float:
         seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("rmtg", "drive"))
         unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
-    return SLOPE / effort.bias_per_deviation(unit, drive, depressed)
+    return SLOPE / effort.bias_slope_on_anhedonia(unit, drive, depressed)
 
 
 def main() -> None:
     """Fit, print and write to the table."""
     folder = Path(sys.argv[1])
-    people = choices.read(folder / "trials.csv.gz")
+    people = choices.read_choices(folder / "trials.csv.gz")
     scores = choices.read_scores(folder / "subjects.csv", people.subject)
     fit = fit_choices(people)
     assert fit.converged

@@ -17,22 +17,25 @@ from jaxtyping import Float
 
 from ..behaviour import effort
 from ..behaviour.choices import Choices
-from ..behaviour.effort import Effort
+from ..behaviour.effort import EffortConstants
 from . import empirical_bayes, identifiability, marginal_likelihood, scaling
-from .identifiability import Verdict
-from .marginal_likelihood import Look, Population
-from .scaling import Counted
+from .identifiability import Identifiability
+from .marginal_likelihood import ChoicePopulation, EStep
+from .scaling import ScaledChoices
 
-COARSE, FINE = 3, 7  # nodes along each preference: until the population stands still, and from then on
+COARSE_NODES, FINE_NODES = 3, 7  # nodes along each preference: until the population stands still, and from then on
 # Where nearly everything is accepted, 5 would make spreads 5 % too small; 7 come within 1 % of 15.
-STILL = {COARSE: 2e-2, FINE: 4e-3}  # move of the population in a round, in units of its spread, that counts as none
-NOTHING = 1e-3  # share of the information that is left along a direction, below which there is none
-LOST = 1e-2  # share of a number, as a vector, that may lie along such directions
+POPULATION_TOLERANCE = {
+    COARSE_NODES: 2e-2,
+    FINE_NODES: 4e-3,
+}  # move of the population in a round, in units of its spread, that counts as none
+MIN_INFORMATION_SHARE = 1e-3  # share of the information that is left along a direction, below which there is none
+MAX_UNINFORMED_SHARE = 1e-2  # share of a number, as a vector, that may lie along such directions
 NORMAL_95 = 1.959964
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimates:
+class SubjectEstimates:
     """One value for each subject.
 
     Attributes:
@@ -55,7 +58,7 @@ class Estimates:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class PopulationParameter:
     """How one preference, or what people share, is spread over the population.
 
     Attributes:
@@ -88,7 +91,7 @@ class ChoiceFit:
         reliability: by preference, share of the population's variance that the posterior means carry; its root is the
             greatest correlation that estimates can have with the truth.
         population: by preference, and what people share: `effort_2` and the like (what an inner level feels like),
-            `early_*`, `naive`, `fade`, `lapse`; see `effort`.
+            `early_*`, `naive`, `fade`, `lapse`; see `effort_constants`.
         correlation: of preferences over the population.
         predicted: P(accept) of each offer, a mean over the subject's posterior.
         log_likelihood: of each subject's choices at its shrunk estimates.
@@ -101,12 +104,12 @@ class ChoiceFit:
 
     subject: tuple[str, ...]
     reference: dict[str, float]
-    identifiable: dict[str, Verdict]
-    raw: dict[str, Estimates]
-    shrunk: dict[str, Estimates]
+    identifiable: dict[str, Identifiability]
+    raw: dict[str, SubjectEstimates]
+    shrunk: dict[str, SubjectEstimates]
     covariance: Float[np.ndarray, "subject preference preference"]
     reliability: dict[str, float]
-    population: dict[str, Spread]
+    population: dict[str, PopulationParameter]
     correlation: Float[np.ndarray, "preference preference"]
     predicted: Float[np.ndarray, "subject trial"]
     log_likelihood: Float[np.ndarray, " subject"]
@@ -120,7 +123,7 @@ def fit_choices(
     choices: Choices,
     *,
     rounds: int = 100,
-    constants: Effort | None = None,
+    constants: EffortConstants | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ChoiceFit:
     """Estimate the preferences of all subjects and of their population from accepted and declined offers.
@@ -138,19 +141,21 @@ def fit_choices(
     Raises:
         ValueError: fewer than two subjects, fewer than one round, no choices, or every choice the same.
     """
-    _check(choices, rounds)
-    counted = scaling.counted(choices, effort.effort() if constants is None else constants)
-    verdicts = identifiability.judge(counted.choices, counted.constants)
+    _check_choices(choices, rounds)
+    counted = scaling.rescale_choices(choices, effort.effort_constants() if constants is None else constants)
+    verdicts = identifiability.assess_identifiability(counted.choices, counted.constants)
     names = tuple(name for name, verdict in verdicts.items() if verdict.identifiable)
-    offers = marginal_likelihood.offers_of(names, counted.choices, counted.constants)
-    population, places = empirical_bayes.begin(offers)
+    offers = marginal_likelihood.make_choice_design(names, counted.choices, counted.constants)
+    population, places = empirical_bayes.initialise_population(offers)
     stride, made, converged = None, 0, False
-    for rule in (COARSE, FINE):
+    for rule in (COARSE_NODES, FINE_NODES):
         while True:
-            seen = empirical_bayes.look(population, offers, places, rule)
+            seen = empirical_bayes.penalised_e_step(population, offers, places, rule)
             places = seen.places
-            after, onward, moved = empirical_bayes.move(population, seen, stride or empirical_bayes.standing(seen))
-            converged = bool(moved < STILL[rule])
+            after, onward, moved = empirical_bayes.take_newton_step(
+                population, seen, stride or empirical_bayes.initial_newton_step(seen)
+            )
+            converged = bool(moved < POPULATION_TOLERANCE[rule])
             if converged or made == rounds:
                 break
             population, stride, made = after, onward, made + 1
@@ -158,12 +163,12 @@ def fit_choices(
                 progress(made, rounds)
     if progress:
         progress(rounds, rounds)
-    told = empirical_bayes.told(population, offers, seen, FINE)
-    raw = empirical_bayes.raw(population, offers)
-    return _assembled(choices, counted, verdicts, names, raw, population, seen, told, made, converged)
+    told = empirical_bayes.predict_choices(population, offers, seen, FINE_NODES)
+    raw = empirical_bayes.weak_prior_estimates(population, offers)
+    return _assemble_fit(choices, counted, verdicts, names, raw, population, seen, told, made, converged)
 
 
-def _check(choices: Choices, rounds: int) -> None:
+def _check_choices(choices: Choices, rounds: int) -> None:
     if len(choices) < 2:
         raise ValueError(f"{len(choices)} subject: a population has at least 2.")
     if rounds < 1:
@@ -175,8 +180,8 @@ def _check(choices: Choices, rounds: int) -> None:
         raise ValueError(f"all {made.size} choices are {made[0]:.0f}: there is no preference to be seen in them.")
 
 
-def _assembled(
-    choices, counted: Counted, verdicts, names, raw, population, seen: Look, told, made, converged
+def _assemble_fit(
+    choices, counted: ScaledChoices, verdicts, names, raw, population, seen: EStep, told, made, converged
 ) -> ChoiceFit:
     """The result in plain NumPy, by name, per level of the file's."""
     unit = np.array([counted.unit[name] for name in names])
@@ -192,22 +197,24 @@ def _assembled(
             name: dataclasses.replace(verdict, error=verdict.error * counted.unit[name])
             for name, verdict in verdicts.items()
         },
-        raw={name: Estimates(unit[i] * raw[0][:, i], unit[i] * raw[1][:, i]) for i, name in enumerate(names)},
-        shrunk={name: Estimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
+        raw={name: SubjectEstimates(unit[i] * raw[0][:, i], unit[i] * raw[1][:, i]) for i, name in enumerate(names)},
+        shrunk={name: SubjectEstimates(mean[:, i], error[:, i]) for i, name in enumerate(names)},
         covariance=covariance,
         reliability={name: float(mean[:, i].var() / total[i, i]) for i, name in enumerate(names)},
-        population=_spreads(choices, counted, names, population, seen),
+        population=_population_parameters(choices, counted, names, population, seen),
         correlation=total / np.outer(sd, sd),
         predicted=np.asarray(told[1], float),
         log_likelihood=np.asarray(told[0], float),
         log_marginal=float(np.asarray(seen.log_marginal, float).sum()),
-        status=_statuses(choices, mean),
+        status=_subject_statuses(choices, mean),
         rounds=made,
         converged=converged,
     )
 
 
-def _spreads(choices, counted: Counted, names, population: Population, seen: Look) -> dict[str, Spread]:
+def _population_parameters(
+    choices, counted: ScaledChoices, names, population: ChoicePopulation, seen: EStep
+) -> dict[str, PopulationParameter]:
     """Means and spreads of the population with their errors; the fade in trials, the lapse as a share."""
     inner = {  # by name: the level, and what 1 as the fit counts is in the file's
         f"{name}_{level:g}": (float(level), counted.step[name])
@@ -225,27 +232,29 @@ def _spreads(choices, counted: Counted, names, population: Population, seen: Loo
     # A root moved by `root A` moves the s.d. of preference i by the sum over j, k of root_ij root_ik A_kj, over the s.d.
     spreads[:, size : size + len(lower[0])] = root[:, lower[1]] * root[:, lower[0]] / sd[:, None]
     complete, missing = np.asarray(seen.complete, float), np.asarray(seen.missing, float)
-    errors = _errors(complete, missing, np.concatenate([means, spreads, np.eye(len(seen.score))[-len(common) :]]))
+    errors = _standard_errors(
+        complete, missing, np.concatenate([means, spreads, np.eye(len(seen.score))[-len(common) :]])
+    )
     found = {}
     for name, at, own, error, sd_error in zip(names, population.mean, sd, errors, errors[size:], strict=False):
         lost = [word for word, of in (("mean", error), ("spread", sd_error)) if np.isinf(of)]
         reason = f"the choices of {len(choices)} people do not tell its {' and '.join(lost)}" if lost else ""
         unit = counted.unit[name]
         half, at = unit * NORMAL_95 * float(error), unit * float(at)
-        found[name] = Spread(at, unit * float(own), at - half, at + half, unit * float(sd_error), reason)
+        found[name] = PopulationParameter(at, unit * float(own), at - half, at + half, unit * float(sd_error), reason)
     outward = {"fade": np.exp, "lapse": lambda logit: 1 / (1 + np.exp(-logit))}
     for name, at, error in zip(
-        common, np.asarray(marginal_likelihood.shared(population), float), errors[2 * size :], strict=True
+        common, np.asarray(marginal_likelihood.shared_parameters(population), float), errors[2 * size :], strict=True
     ):
         numbers = np.array([at, at - NORMAL_95 * error, at + NORMAL_95 * error])
         begins, unit = common[name]
         mean, low, high = outward[name](numbers) if name in outward else begins + unit * numbers
         reason = f"shared by all; the choices of {len(choices)} people do not tell it" if np.isinf(error) else ""
-        found[name] = Spread(float(mean), 0.0, float(low), float(high), reason=reason)
+        found[name] = PopulationParameter(float(mean), 0.0, float(low), float(high), reason=reason)
     return found
 
 
-def _errors(
+def _standard_errors(
     complete: np.ndarray, missing: np.ndarray, of: Float[np.ndarray, "wanted number"]
 ) -> Float[np.ndarray, " wanted"]:
     """Standard errors of combinations of the population's numbers; infinite where nothing tells them.
@@ -260,12 +269,12 @@ def _errors(
     share, turn = np.linalg.eigh(np.linalg.solve(root, half.T))
     squares = np.square(np.linalg.solve(root, of.T).T @ turn)  # (wanted, direction)
     left = 1 - share
-    seen_there = left > NOTHING
+    seen_there = left > MIN_INFORMATION_SHARE
     errors = np.sqrt((squares[:, seen_there] / left[seen_there]).sum(axis=1))
-    return np.where(squares[:, ~seen_there].sum(axis=1) > LOST * squares.sum(axis=1), np.inf, errors)
+    return np.where(squares[:, ~seen_there].sum(axis=1) > MAX_UNINFORMED_SHARE * squares.sum(axis=1), np.inf, errors)
 
 
-def _statuses(choices: Choices, mean: np.ndarray) -> tuple[str, ...]:
+def _subject_statuses(choices: Choices, mean: np.ndarray) -> tuple[str, ...]:
     made = choices.known.sum(axis=1)
     accepted = (choices.accepted * choices.known).sum(axis=1)
     status = np.full(len(made), "fitted", object)

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ..behaviour.choices import Choices
-from ..behaviour.effort import Effort
+from ..behaviour.effort import EffortConstants
 
-PREFERENCES = ("bias", "reward", "effort")
-BLIND = 1e-6  # information along a direction, over the largest, below which there is none
+PREFERENCE_NAMES = ("bias", "reward", "effort")
+MIN_RELATIVE_INFORMATION = 1e-6  # information along a direction, over the largest, below which there is none
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Identifiability:
     """Whether a preference can be seen in the data.
 
     Attributes:
@@ -34,67 +34,70 @@ class Verdict:
     reason: str = ""
 
 
-def judge(choices: Choices, p: Effort) -> dict[str, Verdict]:
+def assess_identifiability(choices: Choices, p: EffortConstants) -> dict[str, Identifiability]:
     """A verdict on each preference, from the offers of all subjects, of each, and from who chose always the same."""
-    design = features(choices, p)
-    each = information(design, choices.known)
+    design = design_matrix(choices, p)
+    each = offer_fisher_information(design, choices.known)
     count = max(float(np.median(choices.known.sum(axis=1))), 1.0)
     typical = each.sum(axis=0) / max(choices.known.sum(), 1) * count
-    pooled = unseen(typical)
+    pooled = unidentifiable_preferences(typical)
     made = np.maximum(choices.known.sum(axis=1), 1)
     share = (choices.accepted * choices.known).sum(axis=1) / made
     mixed = (share > 0) & (share < 1)
-    kept = [i for i, name in enumerate(PREFERENCES) if name not in pooled]
-    error = np.full(len(PREFERENCES), np.inf)
+    kept = [i for i, name in enumerate(PREFERENCE_NAMES) if name not in pooled]
+    error = np.full(len(PREFERENCE_NAMES), np.inf)
     error[kept] = np.sqrt(np.diag(np.linalg.inv(typical[np.ix_(kept, kept)])))
-    own = np.array([[name not in unseen(matrix) for name in PREFERENCES] for matrix in each]) & mixed[:, None]
+    own = (
+        np.array([[name not in unidentifiable_preferences(matrix) for name in PREFERENCE_NAMES] for matrix in each])
+        & mixed[:, None]
+    )
     found = {}
-    for i, name in enumerate(PREFERENCES):
+    for i, name in enumerate(PREFERENCE_NAMES):
         reason = pooled.get(name, "")
         if not reason and (lacking := len(choices) - int(own[:, i].sum())):
-            reason = _limits(name, lacking, share, own[:, i], mixed)
-        found[name] = Verdict(name not in pooled, float(error[i]), int(own[:, i].sum()), reason)
+            reason = _describe_limits(name, lacking, share, own[:, i], mixed)
+        found[name] = Identifiability(name not in pooled, float(error[i]), int(own[:, i].sum()), reason)
     return found
 
 
-def features(choices: Choices, p: Effort) -> Float[np.ndarray, "subject trial preference"]:
-    """Slopes of the logit in each of `PREFERENCES`."""
+def design_matrix(choices: Choices, p: EffortConstants) -> Float[np.ndarray, "subject trial preference"]:
+    """Slopes of the logit in each of `PREFERENCE_NAMES`."""
     reward = choices.reward - float(p.reference_reward)
     effort = float(p.reference_effort) - choices.effort
     return np.stack([np.ones_like(reward), reward, effort], axis=-1)
 
 
-def information(
+def offer_fisher_information(
     design: Float[np.ndarray, "subject trial preference"], known: np.ndarray
 ) -> Float[np.ndarray, "subject preference preference"]:
     """Fisher information of each subject's offers at indifference, where a choice has variance 1/4."""
     return np.einsum("sti,stj,st->sij", design, design, known / 4)
 
 
-def unseen(matrix: Float[np.ndarray, "preference preference"]) -> dict[str, str]:
+def unidentifiable_preferences(matrix: Float[np.ndarray, "preference preference"]) -> dict[str, str]:
     """Preferences of which `matrix` holds nothing beyond those named before them, each with the reason."""
     found, kept = {}, []
-    for i, name in enumerate(PREFERENCES):
+    for i, name in enumerate(PREFERENCE_NAMES):
         own = matrix[i, i]
         left = own
         if kept and own > 0:
             across = matrix[np.ix_(kept, [i])][:, 0]
             left = own - across @ np.linalg.solve(matrix[np.ix_(kept, kept)], across)
-        if own > 0 and left > BLIND * max(own, matrix[0, 0]):
+        if own > 0 and left > MIN_RELATIVE_INFORMATION * max(own, matrix[0, 0]):
             kept.append(i)
         elif name == "bias":
             found[name] = "there are no choices"
         else:
             bare = own - matrix[0, i] ** 2 / matrix[0, 0] if matrix[0, 0] > 0 else 0.0  # its variance over offers
-            varies = bare > BLIND * max(own, matrix[0, 0])
-            others = " and ".join(PREFERENCES[j] for j in kept[1:])
+            varies = bare > MIN_RELATIVE_INFORMATION * max(own, matrix[0, 0])
+            others = " and ".join(PREFERENCE_NAMES[j] for j in kept[1:])
             found[name] = (
                 f"{name} follows from {others} in every offer" if varies else f"{name} is the same in every offer"
             )
     return found
 
 
-def _limits(name: str, lacking: int, share: np.ndarray, own: np.ndarray, mixed: np.ndarray) -> str:
+def _describe_limits(name: str, lacking: int, share: np.ndarray, own: np.ndarray, mixed: np.ndarray) -> str:
     """Why `lacking` subjects do not show a preference themselves."""
     ways = {
         "accept everything": int((share == 1).sum()),

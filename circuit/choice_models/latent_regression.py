@@ -25,11 +25,11 @@ from jaxtyping import Bool, Float
 
 from .fit import NORMAL_95, ChoiceFit
 
-LEAST = 3  # people: with two, a line leaves nothing over to tell its error by
+MIN_SCORES = 3  # people: with two, a line leaves nothing over to tell its error by
 
 
 @dataclasses.dataclass(frozen=True)
-class Slope:
+class RegressionSlope:
     """By how much the population's mean of a preference moves per standard deviation of a score.
 
     Attributes:
@@ -53,13 +53,13 @@ class Slope:
         return self.value + NORMAL_95 * self.error
 
 
-def has_slope(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> bool:
+def has_enough_scores(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> bool:
     """Whether enough people have the score, three or more who differ."""
-    there = _there(fit, score)
-    return bool(there.sum() >= LEAST and np.ptp(score[there]) > 0)
+    there = _complete_cases(fit, score)
+    return bool(there.sum() >= MIN_SCORES and np.ptp(score[there]) > 0)
 
 
-def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Slope]:
+def regress_latent(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, RegressionSlope]:
     """Slope of each preference on a score, by name, not attenuated by the shrinkage of estimates.
 
     Args:
@@ -73,10 +73,10 @@ def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Sl
     means = np.stack([fit.shrunk[name].value for name in names], axis=1)
     if np.shape(score) != (len(means),):
         raise ValueError(f"scores of shape {np.shape(score)} for {len(means)} subjects: give one for each, or NaN.")
-    there = _there(fit, score)
+    there = _complete_cases(fit, score)
     count = int(there.sum())
-    if not has_slope(fit, score):
-        raise ValueError(f"{count} scores, of which a slope needs {LEAST} that differ.")
+    if not has_enough_scores(fit, score):
+        raise ValueError(f"{count} scores, of which a slope needs {MIN_SCORES} that differ.")
     x = (score[there] - score[there].mean()) / score[there].std()
     mean, sd = (np.array([getattr(fit.population[name], of) for name in names]) for of in ("mean", "sd"))
     precision = np.linalg.inv(fit.correlation * np.outer(sd, sd))
@@ -86,10 +86,11 @@ def relate(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> dict[str, Sl
     left = np.maximum(np.diag(np.linalg.inv(told)) - slope**2, 0)
     errors = np.sqrt(left / (count - 2))
     return {
-        name: Slope(float(value), float(error), count) for name, value, error in zip(names, slope, errors, strict=True)
+        name: RegressionSlope(float(value), float(error), count)
+        for name, value, error in zip(names, slope, errors, strict=True)
     }
 
 
-def _there(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> Bool[np.ndarray, " subject"]:
+def _complete_cases(fit: ChoiceFit, score: Float[np.ndarray, " subject"]) -> Bool[np.ndarray, " subject"]:
     """Who has a score and whose preferences are told."""
     return np.isfinite(score) & np.isfinite(np.stack([each.value for each in fit.shrunk.values()])).all(axis=0)

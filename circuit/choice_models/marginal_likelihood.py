@@ -5,7 +5,7 @@
 by Gauss-Hermite quadrature on a grid that lies where the subject's posterior does: its nodes are placed by the posterior's
 own mean and covariance, found in the round before (Naylor & Smith 1982). For nodes where they are, everything is smooth,
 and differentiable forwards and in reverse in every number of the population. The same nodes carry posterior means,
-covariances, predictions, and the population's score and information (`look`).
+covariances, predictions, and the population's score and information (`e_step`).
 """
 
 import functools
@@ -18,14 +18,14 @@ from jaxtyping import Array, Float
 
 from ..behaviour import effort
 from ..behaviour.choices import Choices
-from ..behaviour.effort import Effort
+from ..behaviour.effort import EffortConstants
 
-TOGETHER = 2  # subjects looked at side by side: their nodes and trials stay in the cache
-PLACINGS = 3  # of nodes before each look
-MOST_INNER = 6  # levels between the lowest and the highest beyond which each feels like what it is
+SUBJECTS_PER_BATCH = 2  # subjects looked at side by side: their nodes and trials stay in the cache
+PLACEMENT_ROUNDS = 3  # of nodes before each look
+MAX_INNER_LEVELS = 6  # levels between the lowest and the highest beyond which each feels like what it is
 
 
-class Offers(eqx.Module):
+class ChoiceDesign(eqx.Module):
     """Choices in the form that a fit computes with.
 
     Attributes:
@@ -43,7 +43,7 @@ class Offers(eqx.Module):
     known: Float[Array, "*subject trial"]
 
 
-class Population(eqx.Module):
+class ChoicePopulation(eqx.Module):
     """How preferences are spread over people, and what people share.
 
     Attributes:
@@ -65,18 +65,18 @@ class Population(eqx.Module):
     lapse: Float[Array, ""]
 
 
-class Places(eqx.Module):
+class QuadratureNodes(eqx.Module):
     """Where each subject's nodes lie: around `centre`, spread by `root`, a lower Cholesky factor."""
 
     centre: Float[Array, "*subject preference"]
     root: Float[Array, "*subject preference preference"]
 
 
-class Look(eqx.Module):
+class EStep(eqx.Module):
     """What all choices say of a population, at one population, and of every subject under it.
 
-    Numbers are the population's own in units of its spread, and then what people share (`shared`): a change m of the mean
-    means `root m`, a change A of the root, lower triangular and row by row, `root A`.
+    Numbers are the population's own in units of its spread, and then what people share (`shared_parameters`): a change m of
+    the mean means `root m`, a change A of the root, lower triangular and row by row, `root A`.
 
     Attributes:
         places: where the nodes lay.
@@ -88,7 +88,7 @@ class Look(eqx.Module):
         missing: how much of it is not there, as they are not (Louis 1982).
     """
 
-    places: Places
+    places: QuadratureNodes
     mean: Float[Array, "subject preference"]
     covariance: Float[Array, "subject preference preference"]
     log_marginal: Float[Array, " subject"]
@@ -97,86 +97,94 @@ class Look(eqx.Module):
     missing: Float[Array, "number number"]
 
 
-def shared(population: Population) -> Float[Array, " shared"]:
+def shared_parameters(population: ChoicePopulation) -> Float[Array, " shared"]:
     """What people share, in a row: `early`, `felt`, `naive`, `fade`, `lapse`."""
     singles = jnp.stack([population.naive, population.fade, population.lapse])
     return jnp.concatenate([population.early, population.felt, singles])
 
 
-def with_shared(population: Population, numbers: Float[Array, " shared"]) -> Population:
+def with_shared_parameters(population: ChoicePopulation, numbers: Float[Array, " shared"]) -> ChoicePopulation:
     """The population with other `shared` numbers."""
     early, felt = numbers[: len(population.mean)], numbers[len(population.mean) : -3]
     where = lambda q: (q.early, q.felt, q.naive, q.fade, q.lapse)
     return eqx.tree_at(where, population, (early, felt, *numbers[-3:]))
 
 
-def slopes(population: Population, offers: Offers) -> Float[Array, "preference trial"]:
+def logit_slopes(population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "preference trial"]:
     """Of the logit of one subject's offers in each preference, at levels as they are felt."""
     return offers.slopes + (population.felt[None, :, None] * offers.inner).sum(axis=1)
 
 
-def freshness(population: Population, offers: Offers) -> Float[Array, "*subject trial"]:
+def novelty_by_trial(population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "*subject trial"]:
     """How new the task is: 1 at the first trial, and falling."""
-    return effort.freshness(offers.trial, jnp.exp(population.fade))
+    return effort.task_novelty(offers.trial, jnp.exp(population.fade))
 
 
-def logits(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, " trial"]:
+def choice_logits(
+    own: Float[Array, " preference"], population: ChoicePopulation, offers: ChoiceDesign
+) -> Float[Array, " trial"]:
     """Logit of acceptance of one subject's offers (no axis of subjects) under its `own` preferences."""
-    along = slopes(population, offers)
-    return effort.at_first(own @ along, population.early @ along, freshness(population, offers), population.naive)
+    along = logit_slopes(population, offers)
+    return effort.acceptance_logit(
+        own @ along, population.early @ along, novelty_by_trial(population, offers), population.naive
+    )
 
 
-def log_likelihood(own: Float[Array, " preference"], population: Population, offers: Offers) -> Float[Array, ""]:
+def choice_log_likelihood(
+    own: Float[Array, " preference"], population: ChoicePopulation, offers: ChoiceDesign
+) -> Float[Array, ""]:
     """Log-probability of one subject's choices under its `own` preferences."""
-    logit = logits(own, population, offers)
-    each = effort.log_choice(offers.accepted, logit, jax.nn.sigmoid(population.lapse))
+    logit = choice_logits(own, population, offers)
+    each = effort.log_choice_probability(offers.accepted, logit, jax.nn.sigmoid(population.lapse))
     return (offers.known * each).sum()
 
 
-def log_marginal(population: Population, offers: Offers, places: Places, rule: int = 5) -> Float[Array, " subject"]:
+def log_marginal_likelihood(
+    population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5
+) -> Float[Array, " subject"]:
     """Log marginal likelihood of each subject's choices; `rule` nodes along each preference."""
-    return jax.nn.logsumexp(_log_masses(population, offers, places, rule)[1], axis=-1)
+    return jax.nn.logsumexp(_log_weights(population, offers, places, rule)[1], axis=-1)
 
 
-def look(population: Population, offers: Offers, places: Places, rule: int = 5) -> Look:
+def e_step(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5) -> EStep:
     """Posteriors of all subjects, and the population's score and information, from the same nodes, which are placed first.
 
     The score is the posterior mean of the score that there would be were preferences known, and the information the mean
     of that one's less its covariance (Louis 1982, equations 3.1 and 3.2). Choices enter it with the information that is
     expected of them.
     """
-    of = functools.partial(_look, population, rule=rule)
+    of = functools.partial(_subject_e_step, population, rule=rule)
     places, mean, covariance, log_marginal, *sums = jax.lax.map(
-        lambda each: of(*each), (offers, places), batch_size=TOGETHER
+        lambda each: of(*each), (offers, places), batch_size=SUBJECTS_PER_BATCH
     )
     score, shared_information, missing = (each.sum(axis=0) for each in sums)
     size = len(population.mean)
     row, column = np.tril_indices(size)
     own = jnp.asarray(np.concatenate([np.ones(size), 1.0 + (row == column)]) * len(mean), score.dtype)
     complete = jax.scipy.linalg.block_diag(jnp.diag(own), shared_information)
-    return Look(places, mean, covariance, log_marginal, score, complete, missing)
+    return EStep(places, mean, covariance, log_marginal, score, complete, missing)
 
 
-def _look(population: Population, offers: Offers, places: Places, rule: int):
-    """Of one subject: what `look` gives of it, and its part in the sums: score, information of what is shared, missing."""
+def _subject_e_step(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
+    """Of one subject: what `e_step` gives of it, and its part in the sums: score, information of what is shared, missing."""
 
     def nearer(_, places):
-        nodes, masses = _subject(population, offers, places, rule)
-        mean, covariance = _moments(nodes, masses)
+        nodes, masses = _subject_log_weights(population, offers, places, rule)
+        mean, covariance = _posterior_moments(nodes, masses)
         # Halfway: skewed posteriors would throw their nodes to and fro.
-        return Places((places.centre + mean) / 2, (places.root + _cholesky(covariance)) / 2)
+        return QuadratureNodes((places.centre + mean) / 2, (places.root + _jittered_cholesky(covariance)) / 2)
 
-    places = jax.lax.fori_loop(0, PLACINGS, nearer, places)
-    nodes, masses = _subject(population, offers, places, rule)
-    mean, covariance = _moments(nodes, masses)
+    places = jax.lax.fori_loop(0, PLACEMENT_ROUNDS, nearer, places)
+    nodes, masses = _subject_log_weights(population, offers, places, rule)
+    mean, covariance = _posterior_moments(nodes, masses)
     share = jax.nn.softmax(masses)
 
     away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True).T
     row, column = np.tril_indices(len(population.mean))
     spread = away[:, row] * away[:, column] - jnp.asarray(row == column, away.dtype)[None]
 
-    accept = lambda to: _accepted(nodes, with_shared(population, to), offers)
-    now = shared(population)
+    accept = lambda to: _acceptance_by_node(nodes, with_shared_parameters(population, to), offers)
+    now = shared_parameters(population)
     p, rise = accept(now), jax.jacfwd(accept)(now)  # (node, trial), (node, trial, shared)
     weight = offers.known[None] / (p * (1 - p))
     surprise = ((offers.accepted[None] - p) * weight)[..., None] * rise
@@ -189,7 +197,7 @@ def _look(population: Population, offers: Offers, places: Places, rule: int):
     return places, mean, covariance, jax.nn.logsumexp(masses), score, information, missing
 
 
-def _moments(nodes: Float[Array, "node preference"], masses: Float[Array, " node"]):
+def _posterior_moments(nodes: Float[Array, "node preference"], masses: Float[Array, " node"]):
     """Mean and covariance of one subject's posterior."""
     share = jax.nn.softmax(masses)
     mean = (share[:, None] * nodes).sum(axis=0)
@@ -197,50 +205,54 @@ def _moments(nodes: Float[Array, "node preference"], masses: Float[Array, " node
     return mean, (share[:, None, None] * apart[:, :, None] * apart[:, None, :]).sum(axis=0)
 
 
-def _cholesky(covariance: Float[Array, "preference preference"]) -> Float[Array, "preference preference"]:
+def _jittered_cholesky(covariance: Float[Array, "preference preference"]) -> Float[Array, "preference preference"]:
     """Of a covariance that rounding or a spread of nothing may have left singular."""
     size = len(covariance)
     return jnp.linalg.cholesky(covariance + (1e-5 * jnp.trace(covariance) / size + 1e-8) * jnp.eye(size))
 
 
-def _accepted(nodes, population: Population, offers: Offers) -> Float[Array, "node trial"]:
+def _acceptance_by_node(nodes, population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "node trial"]:
     """P(accept) of each offer to one subject, were its preferences those of each node."""
-    logit = jax.vmap(lambda own: logits(own, population, offers))(nodes)
-    return effort.acceptance(logit, jax.nn.sigmoid(population.lapse))
+    logit = jax.vmap(lambda own: choice_logits(own, population, offers))(nodes)
+    return effort.acceptance_probability(logit, jax.nn.sigmoid(population.lapse))
 
 
-def predicted(population: Population, offers: Offers, places: Places, rule: int = 5) -> Float[Array, "subject trial"]:
+def predict_acceptance(
+    population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5
+) -> Float[Array, "subject trial"]:
     """P(accept) of each offer, a mean over the subject's posterior."""
 
     def of(places, offers):
-        nodes, masses = _subject(population, offers, places, rule)
-        return (jax.nn.softmax(masses)[:, None] * _accepted(nodes, population, offers)).sum(axis=0)
+        nodes, masses = _subject_log_weights(population, offers, places, rule)
+        return (jax.nn.softmax(masses)[:, None] * _acceptance_by_node(nodes, population, offers)).sum(axis=0)
 
     return jax.vmap(of)(places, offers)
 
 
-def _log_masses(population: Population, offers: Offers, places: Places, rule: int):
+def _log_weights(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
     """Nodes (subject, node, preference), and the log of what each contributes to the integral (subject, node)."""
-    return jax.vmap(lambda places, offers: _subject(population, offers, places, rule))(places, offers)
+    return jax.vmap(lambda places, offers: _subject_log_weights(population, offers, places, rule))(places, offers)
 
 
-def _subject(population: Population, offers: Offers, places: Places, rule: int):
+def _subject_log_weights(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
     """The same for one subject."""
-    z, weight = (jnp.asarray(each, places.centre.dtype) for each in _grid(rule, places.centre.shape[-1]))
+    z, weight = (jnp.asarray(each, places.centre.dtype) for each in _quadrature_grid(rule, places.centre.shape[-1]))
     nodes = places.centre[None] + (places.root[None] * z[:, None, :]).sum(axis=-1)
     away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True)
-    prior = -0.5 * jnp.square(away).sum(axis=0) - _log_volume(population.root)
-    density = -0.5 * jnp.square(z).sum(axis=-1) - _log_volume(places.root)  # of the normal that the nodes stand for
-    inside = jax.vmap(lambda own: log_likelihood(own, population, offers))(nodes)
+    prior = -0.5 * jnp.square(away).sum(axis=0) - _half_log_determinant(population.root)
+    density = -0.5 * jnp.square(z).sum(axis=-1) - _half_log_determinant(
+        places.root
+    )  # of the normal that the nodes stand for
+    inside = jax.vmap(lambda own: choice_log_likelihood(own, population, offers))(nodes)
     return nodes, inside + prior - density + weight
 
 
-def _log_volume(root: Float[Array, "preference preference"]) -> Float[Array, ""]:
+def _half_log_determinant(root: Float[Array, "preference preference"]) -> Float[Array, ""]:
     return jnp.log(jnp.diagonal(root)).sum()
 
 
 @functools.cache
-def _grid(rule: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
+def _quadrature_grid(rule: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of a product rule for a standard normal (node, preference), and the logs of their weights."""
     at, weight = np.polynomial.hermite_e.hermegauss(rule)
     z = np.stack(np.meshgrid(*[at] * preferences, indexing="ij"), axis=-1).reshape(-1, preferences)
@@ -249,12 +261,12 @@ def _grid(rule: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inner_levels(values: np.ndarray) -> np.ndarray:
-    """The levels between the lowest and the highest of `values`; none where there are more than `MOST_INNER`."""
+    """The levels between the lowest and the highest of `values`; none where there are more than `MAX_INNER_LEVELS`."""
     inner = np.unique(values)[1:-1]
-    return inner if len(inner) <= MOST_INNER else inner[:0]
+    return inner if len(inner) <= MAX_INNER_LEVELS else inner[:0]
 
 
-def offers_of(fields: tuple[str, ...], choices: Choices, p: Effort) -> Offers:
+def make_choice_design(fields: tuple[str, ...], choices: Choices, p: EffortConstants) -> ChoiceDesign:
     """Choices as a fit of the preferences named by `fields` takes them."""
     slopes = {
         "bias": np.ones_like(choices.effort),
@@ -268,7 +280,7 @@ def offers_of(fields: tuple[str, ...], choices: Choices, p: Effort) -> Offers:
             inner.append([sign * (values == level) * (field == name) for field in fields])
     bent = np.array(inner, float).reshape(-1, len(fields), *choices.effort.shape).transpose(2, 1, 0, 3)
     made = lambda value: jnp.asarray(value, jnp.result_type(float))
-    return Offers(
+    return ChoiceDesign(
         slopes=made(np.stack([slopes[name] for name in fields], axis=1)),
         inner=made(bent),
         trial=made(np.broadcast_to(np.arange(choices.effort.shape[1]), choices.effort.shape)),

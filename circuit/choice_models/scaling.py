@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..behaviour.choices import Choices
-from ..behaviour.effort import Effort
+from ..behaviour.effort import EffortConstants
 
-LOWEST, HIGHEST = 1.0, 4.0  # as a fit counts
-COUNTED = ("reward", "effort")
+LOWEST_LEVEL, HIGHEST_LEVEL = 1.0, 4.0  # as a fit counts
+LEVEL_NAMES = ("reward", "effort")
 
 
 @dataclasses.dataclass(frozen=True)
-class Counted:
+class ScaledChoices:
     """Choices as a fit counts their levels.
 
     Attributes:
@@ -30,25 +30,27 @@ class Counted:
     """
 
     choices: Choices
-    constants: Effort
+    constants: EffortConstants
     reference: dict[str, float]
     unit: dict[str, float]
     step: dict[str, float]
 
 
-def counted(choices: Choices, p: Effort) -> Counted:
+def rescale_choices(choices: Choices, p: EffortConstants) -> ScaledChoices:
     """From 1 to 4. The reference offer is that of `p` where it lies among the levels, and in their middle where not."""
     levels, reference, step = {}, {}, {}
-    for name in COUNTED:
+    for name in LEVEL_NAMES:
         values, at = getattr(choices, name), float(getattr(p, f"reference_{name}"))
         made = values[choices.known]
         low, high = float(made.min()), float(made.max())
-        width = (high - low) or HIGHEST - LOWEST
-        inward = lambda value, low=low, width=width: LOWEST + (HIGHEST - LOWEST) * (value - low) / width
+        width = (high - low) or HIGHEST_LEVEL - LOWEST_LEVEL
+        inward = lambda value, low=low, width=width: (
+            LOWEST_LEVEL + (HIGHEST_LEVEL - LOWEST_LEVEL) * (value - low) / width
+        )
         levels[name] = np.where(choices.known, inward(values), 0.0)
         reference[name] = at if low <= at <= high else (low + high) / 2
-        step[name] = width / (HIGHEST - LOWEST)
+        step[name] = width / (HIGHEST_LEVEL - LOWEST_LEVEL)
         where = {"reward": lambda p: p.reference_reward, "effort": lambda p: p.reference_effort}[name]
         p = eqx.tree_at(where, p, jnp.asarray(inward(reference[name])))
-    unit = {"bias": 1.0} | {name: 1 / step[name] for name in COUNTED}
-    return Counted(dataclasses.replace(choices, **levels), p, reference, unit, step)
+    unit = {"bias": 1.0} | {name: 1 / step[name] for name in LEVEL_NAMES}
+    return ScaledChoices(dataclasses.replace(choices, **levels), p, reference, unit, step)

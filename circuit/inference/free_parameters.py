@@ -100,7 +100,7 @@ def find(
     return found
 
 
-def put(
+def with_values(
     cohort: Cohort, arm: Arm, values: Mapping[str, ArrayLike | Sequence[float] | Sequence[Sequence[float]]]
 ) -> tuple[Cohort, Arm]:
     """Cohort and arm with other numbers in the leaves called so: one for all, or one per subject as the last axis.

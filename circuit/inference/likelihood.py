@@ -47,7 +47,7 @@ class Task:
         plan: how to use the hardware.
     """
 
-    free_parameters: tuple[Unknown, ...]
+    unknowns: tuple[Unknown, ...]
     neuron: Kept
     hours: int
     every: int
@@ -72,7 +72,7 @@ class Problem(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A question to the data, checked: what `recover` and all about its uncertainty begin from. See `ask`.
+    """A question to the data, checked: what `recover` and all about its uncertainty begin from. See `recovery_problem`.
 
     Attributes:
         cohort: as given.
@@ -121,7 +121,7 @@ class Likelihood(NamedTuple):
     jacobian: Float[Array, "number start subject observation"]
 
 
-def ask(
+def recovery_problem(
     cohort: Cohort,
     arm: Intervention | Arm,
     data: Observed | Sequence[Observed],

@@ -212,7 +212,7 @@ class Observed(eqx.Module):
         return np.array(self.hours) // every - 1
 
 
-def measure(
+def simulate_observations(
     cohort: Cohort, arm: Arm | Intervention, planned: Sequence[Observed], seed: int = 0, plan: Plan = PLAN
 ) -> tuple[Observed, ...]:
     """Simulate a course and measure it: `planned` with values of (subject, day), under their noise.

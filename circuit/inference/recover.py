@@ -18,7 +18,7 @@ from ..model.slow_clock import SOONEST
 from ..simulation.cohort import Cohort
 from .fisher_information import covariance
 from .fisher_scoring import look, search
-from .likelihood import Question, ask
+from .likelihood import Question, recovery_problem
 from .observations import Observed
 from .result import Recovery, conclude, named
 
@@ -66,7 +66,7 @@ def recover(
         raise ValueError(f"{starts=} and {steps=} must be at least 1.")
     if not callable(learning_rate) and not 0 < learning_rate <= 1:
         raise ValueError(f"{learning_rate=} must be above 0 and at most 1, or a schedule.")
-    question = ask(cohort, arm, data, over, bounds=bounds, prior=prior, everyday=everyday, plan=plan)
+    question = recovery_problem(cohort, arm, data, over, bounds=bounds, prior=prior, everyday=everyday, plan=plan)
     rate = learning_rate if callable(learning_rate) else lambda step, rate=learning_rate: rate
     began = places(question, starts, seed)
     return conclude(question, search(question, began, steps=steps, learning_rate=rate, progress=progress))

@@ -135,7 +135,7 @@ def conclude(question: Question, found: Search) -> Recovery:
     wrong = [status for status in statuses if status != "converged"]
     status = max(set(wrong), key=wrong.count) if wrong else "converged"
     unseen = tuple(name for name, share in seen.items() if not share >= UNSEEN)
-    cohort, arm = free_parameters.put(question.cohort, question.arm, _where_finite(estimates))
+    cohort, arm = free_parameters.with_values(question.cohort, question.arm, _where_finite(estimates))
     return Recovery(
         cohort=cohort,
         arm=arm,

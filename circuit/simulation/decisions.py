@@ -3,7 +3,7 @@
     choices = choose(cohort, staircases(), draw_preferences(len(cohort), seed=1))
 
 What a person would choose in health is drawn from the population that 479 people gave; what the circuit makes of it is
-`effort.governed`, written once.
+`effort.modulate_preferences`, written once.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from jaxtyping import Array, ArrayLike, Float
 from ...kernels import channel_keys, normals
 from ..behaviour import effort
 from ..behaviour.choices import Choices
-from ..behaviour.effort import Effort, Preferences
-from ..behaviour.effort_tasks import Task, play
+from ..behaviour.effort import EffortConstants, Preferences
+from ..behaviour.effort_tasks import EffortTask, run_task
 from ..data import constants
 from .cohort import Cohort
 from .course import observe
 from .moment import Moment
 
-DRAW = 0xFFFFFFFD  # the step of the noise that names preferences; no task lasts so long
+PREFERENCES_STEP = 0xFFFFFFFD  # the step of the noise that names preferences; no task lasts so long
 
 
 def draw_preferences(subjects: int, seed: int = 0) -> Preferences:
@@ -35,19 +35,19 @@ def draw_preferences(subjects: int, seed: int = 0) -> Preferences:
     """
     if subjects < 1:
         raise ValueError(f"{subjects=} must be at least 1.")
-    mean, root = population()
+    mean, root = population_moments()
     number = jnp.arange(subjects, dtype=jnp.uint32)
-    z = normals(channel_keys(seed, len(mean)), number, jnp.uint32(DRAW))
+    z = normals(channel_keys(seed, len(mean)), number, jnp.uint32(PREFERENCES_STEP))
     own = jnp.asarray(mean, z.dtype)[:, None] + jnp.asarray(root, z.dtype) @ z
     return Preferences(*own)
 
 
-def part(preferences: Preferences, which) -> Preferences:
+def select_preferences(preferences: Preferences, which) -> Preferences:
     """The preferences of some subjects: an index array, a mask or a slice."""
     return jax.tree.map(lambda leaf: leaf[which] if leaf.ndim else leaf, preferences)
 
 
-def population() -> tuple[np.ndarray, np.ndarray]:
+def population_moments() -> tuple[np.ndarray, np.ndarray]:
     """Mean of bias, reward and effort weight over people, and the lower Cholesky factor of their covariance."""
     p = constants.section("effort_population")
     names = ("bias", "reward", "effort")
@@ -58,7 +58,9 @@ def population() -> tuple[np.ndarray, np.ndarray]:
     return np.array([p[name] for name in names]), np.linalg.cholesky(correlation * np.outer(sd, sd))
 
 
-def govern(cohort: Cohort, preferences: Preferences, constants: Effort | None = None) -> Preferences:
+def modulate_by_circuit(
+    cohort: Cohort, preferences: Preferences, constants: EffortConstants | None = None
+) -> Preferences:
     """Preferences under the cohort's circuit as it stands: its habenular veto and its dopamine.
 
     Raises:
@@ -67,11 +69,16 @@ def govern(cohort: Cohort, preferences: Preferences, constants: Effort | None = 
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {len(cohort)}):
         raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: draw one for each.")
     seen = observe(cohort, ("rmtg", "dopamine"))
-    return effort.governed(preferences, seen["rmtg"], seen["dopamine"], _or_default(constants))
+    return effort.modulate_preferences(preferences, seen["rmtg"], seen["dopamine"], _constants_or_default(constants))
 
 
-def choose(
-    cohort: Cohort, task: Task, preferences: Preferences, *, seed: int = 0, constants: Effort | None = None
+def simulate_choices(
+    cohort: Cohort,
+    task: EffortTask,
+    preferences: Preferences,
+    *,
+    seed: int = 0,
+    constants: EffortConstants | None = None,
 ) -> Choices:
     """Let a cohort do a task under its circuit as it stands.
 
@@ -85,9 +92,9 @@ def choose(
     Raises:
         ValueError: preferences of another number of subjects.
     """
-    own = govern(cohort, preferences, constants)
+    own = modulate_by_circuit(cohort, preferences, constants)
     rmtg = observe(cohort, ("rmtg",))["rmtg"]
-    return play(task, own, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
+    return run_task(task, own, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
 
 
 class Initiation(eqx.Module):
@@ -104,18 +111,18 @@ class Initiation(eqx.Module):
     latency: Float[Array, "subject stretch"]
 
 
-def initiate(
+def predict_initiation(
     seen: Moment,
     preferences: Preferences,
     *,
     offer: Sequence[ArrayLike] = (4.0, 2.0),
     stretches: int = 1,
-    constants: Effort | None = None,
+    constants: EffortConstants | None = None,
 ) -> Initiation:
     """Would subjects take up an effort at each time of a moment, and how long would they take to begin?
 
     The veto is that of the RMTg's mean rate over the stretch, at once; so is what dopamine makes of effort. The form
-    is that of choices (`effort`), where people have met the offer before.
+    is that of choices (`effort_constants`), where people have met the offer before.
 
     Args:
         seen: with records of "rmtg" and "dopamine".
@@ -135,15 +142,15 @@ def initiate(
     if stretches < 1 or saved % stretches:
         raise ValueError(f"{stretches=}: a moment of {saved} records does not divide into them.")
     length = saved // stretches
-    p = _or_default(constants)
+    p = _constants_or_default(constants)
     mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
     own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
-    governed = effort.governed(own, mean("rmtg"), mean("dopamine"), p)
+    governed = effort.modulate_preferences(own, mean("rmtg"), mean("dopamine"), p)
     hard, pays = (jnp.asarray(level, own.bias.dtype) for level in offer)
-    logit = effort.appraisal(hard, pays, governed, p)
+    logit = effort.subjective_value(hard, pays, governed, p)
     latency = jnp.exp(effort.log_latency_mean(logit, mean("rmtg"), p))
-    return Initiation(seen.t[length - 1 :: length], effort.acceptance(logit, p.lapse), latency)
+    return Initiation(seen.t[length - 1 :: length], effort.acceptance_probability(logit, p.lapse), latency)
 
 
-def _or_default(constants: Effort | None) -> Effort:
-    return effort.effort() if constants is None else constants
+def _constants_or_default(constants: EffortConstants | None) -> EffortConstants:
+    return effort.effort_constants() if constants is None else constants

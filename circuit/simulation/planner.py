@@ -90,7 +90,7 @@ class Forecast:
         return jax.default_device(jax.devices(self.platform)[0])
 
 
-def plan(
+def forecast(
     subjects: int,
     *,
     days: float | None = None,
@@ -147,11 +147,11 @@ def plan(
     machine = here() if machine is None else machine
     if devices is not None:
         machine = dataclasses.replace(machine, devices={name: min(devices, n) for name, n in machine.devices.items()})
-    return forecast(run, machine, memory, given)
+    return forecast_run(run, machine, memory, given)
 
 
-def forecast(run: Run, machine: Machine, memory: int | None = None, given: Plan | None = None) -> Forecast:
-    """The forecast of a run on the platform that ends first; see `plan`."""
+def forecast_run(run: Run, machine: Machine, memory: int | None = None, given: Plan | None = None) -> Forecast:
+    """The forecast of a run on the platform that ends first; see `forecast`."""
     plans = {name: _plan(run, machine, name) for name in machine.devices}
     if given is not None:
         plans = {jax.default_backend(): given.resolve()}
@@ -257,7 +257,7 @@ def _pieces(run: Run, chunk: int, room: int) -> Iterator[str]:
     if chunk < run.subjects:
         yield (
             f"All at once would take more than {size(room)}: pieces of {chunk:,} subjects live one after the other, "
-            "as hb.survey lets them."
+            "as hb.streamed_course lets them."
         )
 
 

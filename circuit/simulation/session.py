@@ -29,8 +29,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...kernels import Plan, entry_point
-from ..behaviour.pavlovian import Pavlovian, Trials, conduct
-from ..behaviour.td_learning import Learner, Learnt, checked, in_mood, learn, naive, surprise
+from ..behaviour.conditioning import PavlovianTask, Trials, schedule_trials
+from ..behaviour.td_learning import (
+    Learner,
+    LearningHistory,
+    check_learner,
+    initial_values,
+    prediction_errors,
+    shift_prior_by_mood,
+    update_values,
+)
 from ..data import constants
 from ..model.fast_clock import DT, FastState
 from ..model.lhb_population import plan_for
@@ -98,7 +106,7 @@ class Session(eqx.Module):
 
     t: Float[Array, " bin"]
     trials: Trials
-    learnt: Learnt
+    learnt: LearningHistory
     before: PerTrial
     cue: PerTrial
     outcome: PerTrial
@@ -114,7 +122,7 @@ def timing() -> Timing:
 
 def session(
     cohort: Cohort,
-    task: Pavlovian,
+    task: PavlovianTask,
     trials: int,
     *,
     learner: Learner | None = None,
@@ -156,8 +164,8 @@ def session(
         )
     if trials < 1 or parts < 1 or trials % parts:
         raise ValueError(f"{trials=} must be at least 1, and divide into {parts=}.")
-    how = in_mood(checked(learner, len(cohort)), cohort.state.mood)
-    shown = conduct(task, trials, cohort.subject, cohort.seed)
+    how = shift_prior_by_mood(check_learner(learner, len(cohort)), cohort.state.mood)
+    shown = schedule_trials(task, trials, cohort.subject, cohort.seed)
     when = timing() if when is None else when
     plan = plan_for(neurons) if plan is None else plan
     quiet = round(settle * 1000 / DT / 32) * 32
@@ -193,7 +201,7 @@ def _session(
     def trial(carry, now):
         fast, values, bad, totals, count = carry
         number, cue, reward, puff = now
-        errors = surprise(values, cue, reward, puff, how)
+        errors = prediction_errors(values, cue, reward, puff, how)
         events = (
             Event("reward", when.cue, when.holds, errors.cue, when.fades),
             Event("reward", outcome_at, when.holds, errors.outcome, when.fades),
@@ -226,7 +234,7 @@ def _session(
         }
         if progress is not None:
             _tell(progress, number, trials, fast)
-        onward = (fast, learn(values, cue, errors, how), bad, totals, count + kind)
+        onward = (fast, update_values(values, cue, errors, how), bad, totals, count + kind)
         return onward, ((values.context, errors.value, errors.cue, errors.outcome), window)
 
     begin = settled(cohort, transfer, neurons, quiet, plan)
@@ -234,7 +242,7 @@ def _session(
     kinds = parts * cues * len(OUTCOMES)
     start = (
         begin,
-        naive(subjects, cues, how),
+        initial_values(subjects, cues, how),
         jnp.zeros(subjects, bool),
         {name: jnp.zeros((kinds, when.bins, subjects), dtype) for name in record},
         jnp.zeros((kinds, subjects), dtype),
@@ -248,7 +256,7 @@ def _session(
     }
     around = [{name: window[at][name].T for name in record} for at in windows]
     counted = jnp.moveaxis(count, -1, 0).reshape(subjects, *shape).astype(jnp.int32)
-    return Learnt(*(value.T for value in learnt), last=values), *around, histogram, counted, ~bad
+    return LearningHistory(*(value.T for value in learnt), last=values), *around, histogram, counted, ~bad
 
 
 def _tell(progress: Callable, number: Int[Array, ""], trials: int, state: FastState) -> None:

@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class StreamedCourse:
     """Statistics over subjects at each record, of those whose numbers stayed finite.
 
     Attributes:
@@ -62,7 +62,7 @@ class Survey:
         return self.summary[name]
 
 
-def survey(
+def streamed_course(
     condition: Condition,
     arm: Arm | Intervention | Sequence = (),
     days: float = 84.0,
@@ -77,7 +77,7 @@ def survey(
     around: Parameters | None = None,
     plan: Plan = PLAN,
     progress: Callable[[int, int], None] | None = None,
-) -> Survey:
+) -> StreamedCourse:
     """Let `subjects` of `condition` live through `days` under `arm`, and keep statistics over them.
 
     The same as `course(draw(condition, subjects, seed), arm, days)` and statistics of its records, in memory that does not
@@ -106,7 +106,7 @@ def survey(
         raise ValueError(f"{record=} leaves nothing to survey; name some of simulate.QUANTITIES.")
     most = chunk_of(plan, days, len(record), save_every) if chunk is None else chunk
     parts = divide(subjects, most, plan)
-    found: Survey | None = None
+    found: StreamedCourse | None = None
     for number, piece in enumerate(
         live(condition, arm, days, parts, seed, save_every, tuple(record), first, around, plan)
     ):
@@ -172,16 +172,18 @@ def theirs(arm: Arm, part: range, size: int, subjects: int) -> Arm:
     )
 
 
-def _surveyed(piece: Piece, quantiles: bool) -> Survey:
+def _surveyed(piece: Piece, quantiles: bool) -> StreamedCourse:
     finite = piece.finite
     kept = {name: values if finite.all() else values[finite] for name, values in piece.record.items()}
     binned = {name: Quantiles.of(values) for name, values in kept.items()} if quantiles and finite.any() else {}
-    return Survey(piece.day, {name: Summary.of(values) for name, values in kept.items()}, binned, piece.failures)
+    return StreamedCourse(
+        piece.day, {name: Summary.of(values) for name, values in kept.items()}, binned, piece.failures
+    )
 
 
-def _merged(a: Survey, b: Survey) -> Survey:
+def _merged(a: StreamedCourse, b: StreamedCourse) -> StreamedCourse:
     summary = {name: each.merge(b.summary[name]) for name, each in a.summary.items()}
     if not (a.quantiles and b.quantiles):  # a piece without a finite subject has none
-        return Survey(a.day, summary, a.quantiles or b.quantiles, a.failures + b.failures)
+        return StreamedCourse(a.day, summary, a.quantiles or b.quantiles, a.failures + b.failures)
     quantiles = {name: each.merge(b.quantiles[name]) for name, each in a.quantiles.items()}
-    return Survey(a.day, summary, quantiles, a.failures + b.failures)
+    return StreamedCourse(a.day, summary, quantiles, a.failures + b.failures)

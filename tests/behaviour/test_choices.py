@@ -18,7 +18,7 @@ def written(tmp_path, *lines, name="some.csv"):
 
 
 def test_rows_in_any_order_make_lives(tmp_path):
-    found = choices.read(written(tmp_path, *GOOD))
+    found = choices.read_choices(written(tmp_path, *GOOD))
     assert found.subject == ("a", "b")
     assert found.trials == 3
     np.testing.assert_array_equal(found.effort, [[1, 2], [4, 3]])
@@ -32,7 +32,7 @@ def test_other_names_of_columns_further_columns_and_compression(tmp_path):
     text = "note,reward,subj,trial,effort,choice,trialType\nhello,2,a,1,1,1,3\nhello,2,a,5,1,0,3\n"
     path = tmp_path / "some.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
-    found = choices.read(path)
+    found = choices.read_choices(path)
     assert (found.subject, found.trials, found.latency) == (("a",), 2, None)
     np.testing.assert_array_equal(found.first, [[True, False]])
 
@@ -40,21 +40,21 @@ def test_other_names_of_columns_further_columns_and_compression(tmp_path):
 def test_columns_may_be_called_anything(tmp_path):
     called = {"subject": "who", "effort": "per_cent", "choice": "took"}
     path = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,1", "a,2,80,40,0")
-    found = choices.read(path, called)
+    found = choices.read_choices(path, called)
     np.testing.assert_array_equal(found.effort, [[20, 80]])
     np.testing.assert_array_equal(found.accepted, [[1, 0]])
     bad = written(tmp_path, "who,trial,per_cent,reward,took", "a,1,20,5,2", name="bad.csv")
     with pytest.raises(ValueError, match=r"bad\.csv, row 2, column took: '2' must be 1"):
-        choices.read(bad, called)
+        choices.read_choices(bad, called)
     with pytest.raises(ValueError, match=r"columns of \['force'\]: choose from subject, trial"):
-        choices.read(path, {"force": "per_cent"})
+        choices.read_choices(path, {"force": "per_cent"})
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    before = choices.read(written(tmp_path, *GOOD[:-1]))
+    before = choices.read_choices(written(tmp_path, *GOOD[:-1]))
     for name in ("again.csv", "again.csv.gz"):
-        choices.write(tmp_path / name, before)
-        after = choices.read(tmp_path / name)
+        choices.write_choices(tmp_path / name, before)
+        after = choices.read_choices(tmp_path / name)
         for field in ("effort", "reward", "accepted", "known", "first", "latency", "staircase"):
             np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
 
@@ -88,17 +88,17 @@ def test_what_is_written_is_read_back(tmp_path):
 )
 def test_what_is_wrong_is_refused_with_row_and_column(tmp_path, lines, says):
     with pytest.raises(ValueError, match=r"^some\.csv") as caught:
-        choices.read(written(tmp_path, *lines))
+        choices.read_choices(written(tmp_path, *lines))
     assert says in str(caught.value)
 
 
 def test_no_text_is_refused(tmp_path):
     (tmp_path / "some.csv").write_bytes(b"subject\xff\xfe,\n")
     with pytest.raises(ValueError, match=r"some\.csv, after row 0: no text"):
-        choices.read(tmp_path / "some.csv")
+        choices.read_choices(tmp_path / "some.csv")
     (tmp_path / "some.csv.gz").write_text("plain")
     with pytest.raises(ValueError, match=r"some\.csv\.gz, after row 0: no text"):
-        choices.read(tmp_path / "some.csv.gz")
+        choices.read_choices(tmp_path / "some.csv.gz")
 
 
 def test_scores_come_in_the_order_asked_for(tmp_path):

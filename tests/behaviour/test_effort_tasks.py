@@ -16,7 +16,7 @@ MIXED = Preferences(jnp.asarray(1.0), jnp.asarray(1.2), jnp.asarray(1.2))
 
 @pytest.fixture(scope="module")
 def made():
-    return effort_tasks.play(effort_tasks.staircases(), MIXED, subjects=60, seed=3)
+    return effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=60, seed=3)
 
 
 def test_each_staircase_begins_at_its_cell_and_has_four_trials(made):
@@ -44,21 +44,21 @@ def test_every_move_follows_the_rule(made):
 
 
 def test_choices_are_as_frequent_as_the_formula_says(made):
-    p = effort.effort()
+    p = effort.effort_constants()
     trial = jnp.broadcast_to(jnp.arange(64.0), made.effort.shape)
     offer = jnp.asarray(made.effort, jnp.float32), jnp.asarray(made.reward, jnp.float32)
-    own, common = (effort.appraisal(*offer, each, p) for each in (MIXED, effort.expectation(p)))
-    logit = effort.at_first(own, common, effort.freshness(trial, p.fade), p.naive)
-    expected = np.asarray(effort.acceptance(logit, p.lapse), float)
+    own, common = (effort.subjective_value(*offer, each, p) for each in (MIXED, effort.early_preferences(p)))
+    logit = effort.acceptance_logit(own, common, effort.task_novelty(trial, p.fade), p.naive)
+    expected = np.asarray(effort.acceptance_probability(logit, p.lapse), float)
     error = np.sqrt((expected * (1 - expected)).sum())
     assert abs((made.accepted - expected).sum()) < 5 * error
 
 
 def test_a_life_depends_on_nobody_else(made):
-    few = effort_tasks.play(effort_tasks.staircases(), MIXED, subjects=5, seed=3)
+    few = effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=5, seed=3)
     np.testing.assert_array_equal(few.accepted, made.accepted[:5])
     np.testing.assert_array_equal(few.effort, made.effort[:5])
-    other = effort_tasks.play(effort_tasks.staircases(), MIXED, subjects=5, seed=4)
+    other = effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=5, seed=4)
     assert (other.effort != few.effort).any()
 
 
@@ -78,7 +78,9 @@ def test_the_eefrt_has_its_constants_and_its_clock():
 
 def test_those_who_take_the_hard_task_have_fewer_trials_in_twenty_minutes():
     eager, idle = (Preferences(jnp.asarray(b), jnp.asarray(1.0), jnp.asarray(1.0)) for b in (20.0, -20.0))
-    counts = [effort_tasks.play(effort_tasks.eefrt(), each, subjects=20).known.sum(axis=1) for each in (eager, idle)]
+    counts = [
+        effort_tasks.run_task(effort_tasks.eefrt(), each, subjects=20).known.sum(axis=1) for each in (eager, idle)
+    ]
     assert counts[0].max() < counts[1].min()
     assert counts[0].min() >= 1200 / (5 + 21 + 4)
 
@@ -86,7 +88,7 @@ def test_those_who_take_the_hard_task_have_fewer_trials_in_twenty_minutes():
 @pytest.mark.parametrize("subjects", [None, 0])
 def test_how_many_must_be_known(subjects):
     with pytest.raises(ValueError, match="numbers of subjects"):
-        effort_tasks.play(effort_tasks.staircases(), MIXED, subjects=subjects)
+        effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=subjects)
 
 
 def test_constants_of_the_task_can_be_others():
@@ -94,7 +96,7 @@ def test_constants_of_the_task_can_be_others():
     p = constants.section("eefrt")
     equal = effort_tasks.eefrt(hard_presses=p["easy_presses"], hard_seconds=p["easy_seconds"])
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 3.0)))
-    lives = [effort_tasks.play(task, same, subjects=20) for task in (equal, effort_tasks.eefrt())]
+    lives = [effort_tasks.run_task(task, same, subjects=20) for task in (equal, effort_tasks.eefrt())]
     assert np.unique(lives[0].effort[lives[0].known]) == [1.0]
     assert (lives[0].known.sum(axis=1) >= lives[1].known.sum(axis=1)).all()
     with pytest.raises(ValueError, match=r"no constants \['presses'\]; choose from"):

@@ -10,7 +10,7 @@ import pytest
 from gradient_check import check
 
 from habenula.circuit.behaviour import td_learning
-from habenula.circuit.behaviour.pavlovian import Trials, conduct, pavlovian
+from habenula.circuit.behaviour.conditioning import Trials, pavlovian, schedule_trials
 
 NUMBERS = jnp.arange(200, dtype=jnp.uint32)
 FREE = ("learning_rate", "bias", "sensitivity")
@@ -18,17 +18,17 @@ FREE = ("learning_rate", "bias", "sensitivity")
 
 @pytest.fixture(scope="module")
 def trials():
-    return conduct(pavlovian([0.8, 0.3, 0.0], puff=[0.0, 0.0, 0.6]), 120, NUMBERS, 1)
+    return schedule_trials(pavlovian([0.8, 0.3, 0.0], puff=[0.0, 0.0, 0.6]), 120, NUMBERS, 1)
 
 
 def changed(**values):
-    p = td_learning.learner()
+    p = td_learning.default_learner()
     return dataclasses.replace(p, **{name: jnp.asarray(value, p.prior.dtype) for name, value in values.items()})
 
 
 def test_values_and_errors_by_a_plain_loop(trials):
     p = changed(learning_rate=0.4, discount=0.9, prior=-0.2, puff=-0.7)
-    seen = td_learning.expect(trials, p)
+    seen = td_learning.expected_values(trials, p)
     for subject in (0, 5):
         context, values = 0.0, [-0.2] * 3
         for i in range(120):
@@ -44,7 +44,7 @@ def test_values_and_errors_by_a_plain_loop(trials):
 def test_values_come_to_what_the_cues_are_worth(trials):
     """In the long run the value of a cue scatters about its worth w with variance rate/(2 - rate) var(outcome)."""
     rate = 0.1
-    last = td_learning.expect(trials, changed(learning_rate=rate)).last.cues
+    last = td_learning.expected_values(trials, changed(learning_rate=rate)).last.cues
     for value, worth, variance in zip(last, (0.8, 0.3, -0.6), (0.16, 0.21, 0.24), strict=True):
         begun = worth * (1 - rate) ** 40  # what 40 trials have left of the beginning at 0
         spread = np.sqrt(rate / (2 - rate) * variance)
@@ -61,45 +61,45 @@ def test_trials_that_were_not_held_teach_nothing(trials):
             for gap, leaf in zip((gaps - 1, gaps + 1, gaps + 1), (trials.cue, trials.reward, trials.puff), strict=True)
         )
     )
-    seen, bare = td_learning.expect(longer), td_learning.expect(trials)
+    seen, bare = td_learning.expected_values(longer), td_learning.expected_values(trials)
     for name in ("context", "value", "cue", "outcome"):
         np.testing.assert_allclose(getattr(seen, name)[:, 5:], getattr(bare, name), atol=1e-6)
         np.testing.assert_array_equal(getattr(seen, name)[:, :5], gaps)
-    responses = np.concatenate([gaps, np.asarray(td_learning.anticipate(trials))], 1)
+    responses = np.concatenate([gaps, np.asarray(td_learning.simulate_anticipation(trials))], 1)
     np.testing.assert_allclose(
-        td_learning.log_anticipation(responses, longer),
-        td_learning.log_anticipation(responses[:, 5:], trials),
+        td_learning.anticipation_log_likelihood(responses, longer),
+        td_learning.anticipation_log_likelihood(responses[:, 5:], trials),
         rtol=1e-5,
     )
-    assert np.isnan(np.asarray(td_learning.anticipate(longer))[:, :5]).all()
+    assert np.isnan(np.asarray(td_learning.simulate_anticipation(longer))[:, :5]).all()
 
 
 def test_mood_moves_the_prior_once():
     p = changed(prior=0.1, prior_mood=0.5)
-    low = td_learning.in_mood(p, jnp.array([1.0, 0.4]))
+    low = td_learning.shift_prior_by_mood(p, jnp.array([1.0, 0.4]))
     np.testing.assert_allclose(low.prior, [0.1, -0.2], rtol=1e-6)
-    np.testing.assert_array_equal(td_learning.in_mood(low, jnp.array([0.0, 0.0])).prior, low.prior)
+    np.testing.assert_array_equal(td_learning.shift_prior_by_mood(low, jnp.array([0.0, 0.0])).prior, low.prior)
 
 
 def test_responses_are_as_frequent_as_they_should_be_and_their_likelihood_is_bernoullis(trials):
     p = changed(sensitivity=3.0, bias=-1.0)
-    chance = np.asarray(td_learning.anticipation(td_learning.expect(trials, p), p), float)
-    drawn = np.asarray(td_learning.anticipate(trials, p, seed=4), float)
+    chance = np.asarray(td_learning.anticipation_probability(td_learning.expected_values(trials, p), p), float)
+    drawn = np.asarray(td_learning.simulate_anticipation(trials, p, seed=4), float)
     assert abs(drawn.sum() - chance.sum()) < 6 * np.sqrt((chance * (1 - chance)).sum())
     drawn[3, 10:20] = np.nan
     each = np.where(drawn == 1, np.log(chance), np.log1p(-chance))
-    found = td_learning.log_anticipation(drawn, trials, p)
+    found = td_learning.anticipation_log_likelihood(drawn, trials, p)
     np.testing.assert_allclose(found, np.nansum(np.where(np.isnan(drawn), np.nan, each), axis=1), rtol=1e-4)
 
 
 def test_the_likelihood_gives_hidden_numbers_back(trials):
     """By Newton's method from elsewhere: within 4 standard errors, by the curvature of the likelihood itself."""
     truth = changed(learning_rate=0.35, bias=-0.5, sensitivity=2.5)
-    responses = td_learning.anticipate(trials, truth, seed=2)
+    responses = td_learning.simulate_anticipation(trials, truth, seed=2)
 
     def lost(free):
         p = dataclasses.replace(truth, **dict(zip(FREE, free, strict=True)))
-        return -td_learning.log_anticipation(responses, trials, p, cues=3).sum()
+        return -td_learning.anticipation_log_likelihood(responses, trials, p, cues=3).sum()
 
     slope, curvature = jax.jit(jax.grad(lost)), jax.jit(jax.hessian(lost))
     free = jnp.array([0.2, 0.0, 1.5])
@@ -116,18 +116,21 @@ def test_the_likelihood_gives_hidden_numbers_back(trials):
 @pytest.mark.usefixtures("float64")
 def test_gradients_of_expectation_and_likelihood(trials):
     few = Trials(*(np.asarray(leaf)[:3, :20] for leaf in jax.tree.leaves(trials)))
-    responses = np.asarray(td_learning.anticipate(few, seed=1))
+    responses = np.asarray(td_learning.simulate_anticipation(few, seed=1))
     p = eqx.tree_at(
-        lambda p: (p.prior, p.learning_rate), td_learning.learner(), (jnp.array([-0.3, 0.0, 0.2]), jnp.full(3, 0.4))
+        lambda p: (p.prior, p.learning_rate),
+        td_learning.default_learner(),
+        (jnp.array([-0.3, 0.0, 0.2]), jnp.full(3, 0.4)),
     )
     mood = jnp.array([0.4, 1.0, 0.8])
     weight = np.random.default_rng(0).normal(size=(3, 20))
 
     def function(x):
-        how = td_learning.in_mood(x[0], x[1])
-        seen = td_learning.expect(few, how, cues=3)
+        how = td_learning.shift_prior_by_mood(x[0], x[1])
+        seen = td_learning.expected_values(few, how, cues=3)
         return (
-            td_learning.log_anticipation(responses, few, how, cues=3).sum() + (weight * (seen.cue - seen.outcome)).sum()
+            td_learning.anticipation_log_likelihood(responses, few, how, cues=3).sum()
+            + (weight * (seen.cue - seen.outcome)).sum()
         )
 
     check(function, (p, mood))
@@ -144,15 +147,15 @@ def test_gradients_of_expectation_and_likelihood(trials):
 )
 def test_learners_at_the_door(trials, change, match):
     with pytest.raises(ValueError, match=match):
-        td_learning.expect(trials, changed(**change))
+        td_learning.expected_values(trials, changed(**change))
 
 
 def test_trials_and_responses_at_the_door(trials):
     with pytest.raises(ValueError, match="trials of shapes"):
-        td_learning.expect(eqx.tree_at(lambda t: t.reward, trials, trials.reward[:, :3]))
+        td_learning.expected_values(eqx.tree_at(lambda t: t.reward, trials, trials.reward[:, :3]))
     with pytest.raises(ValueError, match=r"reward of \(subject, trial\) \(4, 2\) is nan"):
-        td_learning.expect(eqx.tree_at(lambda t: t.reward, trials, trials.reward.at[4, 2].set(jnp.nan)))
+        td_learning.expected_values(eqx.tree_at(lambda t: t.reward, trials, trials.reward.at[4, 2].set(jnp.nan)))
     with pytest.raises(ValueError, match="responses of shape"):
-        td_learning.log_anticipation(np.zeros((200, 3)), trials)
+        td_learning.anticipation_log_likelihood(np.zeros((200, 3)), trials)
     with pytest.raises(ValueError, match=r"a response of 0.5"):
-        td_learning.log_anticipation(np.full(trials.cue.shape, 0.5), trials)
+        td_learning.anticipation_log_likelihood(np.full(trials.cue.shape, 0.5), trials)

@@ -19,7 +19,7 @@ from habenula.circuit.behaviour.effort import Preferences
 from habenula.circuit.choice_models import empirical_bayes, identifiability, marginal_likelihood
 from habenula.circuit.choice_models import fit as choice_fit
 from habenula.circuit.choice_models.fit import fit_choices
-from habenula.circuit.choice_models.marginal_likelihood import Places, Population
+from habenula.circuit.choice_models.marginal_likelihood import ChoicePopulation, QuadratureNodes
 from habenula.circuit.simulation import decisions
 from habenula.circuit.study.commands import fit_choices as fit_choices_table
 
@@ -28,11 +28,11 @@ def people(subjects: int, seed: int = 0):
     """Simulated people in the staircases, and their true preferences (preference, subject)."""
     true = MEAN[:, None] + SPREAD[:, None] * np.random.default_rng(seed).normal(size=(3, subjects))
     own = Preferences(*(jnp.asarray(each) for each in true))
-    return effort_tasks.play(effort_tasks.staircases(), own, seed=seed), true
+    return effort_tasks.run_task(effort_tasks.staircases(), own, seed=seed), true
 
 
 def offers_of(made, names=NAMES):
-    return marginal_likelihood.offers_of(names, made, effort.effort())
+    return marginal_likelihood.make_choice_design(names, made, effort.effort_constants())
 
 
 def shared(early, felt):
@@ -52,13 +52,13 @@ def test_the_marginal_likelihood_against_an_integrator(float64):
     offers = offers_of(made, ("bias", "effort"))
     root = np.array([[1.5, 0.0], [0.4, 0.8]])
     number = lambda value: jnp.asarray(value, float)
-    population = Population(number([0.5, 1.2]), number(root), *shared([1.0, 0.5], [-0.2, 0.1]))
-    places = Places(number([[0.5, 1.2]]), number(root[None]))
-    look = jax.jit(marginal_likelihood.look, static_argnums=3)
+    population = ChoicePopulation(number([0.5, 1.2]), number(root), *shared([1.0, 0.5], [-0.2, 0.1]))
+    places = QuadratureNodes(number([[0.5, 1.2]]), number(root[None]))
+    look = jax.jit(marginal_likelihood.e_step, static_argnums=3)
     for _ in range(4):
         places = look(population, offers, places, 15).places
     alone = jax.tree.map(lambda leaf: leaf[0], offers)
-    inside = jax.jit(lambda own: marginal_likelihood.log_likelihood(own, population, alone))
+    inside = jax.jit(lambda own: marginal_likelihood.choice_log_likelihood(own, population, alone))
     inverse = np.linalg.inv(root @ root.T)
 
     def density(bias, weight):
@@ -67,10 +67,10 @@ def test_the_marginal_likelihood_against_an_integrator(float64):
         return float(jnp.exp(inside(jnp.asarray([bias, weight])))) * normal
 
     expected = nquad(density, [(-9, 10), (-4, 7)], opts={"epsrel": 1e-4, "epsabs": 0, "limit": 30})[0]
-    assert float(marginal_likelihood.log_marginal(population, offers, places, 15)[0]) == pytest.approx(
+    assert float(marginal_likelihood.log_marginal_likelihood(population, offers, places, 15)[0]) == pytest.approx(
         np.log(expected), abs=2e-3
     )
-    assert float(marginal_likelihood.log_marginal(population, offers, places, 5)[0]) == pytest.approx(
+    assert float(marginal_likelihood.log_marginal_likelihood(population, offers, places, 5)[0]) == pytest.approx(
         np.log(expected), abs=2e-2
     )
 
@@ -79,37 +79,39 @@ def test_derivatives_of_the_objective(float64):
     made, _ = people(5)
     offers, number = offers_of(made), lambda value: jnp.asarray(value, float)
     root = number([[2.0, 0.0, 0.0], [0.3, 1.2, 0.0], [-0.2, 0.4, 1.1]])
-    population = Population(number(MEAN), root, *shared([1.0, 0.4, 0.8], [0.2, 0.3, -0.2, 0.1]))
-    places = Places(jnp.tile(number(MEAN), (5, 1)), 0.5 * jnp.tile(root, (5, 1, 1)))
+    population = ChoicePopulation(number(MEAN), root, *shared([1.0, 0.4, 0.8], [0.2, 0.3, -0.2, 0.1]))
+    places = QuadratureNodes(jnp.tile(number(MEAN), (5, 1)), 0.5 * jnp.tile(root, (5, 1, 1)))
     weights = number([1.0, -0.7, 0.6, 1.3, -0.4])
     # Above the diagonal a Cholesky factor has no entries, so the root is perturbed below it only.
     at = lambda q: eqx.tree_at(lambda q: q.root, q, jnp.tril(q.root))
-    check(lambda q: (weights * marginal_likelihood.log_marginal(at(q), offers, places, 4)).sum(), population)
+    check(lambda q: (weights * marginal_likelihood.log_marginal_likelihood(at(q), offers, places, 4)).sum(), population)
 
 
 def test_the_score_and_the_information_are_derivatives_of_the_marginal_likelihood(float64):
     """In units of the spread. The information expects choices, so it is their Hessian only on the mean over many people."""
     made, _ = people(150, seed=4)
     offers = offers_of(made)
-    population, places = empirical_bayes.begin(offers)
-    seen = empirical_bayes.look(population, offers, places, 4)
-    stride, length = empirical_bayes.standing(seen), np.inf
+    population, places = empirical_bayes.initialise_population(offers)
+    seen = empirical_bayes.penalised_e_step(population, offers, places, 4)
+    stride, length = empirical_bayes.initial_newton_step(seen), np.inf
     for _ in range(20):
-        population, stride, length = empirical_bayes.move(population, seen, stride)
-        seen = empirical_bayes.look(population, offers, seen.places, 4)
+        population, stride, length = empirical_bayes.take_newton_step(population, seen, stride)
+        seen = empirical_bayes.penalised_e_step(population, offers, seen.places, 4)
     assert length < 1e-3
     lower = np.tril_indices(3)
 
     def moved(by):
         turn = jnp.eye(3).at[lower].add(by[3:9])
         at = (population.mean + population.root @ by[:3], population.root @ turn)
-        to = marginal_likelihood.with_shared(population, marginal_likelihood.shared(population) + by[9:])
-        return marginal_likelihood.log_marginal(
+        to = marginal_likelihood.with_shared_parameters(
+            population, marginal_likelihood.shared_parameters(population) + by[9:]
+        )
+        return marginal_likelihood.log_marginal_likelihood(
             eqx.tree_at(lambda q: (q.mean, q.root), to, at), offers, seen.places, 4
         ).sum()
 
     score, hessian = jax.jit(lambda by: (jax.grad(moved)(by), jax.jacfwd(jax.grad(moved))(by)))(jnp.zeros(19))
-    prior, now = empirical_bayes.prior(population), marginal_likelihood.shared(population)
+    prior, now = empirical_bayes.shared_prior(population), marginal_likelihood.shared_parameters(population)
     score = score.at[9:].add(-(now - prior[:, 0]) / prior[:, 1] ** 2)
     np.testing.assert_allclose(seen.score, score, atol=1e-8 * float(jnp.abs(score).max()) + 1e-6)
     known = np.diag(np.concatenate([np.zeros(9), prior[:, 1] ** -2]))
@@ -136,8 +138,8 @@ def test_few_people_have_errors_or_a_reason(subjects):
 def test_what_is_missing_along_a_direction_is_infinite_where_it_counts():
     complete, missing = np.diag([4.0, 9.0, 1.0]), np.diag([0.0, 9.0, 0.5])
     of = np.array([[1.0, 0, 0], [0, 1, 0], [1, 0, 1], [1, 0.01, 0]])
-    np.testing.assert_allclose(choice_fit._errors(complete, missing, of), [0.5, np.inf, 1.5, 0.5])
-    assert np.isinf(choice_fit._errors(complete * np.nan, missing, of)).all()
+    np.testing.assert_allclose(choice_fit._standard_errors(complete, missing, of), [0.5, np.inf, 1.5, 0.5])
+    assert np.isinf(choice_fit._standard_errors(complete * np.nan, missing, of)).all()
 
 
 @pytest.mark.slow
@@ -185,7 +187,9 @@ def test_the_bias_is_read_where_it_is_asked_for():
     """At an offer of one's own among the levels, to which the bias at another leads along the weights."""
     made, _ = people(40, seed=2)
     p = eqx.tree_at(
-        lambda p: (p.reference_effort, p.reference_reward), effort.effort(), (jnp.asarray(3.0), jnp.asarray(2.0))
+        lambda p: (p.reference_effort, p.reference_reward),
+        effort.effort_constants(),
+        (jnp.asarray(3.0), jnp.asarray(2.0)),
     )
     one, other = fit_choices(made), fit_choices(made, constants=p)
     assert other.reference == {"reward": 2.0, "effort": 3.0}
@@ -211,7 +215,7 @@ def test_the_population_is_recovered(recovered):
         found = fit.population[name]
         assert abs(found.mean - true[i].mean()) < 4 * (found.high - found.low) / 4
         assert abs(found.sd - true[i].std()) < 5 * found.sd_error
-    p = effort.effort()
+    p = effort.effort_constants()
     known = [name for name in vars(p) if name in fit.population]
     assert len(known) == 10
     for name in known:  # within four standard errors
@@ -229,14 +233,14 @@ def test_intervals_hold_the_truth(recovered):
 def test_a_weight_that_no_offer_shows_is_named_before_the_fit(recovered):
     made = recovered[0]
     flat = dataclasses.replace(made, reward=np.full_like(made.reward, 2.0))
-    verdicts = identifiability.judge(flat, effort.effort())
+    verdicts = identifiability.assess_identifiability(flat, effort.effort_constants())
     assert not verdicts["reward"].identifiable
     assert verdicts["reward"].reason == "reward is the same in every offer"
     assert np.isinf(verdicts["reward"].error)
     assert verdicts["bias"].identifiable
     assert verdicts["effort"].identifiable
     tied = dataclasses.replace(made, effort=made.reward)
-    verdicts = identifiability.judge(tied, effort.effort())
+    verdicts = identifiability.assess_identifiability(tied, effort.effort_constants())
     assert verdicts["effort"].reason == "effort follows from reward in every offer"
 
 
@@ -281,7 +285,7 @@ def test_progress_is_told():
 def test_levels_between_the_ends_feel_like_what_they_are_where_there_are_many():
     np.testing.assert_array_equal(marginal_likelihood.inner_levels(np.array([1, 4, 3, 2, 2])), [2, 3])
     assert marginal_likelihood.inner_levels(np.array([1.0, 1.0])).size == 0
-    assert marginal_likelihood.inner_levels(np.linspace(0, 1, marginal_likelihood.MOST_INNER + 3)).size == 0
+    assert marginal_likelihood.inner_levels(np.linspace(0, 1, marginal_likelihood.MAX_INNER_LEVELS + 3)).size == 0
 
 
 def correlations(true, fit):
@@ -308,7 +312,7 @@ def test_a_thousand_people_like_those_of_the_published_choices():
     """Most of them accept nearly everything: what 64 choices can tell is `reliability`, and no estimate passes its root."""
     own = decisions.draw_preferences(1000, seed=7)
     true = np.stack([np.asarray(getattr(own, name), float) for name in NAMES])
-    made = effort_tasks.play(effort_tasks.staircases(), own, seed=7)
+    made = effort_tasks.run_task(effort_tasks.staircases(), own, seed=7)
     fit = fit_choices(made)
     print(f"{fit.rounds} rounds; raw, shrunk:", correlations(true, fit), "reliability:", fit.reliability)
     for name, (_raw, shrunk) in correlations(true, fit).items():
@@ -327,13 +331,13 @@ def mehrhof():
     folder = Path(os.environ.get("HABENULA_DATA", Path(__file__).parents[2] / "shared" / "data")) / "mehrhof_effort"
     if not folder.is_dir():
         pytest.skip(f"no published choices at {folder}")
-    made = choices.read(folder / "trials.csv.gz")
+    made = choices.read_choices(folder / "trials.csv.gz")
     return made, choices.read_scores(folder / "subjects.csv", made.subject), fit_choices(made)
 
 
 def hierarchical_logistic(made, rounds: int = 30):
     """Log-likelihood per trial of a logistic regression with normal random effects, by penalised least squares."""
-    design = identifiability.features(made, effort.effort())
+    design = identifiability.design_matrix(made, effort.effort_constants())
     mean, covariance = np.array([2.0, 1.0, 1.0]), np.eye(3) * 4
     curve = np.eye(3)
     own = np.tile(mean, (len(made), 1))

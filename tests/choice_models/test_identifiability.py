@@ -9,7 +9,7 @@ from habenula.circuit.behaviour import effort
 from habenula.circuit.behaviour.choices import Choices
 from habenula.circuit.choice_models import identifiability
 
-NAMES = identifiability.PREFERENCES
+NAMES = identifiability.PREFERENCE_NAMES
 
 
 def offered(levels, accepted=None, subjects: int = 6):
@@ -25,7 +25,7 @@ GRID = [(e, r) for e in (1, 2, 3, 4) for r in (1, 2, 3, 4)]
 
 
 def judge(made):
-    return identifiability.judge(made, effort.effort())
+    return identifiability.assess_identifiability(made, effort.effort_constants())
 
 
 def test_a_full_grid_shows_everything_with_the_errors_of_its_design():
@@ -80,6 +80,6 @@ def test_missed_trials_tell_nothing():
 
 
 def test_the_information_is_that_of_the_likelihood_at_indifference():
-    design = identifiability.features(offered(GRID, subjects=1), effort.effort())
-    found = identifiability.information(design, np.ones((1, 16)))[0]
+    design = identifiability.design_matrix(offered(GRID, subjects=1), effort.effort_constants())
+    found = identifiability.offer_fisher_information(design, np.ones((1, 16)))[0]
     np.testing.assert_allclose(found, design[0].T @ design[0] / 4, rtol=1e-12)

@@ -7,8 +7,8 @@ from choosers import MEAN, NAMES, SPREAD
 
 from habenula.circuit.behaviour import effort_tasks
 from habenula.circuit.behaviour.effort import Preferences
-from habenula.circuit.choice_models.fit import ChoiceFit, Estimates, Spread, fit_choices
-from habenula.circuit.choice_models.latent_regression import relate
+from habenula.circuit.choice_models.fit import ChoiceFit, PopulationParameter, SubjectEstimates, fit_choices
+from habenula.circuit.choice_models.latent_regression import regress_latent
 
 SLOPE = np.array([0.8, 0.0, 0.0])  # of bias, reward and effort weight per standard deviation of the score
 PEOPLE = 300
@@ -21,7 +21,7 @@ def people(seed: int, subjects: int = PEOPLE):
     x = (score - score.mean()) / score.std()
     true = MEAN[:, None] + SPREAD[:, None] * random.normal(size=(3, subjects)) + SLOPE[:, None] * x
     own = Preferences(*(jnp.asarray(each) for each in true))
-    return effort_tasks.play(effort_tasks.staircases(), own, seed=seed), score, (true * x).mean(axis=1)
+    return effort_tasks.run_task(effort_tasks.staircases(), own, seed=seed), score, (true * x).mean(axis=1)
 
 
 def slope_of_estimates(fit: ChoiceFit, score: np.ndarray) -> np.ndarray:
@@ -37,10 +37,10 @@ def fitted(mean, covariance, population_mean, population) -> ChoiceFit:
         reference={},
         identifiable={},
         raw={},
-        shrunk={name: Estimates(mean[:, i], np.sqrt(covariance[:, i, i])) for i, name in enumerate(NAMES)},
+        shrunk={name: SubjectEstimates(mean[:, i], np.sqrt(covariance[:, i, i])) for i, name in enumerate(NAMES)},
         covariance=covariance,
         reliability={},
-        population={name: Spread(population_mean[i], sd[i], 0.0, 0.0) for i, name in enumerate(NAMES)},
+        population={name: PopulationParameter(population_mean[i], sd[i], 0.0, 0.0) for i, name in enumerate(NAMES)},
         correlation=population / np.outer(sd, sd),
         predicted=np.zeros((count, 1)),
         log_likelihood=np.zeros(count),
@@ -64,7 +64,7 @@ def normal_people(subjects: int = 12):
 
 def test_it_is_least_squares_on_what_was_measured_where_posteriors_are_normal():
     fit, score, measured, total = normal_people()
-    found = relate(fit, 50 + 7 * score)
+    found = regress_latent(fit, 50 + 7 * score)
     x = (score - score.mean()) / score.std()
     slopes = np.polyfit(x, measured, 1)[0]
     np.testing.assert_allclose([found[name].value for name in NAMES], slopes, rtol=1e-8)
@@ -78,7 +78,7 @@ def test_who_has_no_score_or_no_estimate_is_left_out():
     for name in NAMES:
         fit.shrunk[name].value[4] = np.nan
     score[2] = np.nan
-    found = relate(fit, score)
+    found = regress_latent(fit, score)
     assert {each.subjects for each in found.values()} == {10}
     assert all(np.isfinite(each.value) and each.error > 0 for each in found.values())
 
@@ -93,13 +93,13 @@ def test_who_has_no_score_or_no_estimate_is_left_out():
 )
 def test_scores_at_the_door(score, says):
     with pytest.raises(ValueError, match=says):
-        relate(normal_people()[0], score)
+        regress_latent(normal_people()[0], score)
 
 
 def test_a_known_slope_is_recovered_where_that_of_the_estimates_is_attenuated():
     made, score, _ = people(0)
     fit = fit_choices(made)
-    found, naive = relate(fit, score), slope_of_estimates(fit, score)
+    found, naive = regress_latent(fit, score), slope_of_estimates(fit, score)
     for i, name in enumerate(NAMES):
         assert abs(found[name].value - SLOPE[i]) < 3.5 * found[name].error
     # The same people and the same noise in both, so that their ratio errs far less than each of them.
@@ -114,7 +114,7 @@ def test_intervals_hold_the_slope():
     for seed in range(repeats):
         made, score, own = people(seed)
         fit = fit_choices(made)
-        slopes = relate(fit, score)
+        slopes = regress_latent(fit, score)
         found.append([(slopes[name].value, slopes[name].error) for name in NAMES])
         naive.append(slope_of_estimates(fit, score))
         true.append(own)

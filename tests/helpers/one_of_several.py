@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from habenula import circuit as hb
+import habenula as hb
 from habenula.kernels import Mean, Plan, integrate, multiprocess
 
 SUBJECTS, DAYS = 48, 2.0

@@ -3,7 +3,7 @@
 import numpy as np
 from people import strained
 
-from habenula.circuit.inference.likelihood import Likelihood, ask
+from habenula.circuit.inference.likelihood import Likelihood, recovery_problem
 from habenula.circuit.inference.observations import Gaussian, Observed
 from habenula.circuit.model.interventions import Ketamine
 
@@ -17,7 +17,7 @@ OVER = {"mg_per_kg": "subject", "synapses.everyday": "subject"}
 def question(values, over=OVER, people=None, **options):
     """A question about values of (subject, observation)."""
     data = Observed("vta_output", DAYS, Gaussian(SD), values)
-    return ask(people or strained(len(values)), ARM, data, over, everyday="known", **options)
+    return recovery_problem(people or strained(len(values)), ARM, data, over, everyday="known", **options)
 
 
 def likelihood(slopes=SLOPES, bad=lambda free: np.zeros(free.shape[1:], bool)):

@@ -5,7 +5,7 @@ import pytest
 from people import strained as new_people
 
 from habenula.circuit.fitting.bijections import Positive
-from habenula.circuit.inference.free_parameters import believe, find, given, put
+from habenula.circuit.inference.free_parameters import believe, find, given, with_values
 from habenula.circuit.model.interventions import Ketamine, Stress
 
 ARM = (Ketamine([0.5, 0.3], [1.0, 3.0]), Stress(1.0, 0.0, 2.0))
@@ -71,7 +71,7 @@ def test_constants_of_the_neuron_cannot_be_recovered():
 
 
 def test_values_are_put_where_they_were_named():
-    cohort, arm = put(
+    cohort, arm = with_values(
         strained(3), ARM, {"mg_per_kg": [0.1, 0.2], "gain": 1.5, "clearance": [1.0, 2.0, 3.0], "severity": 0.5}
     )
     infusions, strain = arm
@@ -84,7 +84,7 @@ def test_values_are_put_where_they_were_named():
 
 
 def test_one_number_is_that_of_every_dose():
-    _, (infusions, _strain) = put(strained(3), ARM, {"mg_per_kg": 0.3})
+    _, (infusions, _strain) = with_values(strained(3), ARM, {"mg_per_kg": 0.3})
     assert isinstance(infusions, Ketamine)
     np.testing.assert_allclose(infusions.mg_per_kg, [0.3])
 

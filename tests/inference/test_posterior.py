@@ -11,9 +11,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from people import strained
 
-from habenula.circuit.inference.free_parameters import put
+from habenula.circuit.inference.free_parameters import with_values
 from habenula.circuit.inference.likelihood import log_density
-from habenula.circuit.inference.observations import Gaussian, Observed, measure
+from habenula.circuit.inference.observations import Gaussian, Observed, simulate_observations
 from habenula.circuit.inference.recover import recover
 from habenula.circuit.model.interventions import Ketamine
 
@@ -30,8 +30,8 @@ def density():
         strained(3),
         [Observed("block", HOURS, Gaussian(0.01)), Observed("vta_output", HOURS, Gaussian(0.1))],
     )
-    data = measure(people, (Ketamine(0.8, 0.0),), planned, seed=1)
-    typical, arm = put(people, (Ketamine(0.4, 0.0),), {"clearance": 1.0})
+    data = simulate_observations(people, (Ketamine(0.8, 0.0),), planned, seed=1)
+    typical, arm = with_values(people, (Ketamine(0.4, 0.0),), {"clearance": 1.0})
     over, prior = {"mg_per_kg": "shared", "clearance": "subject"}, {"clearance": (1.0, 0.05)}
     found = recover(typical, arm, data, over, prior=prior, everyday="known", starts=2, steps=12)
     assert found.status == "converged", found.reason

@@ -10,9 +10,9 @@ from people import strained
 
 from habenula.circuit.inference import fisher_scoring
 from habenula.circuit.inference.fisher_scoring import search
-from habenula.circuit.inference.free_parameters import put
-from habenula.circuit.inference.likelihood import ask, log_density
-from habenula.circuit.inference.observations import Binomial, Gaussian, Observed, measure
+from habenula.circuit.inference.free_parameters import with_values
+from habenula.circuit.inference.likelihood import log_density, recovery_problem
+from habenula.circuit.inference.observations import Binomial, Gaussian, Observed, simulate_observations
 from habenula.circuit.inference.recover import identifiable, places, recover
 from habenula.circuit.inference.result import conclude
 from habenula.circuit.model.interventions import Ketamine, Recalibration
@@ -164,9 +164,9 @@ OVER = {"mg_per_kg": "shared", "clearance": "subject"}
 def recovered():
     """A dose hidden from the fit, and everyone's clearance, from two days after an infusion."""
     people = strained(6)
-    data = list(measure(people, (Ketamine(0.8, 0.0),), PLANNED, seed=1))
+    data = list(simulate_observations(people, (Ketamine(0.8, 0.0),), PLANNED, seed=1))
     data[1] = eqx.tree_at(lambda o: o.value, data[1], data[1].value.at[2, 1:].set(jnp.nan))
-    typical, arm = put(people, (Ketamine(0.4, 0.0),), {"clearance": 1.0})
+    typical, arm = with_values(people, (Ketamine(0.4, 0.0),), {"clearance": 1.0})
     options = dict(prior={"clearance": (1.0, 0.3)}, everyday="known", starts=2, steps=12)
     return people, recover(typical, arm, data, OVER, **options)
 
@@ -203,13 +203,13 @@ def test_a_failure_can_be_replayed():
     rate = jnp.full(4, people.parameters.plasticity.kir_rate).at[2].set(3e38)
     broken = eqx.tree_at(lambda c: c.parameters.plasticity.kir_rate, people, rate)
     arm = (Ketamine(0.4, 0.0),)
-    data = measure(people, arm, [Observed("mood", HOURS, Gaussian(0.1))])
+    data = simulate_observations(people, arm, [Observed("mood", HOURS, Gaussian(0.1))])
     found = recover(broken, arm, data, {"mg_per_kg": "subject"}, everyday="known", starts=1, steps=2)
     assert found.statuses[2] == "failed"
     assert found.statuses.count("failed") == 1
     failure = found.failures[0]
     assert (failure.subject, failure.step) == (2, 0)
-    lived = eval(failure.replay, {"course": course, "put": put, "cohort": broken, "arm": arm})
+    lived = eval(failure.replay, {"course": course, "put": with_values, "cohort": broken, "arm": arm})
     assert lived.failures[0].quantity == "kir_shift"
 
 
@@ -232,7 +232,7 @@ def test_bad_input_is_refused_before_anything_is_compiled(monkeypatch, options, 
 def test_a_dose_after_the_last_observation_is_refused():
     data = Observed("block", (1, 2), Binomial(), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="lies outside the course"):
-        ask(strained(2), (Ketamine(0.5, 7.0),), data, ("mg_per_kg",))
+        recovery_problem(strained(2), (Ketamine(0.5, 7.0),), data, ("mg_per_kg",))
 
 
 HIDDEN = {"Ketamine[1].mg_per_kg": 0.3, "block.half_concentration": 1.0, "plasticity.depression_rate": 0.065}
@@ -250,8 +250,8 @@ def test_interventions_are_recovered_from_weekly_output_and_mood_at_the_nominal_
     z, held = {name: [] for name in HIDDEN}, {name: [] for name in HIDDEN}
     for seed in range(repeats):
         people = draw(depressed(), 200, seed=100 + seed)
-        data = measure(*put(people, regimen, HIDDEN), planned, seed=seed)
-        fresh, _ = put(people, regimen, {"plasticity.depression_rate": 0.0928})
+        data = simulate_observations(*with_values(people, regimen, HIDDEN), planned, seed=seed)
+        fresh, _ = with_values(people, regimen, {"plasticity.depression_rate": 0.0928})
         found = recover(fresh, regimen, data, tuple(HIDDEN), everyday="known", starts=1)
         assert found.status == "converged", found.reason
         assert not found.unseen

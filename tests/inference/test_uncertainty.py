@@ -8,8 +8,8 @@ from people import strained
 
 from habenula.circuit.inference import fisher_scoring, uncertainty
 from habenula.circuit.inference.fisher_scoring import search
-from habenula.circuit.inference.free_parameters import put
-from habenula.circuit.inference.observations import Gaussian, Observed, measure
+from habenula.circuit.inference.free_parameters import with_values
+from habenula.circuit.inference.observations import Gaussian, Observed, simulate_observations
 from habenula.circuit.inference.recover import places, recover
 from habenula.circuit.inference.result import conclude
 from habenula.circuit.inference.uncertainty import design, profile
@@ -77,14 +77,14 @@ def test_intervals_hold_what_they_promise():
     count, hours = 200, (3 / 24, 6 / 24, 0.5, 1.0, 2.0)
     generator = np.random.default_rng(4)
     logistic = lambda u: 2 / (1 + np.exp(-u))
-    people, _ = put(strained(count), (), {"clearance": 1.0})
+    people, _ = with_values(strained(count), (), {"clearance": 1.0})
     prior = {"mg_per_kg": (0.6, 0.5), "clearance": (1.0, 0.3)}
     dose = logistic(np.log(0.3 / 0.7) + 0.5 * generator.normal(size=(1, count)))
     clearance = np.exp(0.3 * generator.normal(size=count))
     given = (Ketamine(np.full((1, count), 0.6), 0.0),)
-    lived, arm = put(people, given, {"mg_per_kg": jnp.asarray(dose), "clearance": jnp.asarray(clearance)})
+    lived, arm = with_values(people, given, {"mg_per_kg": jnp.asarray(dose), "clearance": jnp.asarray(clearance)})
     planned = [Observed("block", hours, Gaussian(0.03)), Observed("vta_output", hours, Gaussian(0.3))]
-    data = measure(lived, arm, planned, seed=6)
+    data = simulate_observations(lived, arm, planned, seed=6)
     over = dict.fromkeys(prior, "subject")
     found = recover(people, given, data, over, prior=prior, everyday="known", starts=2)
     for name, true in {"mg_per_kg": dose, "clearance": clearance}.items():

@@ -11,7 +11,7 @@ import pytest
 from gradient_check import check
 
 from habenula.circuit.fitting.dose_spacing import Limits
-from habenula.circuit.inference.likelihood import ask, log_density
+from habenula.circuit.inference.likelihood import log_density, recovery_problem
 from habenula.circuit.inference.observations import Binomial, Gaussian, Observed, Ordinal, Poisson
 from habenula.circuit.model.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
 from habenula.circuit.model.parameters import typical
@@ -163,5 +163,5 @@ def test_the_objective_of_a_recovery():
     values["vta_output"][1][1, 1] = np.nan
     data = [Observed(name, days, noise, value) for name, (noise, value) in values.items()]
     over = {"mg_per_kg": "shared", "clearance": "subject", "state.gain": "subject"}
-    density = log_density(ask(people, ARMS["ketamine"](), data, over, everyday="known"))
+    density = log_density(recovery_problem(people, ARMS["ketamine"](), data, over, everyday="known"))
     check(density.function, density.initial)

@@ -28,7 +28,7 @@ def cohorts():
 
 
 def test_preferences_are_those_of_the_population():
-    mean, root = decisions.population()
+    mean, root = decisions.population_moments()
     own = np.stack([np.asarray(leaf, float) for leaf in jax.tree.leaves(decisions.draw_preferences(4000, seed=1))])
     covariance = root @ root.T
     assert (np.abs(own.mean(axis=1) - mean) < 5 * np.sqrt(np.diag(covariance) / 4000)).all()
@@ -40,13 +40,15 @@ def test_preferences_are_those_of_the_population():
 def test_preferences_depend_on_seed_and_number_alone():
     few, many, other = (decisions.draw_preferences(*each) for each in ((5, 1), (50, 1), (5, 2)))
     for name in NAMES:
-        np.testing.assert_allclose(getattr(few, name), getattr(decisions.part(many, slice(5)), name), rtol=1e-6)
+        np.testing.assert_allclose(
+            getattr(few, name), getattr(decisions.select_preferences(many, slice(5)), name), rtol=1e-6
+        )
         assert (np.asarray(getattr(few, name)) != np.asarray(getattr(other, name))).all()
 
 
 def test_part_takes_subjects_and_leaves_what_all_share():
     own = effort.Preferences(jnp.arange(4.0), jnp.asarray(2.0), jnp.arange(4.0) + 10)
-    some = decisions.part(own, np.array([True, False, False, True]))
+    some = decisions.select_preferences(own, np.array([True, False, False, True]))
     np.testing.assert_array_equal(some.bias, [0, 3])
     np.testing.assert_array_equal(some.effort, [10, 13])
     assert float(some.reward) == 2
@@ -54,26 +56,26 @@ def test_part_takes_subjects_and_leaves_what_all_share():
 
 def test_depression_lowers_the_bias_by_way_of_the_veto(cohorts):
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 1.5)))
-    well, ill = (decisions.govern(cohort, same) for cohort in cohorts)
+    well, ill = (decisions.modulate_by_circuit(cohort, same) for cohort in cohorts)
     apart = np.asarray(ill.bias, float) - np.asarray(
         well.bias, float
     )  # within numbers: the same person, stressed or not
     assert apart.mean() + 5 * apart.std() / np.sqrt(SUBJECTS) < 0
-    p = effort.effort()
+    p = effort.effort_constants()
     output = [np.log(np.asarray(observe(cohort, ("rmtg",))["rmtg"], float)) for cohort in cohorts]
     np.testing.assert_allclose(apart, -float(p.veto) * (output[1] - output[0]), rtol=1e-4, atol=1e-5)
     unheard = jnp.asarray(0.0)  # by the RMTg, which fires of itself
     silent = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohorts[1], unheard)
     rest = np.log(float(silent.parameters.dopamine.rmtg_baseline) / float(p.reference_rmtg))
-    np.testing.assert_allclose(decisions.govern(silent, same).bias, 3.0 - float(p.veto) * rest, rtol=1e-5)
+    np.testing.assert_allclose(decisions.modulate_by_circuit(silent, same).bias, 3.0 - float(p.veto) * rest, rtol=1e-5)
     assert 0 < -rest < 0.25 * (output[1] - output[0]).mean(), "a silent habenula frees little more than a healthy one"
     spared = eqx.tree_at(lambda p: p.veto, p, jnp.asarray(0.0))
-    np.testing.assert_array_equal(decisions.govern(cohorts[1], same, spared).bias, np.full(SUBJECTS, 3.0))
+    np.testing.assert_array_equal(decisions.modulate_by_circuit(cohorts[1], same, spared).bias, np.full(SUBJECTS, 3.0))
 
 
 def test_depression_leaves_the_reward_weight_and_makes_effort_dearer(cohorts):
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 1.5)))
-    well, ill = (decisions.govern(cohort, same) for cohort in cohorts)
+    well, ill = (decisions.modulate_by_circuit(cohort, same) for cohort in cohorts)
     for each in (well, ill):
         np.testing.assert_array_equal(each.reward, 1.5)
     apart = np.asarray(ill.effort, float) - np.asarray(well.effort, float)
@@ -82,10 +84,13 @@ def test_depression_leaves_the_reward_weight_and_makes_effort_dearer(cohorts):
 
 def test_the_depressed_accept_fewer_offers(cohorts):
     """Near indifference, where a bias shows in choices, and with the veto fourfold, so that so few people suffice."""
-    p = effort.effort()
+    p = effort.effort_constants()
     strong = eqx.tree_at(lambda p: p.veto, p, 4 * p.veto)
     same = effort.Preferences(*(jnp.asarray(value) for value in (1.0, 0.5, 0.5)))
-    lives = [decisions.choose(cohort, effort_tasks.staircases(), same, seed=1, constants=strong) for cohort in cohorts]
+    lives = [
+        decisions.simulate_choices(cohort, effort_tasks.staircases(), same, seed=1, constants=strong)
+        for cohort in cohorts
+    ]
     share = [life.accepted.mean(axis=1) for life in lives]
     error = np.sqrt(sum(each.var() / SUBJECTS for each in share))
     assert share[1].mean() + 4 * error < share[0].mean()
@@ -102,7 +107,9 @@ def test_liking_has_no_effect(cohorts):
         after = course(cohort, interventions.SSRI(20.0), 14.0, record=("liking",), plan=PLAIN)
         liking.append(np.asarray(after["liking"], float)[:, -1].mean())
         lives.append(
-            decisions.choose(after.cohort, effort_tasks.staircases(), decisions.draw_preferences(SUBJECTS), seed=1)
+            decisions.simulate_choices(
+                after.cohort, effort_tasks.staircases(), decisions.draw_preferences(SUBJECTS), seed=1
+            )
         )
     assert liking[1] < liking[0] - 0.1
     np.testing.assert_array_equal(lives[0].accepted, lives[1].accepted)
@@ -113,7 +120,7 @@ def test_bad_numbers_are_refused(cohorts):
     with pytest.raises(ValueError, match="subjects=0 must be at least 1"):
         decisions.draw_preferences(0)
     with pytest.raises(ValueError, match=r"preferences of \[5\] subjects for a cohort of 64"):
-        decisions.choose(cohorts[0], effort_tasks.staircases(), decisions.draw_preferences(5))
+        decisions.simulate_choices(cohorts[0], effort_tasks.staircases(), decisions.draw_preferences(5))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +146,7 @@ def stimulated(cohorts):
 def started(seen, constants=None):
     """Acceptance and log latency, (subject, second), of people to whom the offer is nearly indifferent in health."""
     own = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 1.5)))
-    found = decisions.initiate(seen, own, stretches=6, constants=constants)
+    found = decisions.predict_initiation(seen, own, stretches=6, constants=constants)
     return np.asarray(found.acceptance, float), np.log(np.asarray(found.latency, float))
 
 
@@ -154,7 +161,7 @@ def test_stimulating_the_habenula_gives_passivity_at_once(stimulated):
     assert surely(driven[1][:, 2] - quiet[1][:, 2])
     during, after = ((quiet[0] - driven[0])[:, second].mean() for second in (2, 5))
     assert abs(after) < 0.1 * during
-    p = effort.effort()
+    p = effort.effort_constants()
     spared = eqx.tree_at(lambda p: (p.veto, p.latency_veto, p.dearness), p, (jnp.asarray(0.0),) * 3)
     np.testing.assert_allclose(
         started(stimulated["healthy", 1.0], spared)[0], started(stimulated["healthy", 0.0], spared)[0], rtol=1e-5
@@ -173,15 +180,19 @@ def test_silencing_it_reverses_the_passivity_of_the_depressed(stimulated):
 
 def test_initiation_by_hand(stimulated):
     """The last second of one subject, from the formulas."""
-    seen, p = stimulated["depressed", 0.0], effort.effort()
-    own = decisions.part(decisions.draw_preferences(SUBJECTS, seed=2), slice(STIMULATED))
+    seen, p = stimulated["depressed", 0.0], effort.effort_constants()
+    own = decisions.select_preferences(decisions.draw_preferences(SUBJECTS, seed=2), slice(STIMULATED))
     rmtg, dopamine = (np.asarray(seen[name])[1, -100:].mean() for name in ("rmtg", "dopamine"))
-    mine = effort.governed(decisions.part(own, 1), jnp.asarray(rmtg), jnp.asarray(dopamine), p)
-    logit = effort.appraisal(jnp.asarray(3.0), jnp.asarray(1.0), mine, p)
-    found = decisions.initiate(seen, own, offer=(3, 1), stretches=6)
+    mine = effort.modulate_preferences(
+        decisions.select_preferences(own, 1), jnp.asarray(rmtg), jnp.asarray(dopamine), p
+    )
+    logit = effort.subjective_value(jnp.asarray(3.0), jnp.asarray(1.0), mine, p)
+    found = decisions.predict_initiation(seen, own, offer=(3, 1), stretches=6)
     assert found.acceptance.shape == (STIMULATED, 6)
     np.testing.assert_allclose(found.t, np.arange(1000.0, 6001.0, 1000.0), rtol=1e-5)
-    assert float(found.acceptance[1, -1]) == pytest.approx(float(effort.acceptance(logit, p.lapse)), rel=1e-3)
+    assert float(found.acceptance[1, -1]) == pytest.approx(
+        float(effort.acceptance_probability(logit, p.lapse)), rel=1e-3
+    )
     expected = effort.log_latency_mean(logit, jnp.asarray(rmtg), p)
     assert float(jnp.log(found.latency[1, -1])) == pytest.approx(float(expected), rel=1e-3)
 
@@ -190,25 +201,25 @@ def test_initiation_at_the_door(stimulated):
     seen = stimulated["healthy", 0.0]
     own = decisions.draw_preferences(STIMULATED, seed=2)
     with pytest.raises(ValueError, match="preferences of"):
-        decisions.initiate(seen, decisions.draw_preferences(3))
+        decisions.predict_initiation(seen, decisions.draw_preferences(3))
     with pytest.raises(ValueError, match="stretches=7: a moment of 600 records"):
-        decisions.initiate(seen, own, stretches=7)
+        decisions.predict_initiation(seen, own, stretches=7)
     bare = eqx.tree_at(lambda s: s.record, seen, {"rmtg": seen["rmtg"]})
     with pytest.raises(ValueError, match=r"no record of \['dopamine'\]"):
-        decisions.initiate(bare, own)
+        decisions.predict_initiation(bare, own)
 
 
 @pytest.mark.usefixtures("float64")
 def test_gradients_of_initiation(stimulated):
     seen = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), stimulated["depressed", 0.0].record)
     t = jnp.asarray(np.asarray(stimulated["depressed", 0.0].t), jnp.float64)
-    p = effort.effort()
+    p = effort.effort_constants()
     like = stimulated["depressed", 0.0]
 
     def function(x):
         record = {"rmtg": seen["rmtg"][:3] * x[1], "dopamine": seen["dopamine"][:3] * x[2]}
         again = eqx.tree_at(lambda s: (s.t, s.record), like, (t, record))
-        found = decisions.initiate(again, x[0], stretches=6, constants=p)
+        found = decisions.predict_initiation(again, x[0], stretches=6, constants=p)
         weight = np.random.default_rng(0).normal(size=(3, 6))
         return (weight * (found.acceptance + found.latency)).sum()
 

@@ -10,7 +10,7 @@ from habenula.circuit.model.interventions import Bupropion, Ketamine
 from habenula.circuit.model.lhb_population import plan_for
 from habenula.circuit.simulation import hardware, planner
 from habenula.circuit.simulation.hardware import ASSUMED, Machine, Rates
-from habenula.circuit.simulation.planner import plan
+from habenula.circuit.simulation.planner import forecast
 from habenula.kernels import Plan
 
 GIB = 2**30
@@ -19,7 +19,7 @@ BOTH = Machine({"gpu": 1, "cpu": 1}, ASSUMED, {"gpu": 80 * GIB, "cpu": 16 * GIB}
 
 
 def test_few_subjects_are_never_sent_to_a_gpu_that_is_slower():
-    few, many = (plan(subjects, days=84.0, machine=BOTH) for subjects in (50, 200_000))
+    few, many = (forecast(subjects, days=84.0, machine=BOTH) for subjects in (50, 200_000))
     assert few.platform == "cpu"
     assert few.plan.backend == "tiled"
     assert "CPU" in few.why[0]
@@ -27,57 +27,57 @@ def test_few_subjects_are_never_sent_to_a_gpu_that_is_slower():
     assert many.platform == "gpu"
     assert many.plan.backend == "scan"
     slow = dataclasses.replace(ASSUMED["cpu"], quiet=1e3)
-    assert plan(50, days=84.0, machine=dataclasses.replace(BOTH, rates={**ASSUMED, "cpu": slow})).platform == "gpu"
+    assert forecast(50, days=84.0, machine=dataclasses.replace(BOTH, rates={**ASSUMED, "cpu": slow})).platform == "gpu"
 
 
 @pytest.mark.parametrize("subjects", [16384, 131072])
 def test_time_is_work_over_rate(subjects):
-    found = plan(subjects, days=28.0, machine=CPU)
+    found = forecast(subjects, days=28.0, machine=CPU)
     work = subjects * 28 * 24
     assert found.seconds == pytest.approx(work / ASSUMED["cpu"].quiet / 2, rel=0.15)
-    assert plan(2 * subjects, days=28.0, machine=CPU).seconds == pytest.approx(2 * found.seconds, rel=0.05)
-    assert plan(subjects, days=28.0, arm=Bupropion(300.0), machine=CPU).seconds == found.seconds
-    assert plan(subjects, days=28.0, arm=Ketamine(0.5, 0.0), machine=CPU).seconds > 2 * found.seconds
-    gradient = plan(subjects, days=28.0, gradient=True, machine=CPU)
+    assert forecast(2 * subjects, days=28.0, machine=CPU).seconds == pytest.approx(2 * found.seconds, rel=0.05)
+    assert forecast(subjects, days=28.0, arm=Bupropion(300.0), machine=CPU).seconds == found.seconds
+    assert forecast(subjects, days=28.0, arm=Ketamine(0.5, 0.0), machine=CPU).seconds > 2 * found.seconds
+    gradient = forecast(subjects, days=28.0, gradient=True, machine=CPU)
     assert gradient.seconds > 2 * found.seconds
     assert gradient.total > found.total
-    fast = plan(subjects, seconds=2.0, neurons=64, machine=CPU)
+    fast = forecast(subjects, seconds=2.0, neurons=64, machine=CPU)
     assert fast.seconds == pytest.approx(subjects * 64 * 12_000 / ASSUMED["cpu"].neurons / 2, rel=0.15)
 
 
 def test_a_device_without_work_is_not_used():
-    assert plan(10, days=28.0, machine=CPU).plan.devices == 1
-    assert plan(1024, days=28.0, machine=CPU).plan.devices == 2
-    assert plan(1024, days=28.0, devices=1, machine=CPU).plan.devices == 1
-    assert plan(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile == plan_for(128).tile
+    assert forecast(10, days=28.0, machine=CPU).plan.devices == 1
+    assert forecast(1024, days=28.0, machine=CPU).plan.devices == 2
+    assert forecast(1024, days=28.0, devices=1, machine=CPU).plan.devices == 1
+    assert forecast(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile == plan_for(128).tile
 
 
 def test_records_are_what_grows_with_time():
-    size = lambda **options: plan(64, machine=CPU, **options).total
+    size = lambda **options: forecast(64, machine=CPU, **options).total
     assert size(seconds=60.0, quantities=0) == size(seconds=1.0, quantities=0)
     assert size(seconds=60.0) > size(seconds=1.0)
     assert size(days=84.0, save_every=4) > size(days=84.0, save_every=24)
-    assert plan(8192, days=84.0, machine=CPU).memory["records"] == pytest.approx(
-        2 * plan(4096, days=84.0, machine=CPU).memory["records"], rel=0.01
+    assert forecast(8192, days=84.0, machine=CPU).memory["records"] == pytest.approx(
+        2 * forecast(4096, days=84.0, machine=CPU).memory["records"], rel=0.01
     )
 
 
 def test_what_does_not_fit_lives_in_pieces():
     small = dataclasses.replace(CPU, memory={"cpu": 2 * GIB})
-    found = plan(1_000_000, days=84.0, machine=small)
+    found = forecast(1_000_000, days=84.0, machine=small)
     assert found.chunk < 1_000_000
     assert found.chunk % (found.plan.tile * found.plan.devices) == 0
     arrays = found.total - found.memory["program"]
     assert 0.8 * GIB < arrays <= GIB, "half of what is free, and not much less"
     assert any(f"{found.chunk:,} subjects" in sentence for sentence in found.why)
-    assert plan(1000, days=84.0, machine=small).chunk == 1000
-    assert plan(1_000_000, days=84.0, memory=GIB // 2, machine=small).chunk < 0.6 * found.chunk
+    assert forecast(1000, days=84.0, machine=small).chunk == 1000
+    assert forecast(1_000_000, days=84.0, memory=GIB // 2, machine=small).chunk < 0.6 * found.chunk
     assert 1000 < planner.chunk_of(Plan(), 84.0, 10, 4) < 100_000
 
 
 def test_what_is_given_is_forecast():
     given = Plan("scan")
-    found = plan(100, days=7.0, given=given, machine=CPU)
+    found = forecast(100, days=7.0, given=given, machine=CPU)
     assert found.plan == given
     assert "plain loop" in " ".join(found.why)
 
@@ -96,19 +96,19 @@ def test_what_is_given_is_forecast():
 )
 def test_impossible_runs_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
-        plan(10, machine=CPU, **options)
+        forecast(10, machine=CPU, **options)
 
 
 def test_rates_are_assumed_until_they_are_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
-    assert not plan(10, days=1.0).measured
+    assert not forecast(10, days=1.0).measured
     rates = Rates(1e7, 2e6, 3e8, 1e-6, 0.01, 10.0, measured=True)
     numbers = {name: value for name, value in dataclasses.asdict(rates).items() if name != "measured"}
     (tmp_path / "rates.json").write_text(json.dumps({hardware.key_of("cpu"): numbers, "another": numbers}))
     assert hardware.here().rates["cpu"] == rates
-    assert plan(10, days=1.0).measured
+    assert forecast(10, days=1.0).measured
     monkeypatch.setattr(hardware, "version", lambda package: "other")  # versions make machine code, and so speed
-    assert not plan(10, days=1.0).measured
+    assert not forecast(10, days=1.0).measured
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": {"quick": 1}}'])

@@ -11,7 +11,7 @@ from gradient_check import check
 from people import PLAIN, strained
 
 from habenula.circuit.behaviour import effort, td_learning
-from habenula.circuit.behaviour.pavlovian import pavlovian
+from habenula.circuit.behaviour.conditioning import pavlovian
 from habenula.circuit.model import dopamine
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.moment import Event, moment
@@ -33,7 +33,7 @@ def people(condition, gain: float = 1.0):
 
 
 def live(cohort, **changes):
-    p = td_learning.learner()
+    p = td_learning.default_learner()
     how = dataclasses.replace(p, **{name: jnp.asarray(value, p.prior.dtype) for name, value in changes.items()})
     return session(cohort, TASK, TRIALS, learner=how)
 
@@ -137,7 +137,7 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     assert sign == 1
     assert surely(difference("rate", sight))[1] == -1
     rmtg = [dopamine.rmtg_rate(each.cue["habenula"], jnp.asarray(0.0), dopamine.dopamine()) for each in both]
-    veto = [np.asarray(effort.veto(rate, effort.effort()))[:, 0] for rate in rmtg]
+    veto = [np.asarray(effort.rmtg_bias_reduction(rate, effort.effort_constants()))[:, 0] for rate in rmtg]
     assert surely(np.subtract(*veto))[1] == 1  # before the first outcome there is
     assert abs(difference("habenula", np.broadcast_to(LATE, sight.shape)).mean()) < 0.1 * fires
 
@@ -247,7 +247,7 @@ def test_bad_numbers_name_their_subject():
 
 
 def gradient_of(backend):
-    cohort, p = strained(2), td_learning.learner()
+    cohort, p = strained(2), td_learning.default_learner()
     task, shortest = pavlovian([1.0, 0.0], puff=[0.0, 1.0]), Timing(40.0, 80.0, 80.0, 40.0, 40.0, 40.0)
     plan = Plan(backend=backend, tile=16)
 
@@ -304,7 +304,7 @@ def test_errors_at_the_door(words, match):
 def test_more_errors_at_the_door():
     with pytest.raises(ValueError, match=r"a task of \[3\] subjects for 2"):
         session(strained(2), pavlovian(np.ones((2, 3))), 4)
-    how = dataclasses.replace(td_learning.learner(), learning_rate=jnp.asarray(2.0))
+    how = dataclasses.replace(td_learning.default_learner(), learning_rate=jnp.asarray(2.0))
     with pytest.raises(ValueError, match="learning_rate = 2 must lie between 0 and 1"):
         session(strained(2), TASK, 4, learner=how)
     times = dict(cue=80.0, delay=160.0, after=160.0, holds=40.0, fades=80.0, window=80.0)

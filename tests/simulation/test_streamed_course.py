@@ -13,7 +13,7 @@ import pytest
 from habenula.circuit.model.interventions import Bupropion, Stress
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
-from habenula.circuit.simulation.streamed_course import divide, live, survey, theirs
+from habenula.circuit.simulation.streamed_course import divide, live, streamed_course, theirs
 from habenula.circuit.study.runtime import store
 from habenula.kernels import Plan
 
@@ -57,7 +57,7 @@ def test_records_in_pieces_are_those_of_the_whole(whole):
 
 def test_statistics_in_pieces_are_those_of_the_whole(whole):
     told = []
-    found = survey(
+    found = streamed_course(
         CONDITION,
         ARM,
         DAYS,
@@ -148,7 +148,7 @@ def test_subjects_who_fail_are_left_out_and_named(monkeypatch):
 
     monkeypatch.setattr(module, "draw", spoilt)
     with pytest.warns(RuntimeWarning, match="1 of 32 subjects became non-finite; subject 5"):
-        found = survey(CONDITION, Stress(severity=3.0), DAYS, subjects=SUBJECTS, chunk=CHUNK, **OPTIONS)
+        found = streamed_course(CONDITION, Stress(severity=3.0), DAYS, subjects=SUBJECTS, chunk=CHUNK, **OPTIONS)
     assert [failure.subject for failure in found.failures] == [5]
     assert found["mood"].count == SUBJECTS - 1
     assert np.isfinite(found["mood"].mean).all()
@@ -165,4 +165,4 @@ def test_subjects_who_fail_are_left_out_and_named(monkeypatch):
 )
 def test_what_is_impossible_is_said_before_anything_runs(change, says):
     with pytest.raises(ValueError, match=says):
-        survey(CONDITION, ARM, DAYS, **{"subjects": SUBJECTS, "chunk": CHUNK} | OPTIONS | change)
+        streamed_course(CONDITION, ARM, DAYS, **{"subjects": SUBJECTS, "chunk": CHUNK} | OPTIONS | change)

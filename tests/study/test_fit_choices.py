@@ -40,9 +40,9 @@ def test_the_example_is_fitted_where_there_is_no_other_file(habenula, tmp_path):
 
 
 def test_a_weight_that_cannot_be_seen_is_null(habenula, tmp_path):
-    made = effort_tasks.play(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
+    made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
     made.reward[:] = 2.0
-    choices.write(tmp_path / "own.csv.gz", made)
+    choices.write_choices(tmp_path / "own.csv.gz", made)
     (tmp_path / "scores.csv").write_text("subject,shaps\n" + "".join(f"{i + 1},{i % 7}\n" for i in range(30)))
     result = habenula("own.csv.gz", "--scores", "scores.csv", "--json", "fit.json", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -73,14 +73,14 @@ def test_an_error_is_one_line(habenula, tmp_path, text, says):
 
 
 def test_cells_are_of_first_trials_where_there_are_any():
-    made = effort_tasks.play(effort_tasks.staircases(), draw_preferences(20, 1), seed=1)
+    made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(20, 1), seed=1)
     seen = fit_choices.cells(made, np.full_like(made.effort, 0.5))
     assert [cell.offers for cell in seen] == [20] * 16
     assert {cell.predicted for cell in seen} == {0.5}
 
 
 def test_all_that_is_said_fits_a_narrow_terminal():
-    made = effort_tasks.play(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
+    made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
     fit = fit_choices.fit_choices(made)
     relations = fit_choices.relations(fit, {"anhedonia": np.arange(30.0), "same_for_all": np.ones(30)})
     assert {each.score for each in relations} == {"anhedonia"}

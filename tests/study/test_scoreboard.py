@@ -182,11 +182,14 @@ def test_conditioning_has_all_its_rows(laboratory):
 def test_offers_are_those_at_which_staircases_begin():
     """One person's circuit in health: the cell of the lowest reward for the greatest effort, in closed form."""
     own, people = effort.Preferences(*(jnp.asarray(value) for value in (1.0, 0.5, 2.0))), 4000
-    made = effort_tasks.play(effort_tasks.staircases(), own, subjects=people, seed=3)
-    p, trial = effort.effort(), jnp.arange(made.accepted.shape[1], dtype=jnp.float32)
-    fresh = effort.freshness(trial, p.fade)
-    bid = [effort.appraisal(jnp.asarray(4.0), jnp.asarray(1.0), each, p) for each in (own, effort.expectation(p))]
-    chance = effort.acceptance(effort.at_first(*bid, fresh, p.naive), p.lapse)
+    made = effort_tasks.run_task(effort_tasks.staircases(), own, subjects=people, seed=3)
+    p, trial = effort.effort_constants(), jnp.arange(made.accepted.shape[1], dtype=jnp.float32)
+    fresh = effort.task_novelty(trial, p.fade)
+    bid = [
+        effort.subjective_value(jnp.asarray(4.0), jnp.asarray(1.0), each, p)
+        for each in (own, effort.early_preferences(p))
+    ]
+    chance = effort.acceptance_probability(effort.acceptance_logit(*bid, fresh, p.naive), p.lapse)
     here = made.first & (made.effort == 4) & (made.reward == 1)
     expected = float((here * np.asarray(chance)).sum() / here.sum())
     found = choices.first_offers(made, 4, 1)
@@ -214,7 +217,7 @@ def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
     """As the RMTg shows, whose own rate is what a silent habenula leaves."""
     p = constants.section("dopamine")
     quiet, driven, silenced = ((each["rmtg"] - p["rmtg_baseline"]) / p["rmtg_gain"] for each in stretches)
-    reference = (float(effort.effort().reference_rmtg) - p["rmtg_baseline"]) / p["rmtg_gain"]
+    reference = (float(effort.effort_constants().reference_rmtg) - p["rmtg_baseline"]) / p["rmtg_gain"]
     error = quiet.std(ddof=1) / math.sqrt(len(quiet))
     assert abs(quiet.mean() - reference) < 4 * error + 0.1 * reference, "a moment within a tenth of a course"
     per_second = 1000 / choices.EVERY
@@ -227,12 +230,12 @@ def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
 
 def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, monkeypatch):
     """What the drive does to choices goes by the veto and by dopamine, and by nothing else."""
-    p = effort.effort()
+    p = effort.effort_constants()
     spared = eqx.tree_at(lambda p: (p.veto, p.dearness, p.latency_veto), p, (jnp.asarray(0.0),) * 3)
     share = lambda circuit: choices._share(choices._chosen(circuit, effort_tasks.eefrt(), 0))
     few = [{name: values[:4] for name, values in each.items()} for each in stretches]
     assert share(few[1]).mean() < 0.8 * share(few[0]).mean()
-    monkeypatch.setattr(effort, "effort", lambda: spared)
+    monkeypatch.setattr(effort, "effort_constants", lambda: spared)
     np.testing.assert_array_equal(share(few[1]), share(few[0]))
 
 
@@ -243,8 +246,10 @@ def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkey
     assert abs(share(silenced) - share(quiet)) < 0.02
     own = constants.value("dopamine.rmtg_baseline")
     bare = lambda circuit: circuit | {"rmtg": np.maximum(circuit["rmtg"] - own, 1e-3)}
-    p = eqx.tree_at(lambda p: p.reference_rmtg, effort.effort(), effort.effort().reference_rmtg - own)
-    monkeypatch.setattr(effort, "effort", lambda: p)
+    p = eqx.tree_at(
+        lambda p: p.reference_rmtg, effort.effort_constants(), effort.effort_constants().reference_rmtg - own
+    )
+    monkeypatch.setattr(effort, "effort_constants", lambda: p)
     assert share(bare(silenced)) - share(bare(quiet)) > 0.05
 
 

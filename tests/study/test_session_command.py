@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from habenula.circuit.behaviour.pavlovian import pavlovian
+from habenula.circuit.behaviour.conditioning import pavlovian
 from habenula.circuit.model.lhb_population import plan_for
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.session import session

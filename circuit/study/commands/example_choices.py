@@ -20,14 +20,14 @@ def main() -> None:
     lives = []
     for i, condition in enumerate((conditions.healthy(), conditions.depressed())):
         cohort = conditions.draw(condition, SUBJECTS, SEED, first=i * SUBJECTS)
-        own = decisions.part(preferences, slice(i * SUBJECTS, (i + 1) * SUBJECTS))
-        lives.append(decisions.choose(cohort, staircases(), own, seed=SEED + i))
+        own = decisions.select_preferences(preferences, slice(i * SUBJECTS, (i + 1) * SUBJECTS))
+        lives.append(decisions.simulate_choices(cohort, staircases(), own, seed=SEED + i))
     names = [f"{kind}{i + 1:02}" for kind in ("healthy", "depressed") for i in range(SUBJECTS)]
     joined = {
         name: np.concatenate([getattr(life, name) for life in lives])
         for name in ("effort", "reward", "accepted", "known", "first", "latency", "staircase")
     }
-    choices.write(EXAMPLE, choices.Choices(tuple(names), **joined))
+    choices.write_choices(EXAMPLE, choices.Choices(tuple(names), **joined))
     print(f"{EXAMPLE}: {joined['known'].sum()} choices of {len(names)} subjects")
 
 

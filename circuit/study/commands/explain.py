@@ -9,7 +9,7 @@ from ...model.interventions import is_acting
 from ...simulation.conditions import depressed
 from ...simulation.hardware import Machine, here
 from ...simulation.moment import QUANTITIES
-from ...simulation.planner import Forecast, duration, plan, size
+from ...simulation.planner import Forecast, duration, forecast, size
 from ..reporting.text_table import Cell, Column, folded, lines
 from . import trial
 
@@ -39,7 +39,7 @@ def of_trial(
     chosen, machine = trial.check(subjects, weeks, arms), machine or here()
     found = trial.forecasts(chosen, subjects, weeks, devices, machine)
     acting = sum(is_acting(arm) for arm in chosen.values())
-    drawn = plan(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
+    drawn = forecast(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
     stages = [Stage("draw the cohorts", 2, drawn)]
     stages.append(Stage("arms of tablets, or none", len(chosen) - acting, found.pop(trial.HEALTHY)))
     return stages + [Stage("arms of ketamine or sessions", acting, each) for each in found.values()]
@@ -48,13 +48,13 @@ def of_trial(
 def of_moment(seconds: float, machine: Machine | None = None) -> list[Stage]:
     """The stages of the command `moment`: one subject drawn, and simulated."""
     machine = machine or here()
-    drawn = plan(1, days=float(depressed().days), quantities=0, machine=machine)
+    drawn = forecast(1, days=float(depressed().days), quantities=0, machine=machine)
     return [
         Stage("draw the subject", 1, drawn),
         Stage(
             f"{seconds:g} s of membrane currents",
             1,
-            plan(1, seconds=seconds, quantities=len(QUANTITIES), machine=machine),
+            forecast(1, seconds=seconds, quantities=len(QUANTITIES), machine=machine),
         ),
     ]
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from ...behaviour import choices as reader
 from ...behaviour.choices import Choices
 from ...choice_models.fit import ChoiceFit, fit_choices
-from ...choice_models.latent_regression import has_slope, relate
+from ...choice_models.latent_regression import has_enough_scores, regress_latent
 from ..reporting.text_table import Cell, Column, folded, lines
 
 EXAMPLE = (
@@ -70,12 +70,12 @@ def run(path: Path | None, scores: Path | None = None, report: Callable[[str, in
         report: called as `report(stage, done, total)`.
 
     Raises:
-        OSError, ValueError: see `choices.read`, `choices.read_scores` and `choice_fit.fit_choices`.
+        OSError, ValueError: see `choices.read_choices`, `choices.read_scores` and `choice_fit.fit_choices`.
     """
     say = report or (lambda stage, done, total: None)
     found = find(path)
     say(f"reading {found.name}", 0, 1)
-    people = reader.read(found)
+    people = reader.read_choices(found)
     table = reader.read_scores(scores, people.subject) if scores else {}
     say(f"reading {found.name}", 1, 1)
     stage = f"fitting {len(people)} subjects"
@@ -107,8 +107,8 @@ def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relatio
     return tuple(
         Relation(score, name, each.value, each.low, each.high, each.subjects)
         for score, values in scores.items()
-        if has_slope(fit, values)
-        for name, each in relate(fit, values).items()
+        if has_enough_scores(fit, values)
+        for name, each in regress_latent(fit, values).items()
     )
 
 

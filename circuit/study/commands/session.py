@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.text import Text
 
-from ...behaviour.pavlovian import pavlovian
+from ...behaviour.conditioning import pavlovian
 from ...choice_models.fit import NORMAL_95
 from ...model.lhb_population import plan_for
 from ...simulation.conditions import depressed, draw, healthy

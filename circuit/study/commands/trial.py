@@ -22,7 +22,7 @@ from ...simulation.cohort import Cohort
 from ...simulation.conditions import Condition, depressed, draw, healthy
 from ...simulation.course import Course, course, observe
 from ...simulation.hardware import Machine
-from ...simulation.planner import MOST, Forecast, plan
+from ...simulation.planner import MOST, Forecast, forecast_run
 from ...simulation.streamed_course import divide
 from ..arms import STRESS, align, standard, within
 from ..reporting.claims import claims
@@ -111,7 +111,13 @@ def forecasts(
 ) -> dict[str, Forecast]:
     """What a course of each shape of arm will take, by one arm of that shape; the first says how all are run."""
     course_of = partial(
-        plan, subjects, days=7.0 * weeks, quantities=len(RECORDED), save_every=SAVE_EVERY, memory=MOST, devices=devices
+        forecast_run,
+        subjects,
+        days=7.0 * weeks,
+        quantities=len(RECORDED),
+        save_every=SAVE_EVERY,
+        memory=MOST,
+        devices=devices,
     )
     acting = [name for name, arm in chosen.items() if is_acting(arm)]
     first = course_of(arm=chosen[acting[0]] if acting else (), machine=machine)

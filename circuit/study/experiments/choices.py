@@ -15,13 +15,13 @@ from jaxtyping import ArrayLike
 
 from ...behaviour import effort
 from ...behaviour.choices import Choices
-from ...behaviour.effort import bias_per_deviation
-from ...behaviour.effort_tasks import LEVELS, Task, eefrt, play, staircases
+from ...behaviour.effort import bias_slope_on_anhedonia
+from ...behaviour.effort_tasks import LEVEL_COUNT, EffortTask, eefrt, run_task, staircases
 from ...data import constants
 from ...model.lhb_population import plan_for
 from ...simulation.cohort import Cohort
 from ...simulation.course import observe
-from ...simulation.decisions import draw_preferences, population
+from ...simulation.decisions import draw_preferences, population_moments
 from ...simulation.moment import VOLLEY_DURATION, VOLLEY_SIZE, moment
 from .cohorts import Figures, Laboratory
 
@@ -45,15 +45,19 @@ def offers(lab: Laboratory) -> Figures:
     chosen = [_chosen(each, staircases(), lab.seed) for each in (well, ill)]
     hard = [_share(_chosen(each, eefrt(), lab.seed)) for each in (well, ill)]
     spread = np.sqrt(np.mean([each.var(ddof=1) for each in hard]))
-    levels, offer = range(1, LEVELS + 1), first_offers
+    levels, offer = range(1, LEVEL_COUNT + 1), first_offers
     moved = {
         name: (getattr(_governed(ill, lab.seed), name) - getattr(_governed(well, lab.seed), name)).mean() / sd
-        for name, sd in zip(("bias", "reward", "effort"), np.sqrt(np.square(population()[1]).sum(axis=1)), strict=True)
+        for name, sd in zip(
+            ("bias", "reward", "effort"), np.sqrt(np.square(population_moments()[1]).sum(axis=1)), strict=True
+        )
     }
-    veto = [-np.asarray(effort.veto(jnp.asarray(each["rmtg"]), effort.effort())) for each in seen]
+    veto = [
+        -np.asarray(effort.rmtg_bias_reduction(jnp.asarray(each["rmtg"]), effort.effort_constants())) for each in seen
+    ]
     depressed = constants.value("effort_population.depressed")
     return {f"effort.base.e{e}r{r}": offer(chosen[0], e, r) for e in levels for r in levels} | {
-        "effort.mdd.bias": bias_per_deviation(veto, [each["drive"] for each in seen], depressed),
+        "effort.mdd.bias": bias_slope_on_anhedonia(veto, [each["drive"] for each in seen], depressed),
         "effort.mdd.weights": max(abs(moved["reward"]), abs(moved["effort"])) / abs(moved["bias"]),
         "effort.mdd.raw": _share(chosen[1]).mean() - _share(chosen[0]).mean(),
         "effort.mdd.d": (hard[0].mean() - hard[1].mean()) / spread,
@@ -132,12 +136,12 @@ def _governed(circuit: Circuit, seed: int) -> effort.Preferences:
     """Preferences of many people with each subject's circuit."""
     many = {name: jnp.asarray(np.tile(circuit[name], PEOPLE)) for name in ("rmtg", "dopamine")}
     own = draw_preferences(len(many["rmtg"]), seed)
-    return effort.governed(own, many["rmtg"], many["dopamine"], effort.effort())
+    return effort.modulate_preferences(own, many["rmtg"], many["dopamine"], effort.effort_constants())
 
 
-def _chosen(circuit: Circuit, task: Task, seed: int) -> Choices:
+def _chosen(circuit: Circuit, task: EffortTask, seed: int) -> Choices:
     """Of many people with each subject's circuit."""
-    return play(task, _governed(circuit, seed), rmtg=np.tile(circuit["rmtg"], PEOPLE), seed=seed)
+    return run_task(task, _governed(circuit, seed), rmtg=np.tile(circuit["rmtg"], PEOPLE), seed=seed)
 
 
 def _share(choices: Choices) -> np.ndarray:

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ...behaviour.pavlovian import NEVER, pavlovian
+from ...behaviour.conditioning import NO_FLIP_TRIAL, pavlovian
 from ...model.lhb_population import plan_for
 from ...simulation.session import Session, session
 from .cohorts import Figures, Laboratory
@@ -30,7 +30,7 @@ class Group(NamedTuple):
     probability: tuple[float, ...]
     magnitude: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     puff: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    flip: int = NEVER
+    flip: int = NO_FLIP_TRIAL
     lesioned: bool = False
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.circuit.behaviour.pavlovian import conduct, pavlovian, reset, step
+from habenula.circuit.behaviour.conditioning import pavlovian, reset_conditioning, schedule_trials, step_conditioning
 
 NUMBERS = jnp.arange(300, dtype=jnp.uint32)
 
@@ -13,7 +13,7 @@ NUMBERS = jnp.arange(300, dtype=jnp.uint32)
 @pytest.fixture(scope="module")
 def lived():
     """Three cues that change places in the middle."""
-    return conduct(
+    return schedule_trials(
         pavlovian([0.9, 0.5, 0.1], magnitude=[1.0, 0.5, 0.25], puff=[0.0, 0.2, 0.8], flip=30), 60, NUMBERS, 3
     )
 
@@ -44,33 +44,33 @@ def test_outcomes_are_as_likely_and_as_large_as_the_cue_says(lived, cue, flipped
 
 def test_the_pair_of_functions_by_hand():
     task = pavlovian([1.0, 0.0], puff=[0.0, 1.0], flip=1)
-    state = reset(task, jnp.array([0.3, -0.3, 2.0, 1.0, 0.5]))
+    state = reset_conditioning(task, jnp.array([0.3, -0.3, 2.0, 1.0, 0.5]))
     assert state.order.tolist() == [1, 0, 1, 0, 1]  # the last round begins as the first did
     certain = jnp.array([0.5, 0.5])
     seen = []
     for _ in range(5):
         cue = int(state.cue)
-        state = step(task, state, certain)
+        state = step_conditioning(task, state, certain)
         seen.append((cue, float(state.reward), float(state.puff), float(state.open)))
     assert seen == [(1, 0, 1, 1), (0, 0, 1, 1), (1, 1, 0, 1), (0, 0, 1, 1), (1, 1, 0, 0)]
 
 
 def test_a_life_depends_on_seed_and_number_alone(lived):
     task = pavlovian([0.9, 0.5, 0.1], magnitude=[1.0, 0.5, 0.25], puff=[0.0, 0.2, 0.8], flip=30)
-    few = conduct(task, 60, NUMBERS[7:12], 3)
+    few = schedule_trials(task, 60, NUMBERS[7:12], 3)
     for name in ("cue", "reward", "puff"):
         np.testing.assert_array_equal(getattr(few, name), getattr(lived, name)[7:12])
-    assert (conduct(task, 60, NUMBERS[7:12], 4).cue != few.cue).any()
+    assert (schedule_trials(task, 60, NUMBERS[7:12], 4).cue != few.cue).any()
 
 
 def test_subjects_may_have_tasks_of_their_own():
     own = pavlovian(np.array([[1.0, 0.0], [0.0, 1.0]]), flip=np.array([4, 100]))
-    seen = conduct(own, 8, NUMBERS[:2])
+    seen = schedule_trials(own, 8, NUMBERS[:2])
     turned = np.array(
         [[False] * 4 + [True] * 4, [True] * 8]
     )  # the second subject's cues begin in the other's later places
     np.testing.assert_array_equal(seen.reward, (np.asarray(seen.cue) == np.where(turned, 1, 0)).astype(float))
-    alone = conduct(pavlovian([1.0, 0.0], flip=4), 8, NUMBERS[:1])
+    alone = schedule_trials(pavlovian([1.0, 0.0], flip=4), 8, NUMBERS[:1])
     np.testing.assert_array_equal(seen.cue[:1], alone.cue)
 
 
@@ -93,12 +93,12 @@ def test_errors_at_the_door(words, match):
 
 def test_trials_and_subjects_must_agree():
     with pytest.raises(ValueError, match="trials=0"):
-        conduct(pavlovian([1.0, 0.0]), 0, NUMBERS)
+        schedule_trials(pavlovian([1.0, 0.0]), 0, NUMBERS)
     with pytest.raises(ValueError, match=r"a task of \[2\] subjects for 300"):
-        conduct(pavlovian(np.ones((2, 2))), 4, NUMBERS)
+        schedule_trials(pavlovian(np.ones((2, 2))), 4, NUMBERS)
 
 
 def test_it_can_be_conducted_inside_a_compiled_function():
     probability = jnp.array([0.7, 0.2])
-    seen = jax.jit(lambda probability: conduct(pavlovian(probability), 6, NUMBERS[:4], 1))(probability)
-    np.testing.assert_array_equal(seen.reward, conduct(pavlovian(probability), 6, NUMBERS[:4], 1).reward)
+    seen = jax.jit(lambda probability: schedule_trials(pavlovian(probability), 6, NUMBERS[:4], 1))(probability)
+    np.testing.assert_array_equal(seen.reward, schedule_trials(pavlovian(probability), 6, NUMBERS[:4], 1).reward)

@@ -21,14 +21,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, UInt
 
 from ...kernels import channel_keys, entry_point, normals
 
-PAVLOV = 0x7061766C  # tells the noise of cues and outcomes from all other
-ORDER, REWARD, PUFF = range(3)  # channels of that noise
-NEVER = 2**31 - 1  # the trial of a flip that does not come
+CONDITIONING_NOISE_STREAM = 0x7061766C  # tells the noise of cues and outcomes from all other
+ORDER_CHANNEL, REWARD_CHANNEL, PUFF_CHANNEL = range(3)  # channels of that noise
+NO_FLIP_TRIAL = 2**31 - 1  # the trial of a flip that does not come
 
 PerCue = Float[Array, "cue *#subject"]
 
 
-class Pavlovian(eqx.Module):
+class PavlovianTask(eqx.Module):
     """What the cues mean.
 
     Attributes:
@@ -64,7 +64,7 @@ class PavlovianState(eqx.Module):
 
 
 class Trials(eqx.Module):
-    """What subjects were shown, and what came of it; from `conduct`, or your own.
+    """What subjects were shown, and what came of it; from `schedule_trials`, or your own.
 
     Attributes:
         cue: number of the cue, from 0; negative where there was no trial.
@@ -87,7 +87,7 @@ class Trials(eqx.Module):
 
 def pavlovian(
     probability: Any, *, magnitude: Any = 1.0, puff: Any = 0.0, flip: Int[ArrayLike, "*#subject"] | None = None
-) -> Pavlovian:
+) -> PavlovianTask:
     """An experiment whose cues foretell reward with `probability`, one number for each cue.
 
     Args:
@@ -118,14 +118,14 @@ def pavlovian(
         shown = np.asarray(value)
         if (wrong := ~((shown >= 0) & (shown <= most) & np.isfinite(shown))).any():
             raise ValueError(f"{name} = {shown[wrong][0]:g} must lie between 0 and {most:g}, and be finite.")
-    when = jnp.asarray(NEVER if flip is None else flip, jnp.int32)
+    when = jnp.asarray(NO_FLIP_TRIAL if flip is None else flip, jnp.int32)
     if not isinstance(when, Tracer) and (np.asarray(when) < 0).any():
         raise ValueError(f"flip={np.asarray(when).min()} must be a trial, counted from 0.")
     likely, size, harm = (jnp.broadcast_to(value, shape) for value in (likely, size, harm))
-    return Pavlovian(likely, size, harm, when)
+    return PavlovianTask(likely, size, harm, when)
 
 
-def reset(task: Pavlovian, z: Float[Array, " trial"]) -> PavlovianState:
+def reset_conditioning(task: PavlovianTask, z: Float[Array, " trial"]) -> PavlovianState:
     """All cues in random order, round after round, in the order that `z` gives; `task` is one subject's."""
     cues = task.probability.shape[0]
     rounds = -(-len(z) // cues)
@@ -135,7 +135,7 @@ def reset(task: Pavlovian, z: Float[Array, " trial"]) -> PavlovianState:
     return PavlovianState(order[0], zero, zero, jnp.int32(0), zero + 1, order[: len(z)])
 
 
-def step(task: Pavlovian, state: PavlovianState, u: Float[Array, " 2"]) -> PavlovianState:
+def step_conditioning(task: PavlovianTask, state: PavlovianState, u: Float[Array, " 2"]) -> PavlovianState:
     """What comes of the cue that is shown, and the next cue."""
     cues = task.probability.shape[0]
     pays_as = jnp.where(state.trial >= task.flip, cues - 1 - state.cue, state.cue)
@@ -148,8 +148,8 @@ def step(task: Pavlovian, state: PavlovianState, u: Float[Array, " 2"]) -> Pavlo
     )
 
 
-def conduct(
-    task: Pavlovian, trials: int, subject: UInt[Array, " subject"], seed: UInt[ArrayLike, ""] | int = 0
+def schedule_trials(
+    task: PavlovianTask, trials: int, subject: UInt[Array, " subject"], seed: UInt[ArrayLike, ""] | int = 0
 ) -> Trials:
     """Cues and outcomes of all `trials` for each `subject`, whose number and the `seed` name them.
 
@@ -162,11 +162,11 @@ def conduct(
     own |= {leaf.shape[0] for leaf in (task.flip,) if leaf.ndim}
     if wrong := own - {len(subject)}:
         raise ValueError(f"a task of {sorted(wrong)} subjects for {len(subject)}: give one for all, or one for each.")
-    return _conduct(task, trials, subject, jnp.asarray(seed, jnp.uint32) ^ jnp.uint32(PAVLOV))
+    return _draw_trials(task, trials, subject, jnp.asarray(seed, jnp.uint32) ^ jnp.uint32(CONDITIONING_NOISE_STREAM))
 
 
 @entry_point
-def _conduct(task: Pavlovian, trials: int, subject, seed) -> Trials:
+def _draw_trials(task: PavlovianTask, trials: int, subject, seed) -> Trials:
     number = jnp.arange(trials, dtype=jnp.int32)
     dtype = task.probability.dtype
     keys = channel_keys(seed, 3)
@@ -176,10 +176,10 @@ def _conduct(task: Pavlovian, trials: int, subject, seed) -> Trials:
 
     def live(task, z):
         def trial(state, u):
-            after = step(task, state, u)
+            after = step_conditioning(task, state, u)
             return after, (state.cue, after.reward, after.puff)
 
-        chances = jax.scipy.stats.norm.cdf(z[:, (REWARD, PUFF)])
-        return jax.lax.scan(trial, reset(task, z[:, ORDER]), chances)[1]
+        chances = jax.scipy.stats.norm.cdf(z[:, (REWARD_CHANNEL, PUFF_CHANNEL)])
+        return jax.lax.scan(trial, reset_conditioning(task, z[:, ORDER_CHANNEL]), chances)[1]
 
     return Trials(*jax.vmap(live, (axes, 2))(task, z))
