@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from timing import Run, Timing, paired
 
 import habenula as hb
-from habenula.circuit.model.lhb_population import plan_for
+from habenula.circuit.model.lhb_population import make_population_plan
 from habenula.kernels import entry_point
 
 
@@ -32,7 +32,7 @@ def fast(quick: bool, rounds: int) -> list[dict]:
     cohort = hb.draw(hb.depressed(), subjects, seed=1)
     where = lambda cohort: cohort.parameters.synapses
     lived = lambda synapses: hb.moment(
-        eqx.tree_at(where, cohort, synapses), seconds, neurons=neurons, plan=plan_for(neurons)
+        eqx.tree_at(where, cohort, synapses), seconds, neurons=neurons, plan=make_population_plan(neurons)
     ).mean["habenula"]
     gradient = entry_point(jax.value_and_grad(lambda synapses: jnp.mean(lived(synapses))))
     timings = paired([Run(lived, where(cohort)), Run(gradient, where(cohort))], rounds)

@@ -47,13 +47,13 @@ def million(quick: bool, rounds: int) -> list[dict]:
     devices = len(cores())
     _start(devices)
     import habenula as hb
-    from habenula.circuit.model.slow_clock import PLAN
+    from habenula.circuit.model.slow_clock import DEFAULT_PLAN
 
     count, weeks = 10_000 if quick else 1_000_000, 12
     if not quick and (free := _free()) < 4 * 2**30:
         why = f"a million subjects may take 4 GiB, of {free / 2**30:.1f} free"
         return [{"engine": OURS, "missing": True, "why": why}]
-    plan = dataclasses.replace(PLAN, devices=devices)
+    plan = dataclasses.replace(DEFAULT_PLAN, devices=devices)
     cohort = hb.draw(hb.Condition("without a history", days=1), count, seed=1, plan=plan)
     lived = lambda cohort: (
         hb.course(cohort, hb.SSRI(), 7.0 * weeks, save_every=24, record=("vta_output",), plan=plan).record

@@ -71,12 +71,12 @@ def model(workload: Workload):
 
     from habenula.circuit.model import lateral_habenula as lhb
 
-    p = lhb.neuron()
+    p = lhb.neuron_constants()
     if not workload.noisy:
         p = eqx.tree_at(lambda p: p.noise, p, jnp.zeros_like(p.noise))
     severity = np.linspace(0.0, 1.0, workload.subjects, dtype=np.float32)
-    given = lhb.conditions(workload.subjects, excitation=1.4 + 0.6 * severity, kir_shift=-4.0 * severity)
-    return p, lhb.cells(p, workload.neurons), given
+    given = lhb.slice_conditions(workload.subjects, excitation=1.4 + 0.6 * severity, kir_shift=-4.0 * severity)
+    return p, lhb.heterogeneity_quadrature(p, workload.neurons), given
 
 
 def constants(workload: Workload) -> Constants:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from .statistics import Measured
+from .statistics import MeasuredStatistic
 
 
 class Loop(NamedTuple):
@@ -31,7 +31,7 @@ class Loop(NamedTuple):
 
     step: Callable
     sample: Callable | None
-    statistics: dict[str, Measured]
+    statistics: dict[str, MeasuredStatistic]
     saves: int
     blocks: int
     block: int
@@ -62,18 +62,18 @@ class Carry(NamedTuple):
     bad: Int[Array, " lanes"]
 
 
-def begin(loop: Loop, state: PyTree, output: PyTree, lanes: tuple[int, ...]) -> Carry:
+def init_carry(loop: Loop, state: PyTree, output: PyTree, lanes: tuple[int, ...]) -> Carry:
     """Before the first step, which will put out something like `output`."""
     output = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), output)
-    return Carry(state, output, no_steps(loop, state, output), jnp.full(lanes, -1, jnp.int32))
+    return Carry(state, output, init_statistics(loop, state, output), jnp.full(lanes, -1, jnp.int32))
 
 
-def fresh(loop: Loop, carry: Carry) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
+def init_block(loop: Loop, carry: Carry) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
     """State, output and accumulators at the beginning of a block."""
-    return carry.state, jax.tree.map(jnp.zeros_like, carry.output), no_steps(loop, carry.state, carry.output)
+    return carry.state, jax.tree.map(jnp.zeros_like, carry.output), init_statistics(loop, carry.state, carry.output)
 
 
-def watch(loop: Loop, sums: dict[str, PyTree], state: PyTree, output: PyTree) -> dict[str, PyTree]:
+def update_statistics(loop: Loop, sums: dict[str, PyTree], state: PyTree, output: PyTree) -> dict[str, PyTree]:
     """The accumulators of a block with one more step."""
     return {
         name: statistic.update(sums[name], measure(state, output))
@@ -84,22 +84,22 @@ def watch(loop: Loop, sums: dict[str, PyTree], state: PyTree, output: PyTree) ->
 def end_block(loop: Loop, carry: Carry, state: PyTree, output: PyTree, sums: dict[str, PyTree], end) -> Carry:
     """What passes on from a block that began at `carry` and went up to step `end`."""
     totals = {name: statistic.merge(carry.totals[name], sums[name]) for name, (statistic, _) in loop.statistics.items()}
-    return Carry(state, output, totals, jnp.where((carry.bad < 0) & ~finite(state), end, carry.bad))
+    return Carry(state, output, totals, jnp.where((carry.bad < 0) & ~finite_lanes(state), end, carry.bad))
 
 
-def results(loop: Loop, totals: dict[str, PyTree]) -> dict[str, PyTree]:
+def finalise_statistics(loop: Loop, totals: dict[str, PyTree]) -> dict[str, PyTree]:
     """Statistics by name."""
     return {name: statistic.result(totals[name]) for name, (statistic, _) in loop.statistics.items()}
 
 
-def finite(state: PyTree) -> Bool[Array, "*lanes"]:
+def finite_lanes(state: PyTree) -> Bool[Array, "*lanes"]:
     """Whether every floating leaf is finite, lane by lane; plainly true where there is none."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     strange = [(~jnp.isfinite(leaf)).sum(axis=tuple(range(leaf.ndim - 1)), dtype=jnp.int32) for leaf in leaves]
     return functools.reduce(jnp.add, strange, jnp.int32(0)) == 0  # counted: kernels cannot join truths along an axis
 
 
-def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
+def init_statistics(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
     """Fresh accumulators, by name."""
     return {
         name: statistic.init(jax.eval_shape(measure, state, output))
@@ -107,7 +107,7 @@ def no_steps(loop: Loop, state: PyTree, output: PyTree) -> dict[str, PyTree]:
     }
 
 
-def held_at(loop: Loop, carry: Carry) -> PyTree:
+def residuals_at(loop: Loop, carry: Carry) -> PyTree:
     """The floating part of what a block begins with and its derivative depends on: not of sums, which are linear.
 
     Nor of the state where `each` step keeps its own.
@@ -116,23 +116,23 @@ def held_at(loop: Loop, carry: Carry) -> PyTree:
     return eqx.filter((None if loop.each else carry.state, totals), eqx.is_inexact_array)
 
 
-def put(loop: Loop, carry: Carry, held: PyTree) -> Carry:
+def restore_residuals(loop: Loop, carry: Carry, held: PyTree) -> Carry:
     """`carry` with what was held in its place: the same numbers, and the derivative of what they were."""
     state, totals = held
-    state = carry.state if loop.each else instead(carry.state, state)
-    totals = instead({name: carry.totals[name] for name in totals}, totals)
+    state = carry.state if loop.each else replace_value(carry.state, state)
+    totals = replace_value({name: carry.totals[name] for name in totals}, totals)
     return carry._replace(state=state, totals=carry.totals | totals)
 
 
-def instead(now: PyTree, held: PyTree) -> PyTree:
+def replace_value(now: PyTree, held: PyTree) -> PyTree:
     """`now`, whose floating part has the numbers that are `held`, and hands its derivative back to what it was."""
     moving, rest = eqx.partition(now, eqx.is_inexact_array)
-    return eqx.combine(_replaced(moving, held), rest)
+    return eqx.combine(_straight_through(moving, held), rest)
 
 
 @jax.custom_vjp
-def _replaced(now: PyTree, held: PyTree) -> PyTree:
+def _straight_through(now: PyTree, held: PyTree) -> PyTree:
     return held
 
 
-_replaced.defvjp(lambda now, held: (held, None), lambda _, cotangent: (cotangent, None))
+_straight_through.defvjp(lambda now, held: (held, None), lambda _, cotangent: (cotangent, None))

@@ -8,21 +8,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, Integer, PyTree
 
-from .autodiff.custom_derivative import Kept, differentiable
-from .autodiff.forward_mode import FEW, pushes
+from .autodiff.custom_derivative import ResidualPolicy, with_custom_derivative
+from .autodiff.forward_mode import MAX_FORWARD_DIRECTIONS, loop_jvps
 from .carry import Loop
 from .noise import channel_keys
 from .plan import Plan
-from .scan_loop import Noise, largest_divisor, run
-from .statistics import Measured
-from .tiling import over_tiles, pad
+from .scan_loop import NoiseSource, largest_divisor, run_scan
+from .statistics import MeasuredStatistic
+from .tiling import map_over_tiles, pad_lanes
 from .xla_cpu.hoist import hoisted
 
-KEPT = 2**24  # bytes for each tile that a derivative may keep of a run; what would need more is computed again
-EVERY_STEP = (
-    2**30
-)  # bytes for all tiles, up to which that is the state before every step, if `KEPT` holds it: else blocks'
-_PLAN = Plan()
+# Bytes for each tile that a derivative may keep of a run; what would need more is computed again.
+MAX_RESIDUAL_BYTES_PER_TILE = 2**24
+# Bytes for all tiles, up to which that is the state before every step, if `MAX_RESIDUAL_BYTES_PER_TILE` holds it:
+# else blocks'.
+MAX_RESIDUAL_BYTES = 2**30
+_DEFAULT_PLAN = Plan()
 
 
 class Integration(eqx.Module):
@@ -55,8 +56,8 @@ def integrate(
     start: Integer[ArrayLike, ""] = 0,
     save_every: int | None = None,
     sample: Callable | None = None,
-    statistics: dict[str, Measured] | None = None,
-    plan: Plan = _PLAN,
+    statistics: dict[str, MeasuredStatistic] | None = None,
+    plan: Plan = _DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Integration:
     """Advance many independent lanes by many steps of one pure function.
@@ -97,7 +98,7 @@ def integrate(
     """
     save_every = steps if save_every is None else save_every
     if steps < 1 or save_every < 1 or steps % save_every:
-        nearest = _nearest(steps, save_every)
+        nearest = _nearest_multiple(steps, save_every)
         raise ValueError(f"{steps=} must be a positive multiple of {save_every=}; the nearest is {nearest}.")
     plan = plan.resolve()
     state, shared, own = jax.tree.map(jnp.asarray, (state, shared, own))
@@ -105,34 +106,34 @@ def integrate(
     _check_axis(state, "state", -1, lanes, "lanes of `subjects`")
     _check_axis(own, "own", -1, lanes, "lanes of `subjects`")
 
-    block = _block(save_every, plan.block)
+    block = _block_length(save_every, plan.block)
     even = block % 2 == 0 and isinstance(start, int) and start % 2 == 0
     saves, blocks = steps // save_every, save_every // block
     together = largest_divisor(saves, plan.block // block) if blocks == 1 else 1
     hoist = plan.backend == "tiled" and plan.hoist
     tile, whole = plan.divide(lanes)
-    of_lane = steps * _bytes(eqx.filter(state, eqx.is_inexact_array)) // lanes
-    each = keeps_every_step(of_lane, tile, whole)
+    of_lane = steps * _tree_bytes(eqx.filter(state, eqx.is_inexact_array)) // lanes
+    each = stores_every_state(of_lane, tile, whole)
     loop = Loop(step, sample, statistics or {}, saves, blocks, block, together, even, whole=hoist, each=each)
     common = (shared, channel_keys(seed, channels), jnp.asarray(start, jnp.int32))
-    laned = pad((state, own, subjects.astype(jnp.uint32)), whole)
-    out = _executed(loop, prepare, plan, tile, whole // tile, progress)(common, laned)
+    laned = pad_lanes((state, own, subjects.astype(jnp.uint32)), whole)
+    out = _build_run(loop, prepare, plan, tile, whole // tile, progress)(common, laned)
     return Integration(*jax.tree.map(lambda x: x[..., :lanes], out))
 
 
-def keeps_every_step(of_lane: int, tile: int, whole: int) -> bool:
+def stores_every_state(of_lane: int, tile: int, whole: int) -> bool:
     """Whether a derivative keeps what every step begins with, so many bytes for each lane of a `tile` and of the `whole`."""
-    return of_lane * tile <= KEPT and of_lane * whole <= EVERY_STEP
+    return of_lane * tile <= MAX_RESIDUAL_BYTES_PER_TILE and of_lane * whole <= MAX_RESIDUAL_BYTES
 
 
-def _executed(
+def _build_run(
     loop: Loop, prepare: Callable | None, plan: Plan, tile: int, tiles: int, progress: Callable | None
 ) -> Callable:
     """The run as a function of (what is common, what has lanes), carried out as planned."""
 
     def compute(run, common, laned):
         (shared, keys, start), ((state, own, subjects), inputs) = common, laned
-        out = run(loop, state, shared, own, inputs, Noise(keys, subjects, _noise_dtype(state)), start)
+        out = run(loop, state, shared, own, inputs, NoiseSource(keys, subjects, _noise_dtype(state)), start)
         _check_axis(out[1:], "(samples, statistics, bad)", -1, subjects.size, "lanes of a tile")
         return out
 
@@ -143,39 +144,39 @@ def _executed(
 
     def resume(common, laned_and_held):
         laned, held = laned_and_held
-        return compute(partial(run, forwards=False, kept=held), common, laned)
+        return compute(partial(run_scan, forwards=False, kept=held), common, laned)
 
-    plain, execute = partial(compute, run), partial(over_tiles, plan, tile)
+    plain, execute = partial(compute, run_scan), partial(map_over_tiles, plan, tile)
     once = lambda function: execute(progress)(lambda *args: (function(*args), ()))
     match plan.backend:
         case "tiled":
-            backwards, resumed = partial(compute, partial(run, forwards=False)), resume
-            keep, inner = partial(compute, partial(run, keep=True)), plain
+            backwards, resumed = partial(compute, partial(run_scan, forwards=False)), resume
+            keep, inner = partial(compute, partial(run_scan, keep=True)), plain
             if plan.hoist:
-                keep, inner = hoisted(keep), differentiable(plain, hoisted, derived=backwards)
-                resumed = differentiable(resume, hoisted)
-            kept = Kept(
+                keep, inner = hoisted(keep), with_custom_derivative(plain, hoisted, derived=backwards)
+                resumed = with_custom_derivative(resume, hoisted)
+            kept = ResidualPolicy(
                 partial(whole, keep),
                 partial(whole, lambda common, laned, held: resumed(common, (laned, held))),
-                lambda held: _bytes(held) <= KEPT * tiles,
+                lambda held: _tree_bytes(held) <= MAX_RESIDUAL_BYTES_PER_TILE * tiles,
             )
-            return differentiable(partial(whole, inner), execute(progress), derive=execute(), kept=kept)
+            return with_custom_derivative(partial(whole, inner), execute(progress), derive=execute(), kept=kept)
         case "fused":  # its derivatives are kernels too in few directions, in many those of the plain loop
             from .pallas_gpu import kernel  # here, because the compiler of kernels takes a second to import
 
-            run_kernel = partial(kernel.run, interpret=plan.interpret)
-            return differentiable(
+            run_kernel = partial(kernel.run_fused_kernel, interpret=plan.interpret)
+            return with_custom_derivative(
                 partial(whole, plain),
                 lambda _: once(partial(whole, partial(compute, run_kernel))),
                 derive=execute(),
-                pushes=pushes(loop, prepare, run_kernel, _noise_dtype),
-                few=FEW,
+                pushes=loop_jvps(loop, prepare, run_kernel, _noise_dtype),
+                few=MAX_FORWARD_DIRECTIONS,
             )
         case _:
             return lambda common, laned: once(partial(whole, plain))(common, laned)[0]
 
 
-def _block(save_every: int, most: int) -> int:
+def _block_length(save_every: int, most: int) -> int:
     """The largest even divisor of `save_every` up to `most`, else the largest: no pair of normals is made twice."""
     if save_every % 2 == 0 and most >= 2:
         return 2 * largest_divisor(save_every // 2, most // 2)
@@ -187,12 +188,12 @@ def _noise_dtype(state: PyTree):
     return jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(state)) else jnp.float32
 
 
-def _bytes(tree: PyTree) -> int:
+def _tree_bytes(tree: PyTree) -> int:
     """What its arrays take."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _nearest(steps: int, save_every: int) -> int:
+def _nearest_multiple(steps: int, save_every: int) -> int:
     """The multiple of `save_every` nearest to `steps`, at least one."""
     unit = max(save_every, 1)
     return max(round(steps / unit), 1) * unit

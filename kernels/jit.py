@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 # Only an outermost jit may carry these. XLA may use 512-bit vectors where the processor has them, harmless elsewhere; and
 # it looks closely at which states a loop need not copy, for a twentieth of the time of a moment.
-OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_copy_insertion_use_region_analysis": True}
+COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 def entry_point(function: Callable) -> Callable:
@@ -19,7 +19,7 @@ def entry_point(function: Callable) -> Callable:
     Called under another transformation (`jit`, `grad`, `vmap`), it is an ordinary nested `jit`. Arrays are traced,
     everything else is static, as in `equinox.filter_jit`.
     """
-    options: Any = {"compiler_options": OPTIONS}  # handed on to jax.jit
+    options: Any = {"compiler_options": COMPILER_OPTIONS}  # handed on to jax.jit
     outermost, nested = eqx.filter_jit(function, **options), eqx.filter_jit(function)
 
     @functools.wraps(function)

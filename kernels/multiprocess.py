@@ -1,10 +1,10 @@
 """Several processes on one cohort, on one machine or many: each simulates subjects of its own, and results are joined.
 
-    here = processes.start()                                      # first of all, before JAX computes anything
-    mine = processes.share(1_000_000)                             # the numbers of this process's subjects
+    here = multiprocess.initialise_processes()                                      # first of all, before JAX computes anything
+    mine = multiprocess.shard_subjects(1_000_000)                             # the numbers of this process's subjects
     cohort = draw(depressed(), len(mine), seed=1, first=mine.start)
     seen = course(cohort, arm, days=84)
-    output = processes.gather(seen["vta_output"])                 # of all million, in every process
+    output = multiprocess.gather_over_processes(seen["vta_output"])                 # of all million, in every process
     if here.number == 0: ...                                      # one of them writes the file
 
 The same program is launched once a process:
@@ -34,16 +34,16 @@ from jaxtyping import PyTree
 
 # By launcher, where it tells a process its number, how many there are, and its number on its machine. In this order:
 # torchrun and mpirun may themselves have been started by Slurm, which then numbers machines.
-LAUNCHERS = {
+LAUNCHER_VARIABLES = {
     "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),  # set by srun alone, not for a batch script
 }
-_FOUND = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri")  # from which JAX itself finds process 0
+_COORDINATOR_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri")  # from which JAX itself finds process 0
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """Which process this is.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place(NamedTuple):
     of: int
 
 
-class Launch(NamedTuple):
+class LaunchSettings(NamedTuple):
     """What a launcher told.
 
     Attributes:
@@ -64,12 +64,14 @@ class Launch(NamedTuple):
         device: which of the machine's GPUs this process takes; None for all that it sees.
     """
 
-    place: Place
+    place: ProcessRank
     address: str | None
     device: int | None
 
 
-def start(address: str | None = None, count: int | None = None, number: int | None = None) -> Place:
+def initialise_processes(
+    address: str | None = None, count: int | None = None, number: int | None = None
+) -> ProcessRank:
     """Meet the other processes, and say which this is. Without a launcher, the only one: nothing is started.
 
     To be called once, before anything else of JAX. Each process takes one GPU of its machine, the one of its own number
@@ -85,16 +87,16 @@ def start(address: str | None = None, count: int | None = None, number: int | No
         ValueError: a count without a number, or the other way round; a number that is not below the count; several
             processes and no address.
     """
-    launch = launched(os.environ)
+    launch = detect_launch(os.environ)
     if (count is None) != (number is None):
         raise ValueError(f"{count=} and {number=} belong together: give both, or neither under a launcher.")
-    place = launch.place if count is None or number is None else Place(number, count)
+    place = launch.place if count is None or number is None else ProcessRank(number, count)
     if not 0 <= place.number < place.of:
         raise ValueError(f"process {place.number} of {place.of} is impossible: numbers go from 0 to count - 1.")
     if place.of == 1:
         return place
     address = address or launch.address
-    if address is None and not any(name in os.environ for name in _FOUND):
+    if address is None and not any(name in os.environ for name in _COORDINATOR_VARIABLES):
         raise ValueError(
             f"{place.of} processes need a place to meet: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
             "host that of process 0, the port free there."
@@ -106,10 +108,10 @@ def start(address: str | None = None, count: int | None = None, number: int | No
     return place
 
 
-def launched(environment: Mapping[str, str]) -> Launch:
+def detect_launch(environment: Mapping[str, str]) -> LaunchSettings:
     """What the launcher left in the environment; without one, the only process."""
     told = environment.get("JAX_COORDINATOR_ADDRESS")
-    for launcher, (number, count, local) in LAUNCHERS.items():
+    for launcher, (number, count, local) in LAUNCHER_VARIABLES.items():
         if number in environment and count in environment:
             if launcher == "torchrun" and told is None and "MASTER_ADDR" in environment:
                 # The launcher itself listens at MASTER_PORT.
@@ -118,17 +120,17 @@ def launched(environment: Mapping[str, str]) -> Launch:
                 environment.get("CUDA_VISIBLE_DEVICES", "").count(",") == 0 and "CUDA_VISIBLE_DEVICES" in environment
             )
             device = 0 if alone else environment.get(local)  # alone: the launcher has given each process a GPU already
-            place = Place(int(environment[number]), int(environment[count]))
-            return Launch(place, told, None if device is None else int(device))
-    return Launch(Place(0, 1), told, None)
+            place = ProcessRank(int(environment[number]), int(environment[count]))
+            return LaunchSettings(place, told, None if device is None else int(device))
+    return LaunchSettings(ProcessRank(0, 1), told, None)
 
 
-def place() -> Place:
+def current_process() -> ProcessRank:
     """Which process this is."""
-    return Place(jax.process_index(), jax.process_count())
+    return ProcessRank(jax.process_index(), jax.process_count())
 
 
-def share(subjects: int, at: Place | None = None) -> range:
+def shard_subjects(subjects: int, at: ProcessRank | None = None) -> range:
     """The numbers of a process's subjects, of 0 to `subjects`: neighbours, as evenly divided as can be.
 
     Args:
@@ -138,13 +140,13 @@ def share(subjects: int, at: Place | None = None) -> range:
     Raises:
         ValueError: fewer subjects than processes.
     """
-    number, count = place() if at is None else at
+    number, count = current_process() if at is None else at
     if subjects < count:
         raise ValueError(f"{subjects=} are fewer than the {count} processes: start fewer.")
     return range(number * subjects // count, (number + 1) * subjects // count)
 
 
-def gather(tree: PyTree, axis: int = 0) -> PyTree:
+def gather_over_processes(tree: PyTree, axis: int = 0) -> PyTree:
     """Every leaf of all processes, joined along `axis` in their order: what one process would have found.
 
     A collective: every process calls it, in the same order, and gets the same NumPy arrays. Shares may differ in size.
@@ -153,32 +155,36 @@ def gather(tree: PyTree, axis: int = 0) -> PyTree:
         TypeError: under `jax.jit` or a derivative; processes meet outside of them.
         ValueError: a leaf without that axis.
     """
-    leaves, structure = jax.tree.flatten(_concrete(tree, "gather"))
+    leaves, structure = jax.tree.flatten(_concrete_arrays(tree, "gather_over_processes"))
     for leaf in leaves:
         if not -leaf.ndim <= axis < leaf.ndim:
             raise ValueError(f"a leaf of shape {leaf.shape} has no {axis=} along which to join processes.")
     if not leaves:
         return tree
     sizes = np.asarray(multihost_utils.process_allgather(np.array([leaf.shape[axis] for leaf in leaves], np.int32)))
-    joined = [_joined(leaf, axis, each) for leaf, each in zip(leaves, sizes.reshape(-1, len(leaves)).T, strict=True)]
+    joined = [
+        _gather_leaf(leaf, axis, each) for leaf, each in zip(leaves, sizes.reshape(-1, len(leaves)).T, strict=True)
+    ]
     return jax.tree.unflatten(structure, joined)
 
 
-def total(tree: PyTree) -> PyTree:
-    """Every leaf summed over processes, in their order, so that all find the same bits. A collective, like `gather`.
+def sum_over_processes(tree: PyTree) -> PyTree:
+    """Every leaf summed over processes, in their order, so that all get the same bits.
+
+    A collective, like `gather_over_processes`.
 
     For what is a sum over subjects: a loss, and its gradient by what they have in common.
 
     Raises:
         TypeError: under `jax.jit` or a derivative.
     """
-    gathered = multihost_utils.process_allgather(_concrete(tree, "total"))
+    gathered = multihost_utils.process_allgather(_concrete_arrays(tree, "sum_over_processes"))
     return jax.tree.map(
         lambda x, like: np.asarray(x).reshape(-1, *np.shape(like)).sum(axis=0, dtype=x.dtype), gathered, tree
     )
 
 
-def _joined(leaf: np.ndarray, axis: int, sizes: np.ndarray) -> np.ndarray:
+def _gather_leaf(leaf: np.ndarray, axis: int, sizes: np.ndarray) -> np.ndarray:
     """All shares of a leaf, filled up to the largest on their way."""
     moved = np.moveaxis(leaf, axis, 0)
     filled = np.pad(moved, [(0, int(sizes.max()) - len(moved))] + [(0, 0)] * (moved.ndim - 1))
@@ -186,7 +192,7 @@ def _joined(leaf: np.ndarray, axis: int, sizes: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.concatenate([each[:size] for each, size in zip(every, sizes, strict=True)]), 0, axis)
 
 
-def _concrete(tree: PyTree, name: str) -> PyTree:
+def _concrete_arrays(tree: PyTree, name: str) -> PyTree:
     """As NumPy arrays of the dtypes that JAX has."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
         raise TypeError(f"{name} is between processes, and cannot be traced: call it outside jax.jit and jax.grad.")

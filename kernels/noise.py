@@ -19,17 +19,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Complex, DTypeLike, Float, Integer, UInt32
 
-from .xla_cpu.hoist import apart
+from .xla_cpu.hoist import outlined
 
-_MULTIPLIER = np.uint32(0xD256D193)
-_WEYL = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits
-_ROUNDS = 10
+_PHILOX_MULTIPLIER = np.uint32(0xD256D193)
+_WEYL_INCREMENT = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits
+_PHILOX_ROUNDS = 10
 # log(1 + t) = t + t^2 (these, times powers of t): of all that miss log(1 + t)/t, for |t| < 1/3, by the smallest share (3e-8)
-LOGARITHM = (-0.4999993608, 0.3333319814, -0.2500781889, 0.2001116868)
-LOGARITHM += (-0.1641596092, 0.1399580656, -0.1538853901, 0.1402636125)
+LOG_COEFFICIENTS = (-0.4999993608, 0.3333319814, -0.2500781889, 0.2001116868)
+LOG_COEFFICIENTS += (-0.1641596092, 0.1399580656, -0.1538853901, 0.1402636125)
 # Cosine and sine/x of x quarter turns by powers of x^2, for |x| < 1/2: as good (3e-8 and 5e-9)
-COSINE = (1.0, -1.2336979540, 0.2536063619, -0.0204262503)
-SINE = (1.5707963220, -0.6459634786, 0.0796802281, -0.0046021770)
+COSINE_COEFFICIENTS = (1.0, -1.2336979540, 0.2536063619, -0.0204262503)
+SINE_COEFFICIENTS = (1.5707963220, -0.6459634786, 0.0796802281, -0.0046021770)
 
 
 def philox2x32(
@@ -44,14 +44,14 @@ def philox2x32(
     with jax.enable_x64(True):
         wide = lambda x: lax.convert_element_type(x, np.uint64)
         first, second, key = wide(first), wide(second), wide(key)
-        for _ in range(_ROUNDS):
-            product = (first & np.uint64(0xFFFFFFFF)) * np.uint64(_MULTIPLIER)
+        for _ in range(_PHILOX_ROUNDS):
+            product = (first & np.uint64(0xFFFFFFFF)) * np.uint64(_PHILOX_MULTIPLIER)
             first, second = (product >> np.uint64(32)) ^ key ^ second, product
-            key = key + np.uint64(_WEYL)
+            key = key + np.uint64(_WEYL_INCREMENT)
         return lax.convert_element_type(first, np.uint32), lax.convert_element_type(second, np.uint32)
 
 
-def _words(first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shape"], key: UInt32[Array, "*#shape"]):
+def _philox_words(first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shape"], key: UInt32[Array, "*#shape"]):
     """`philox2x32` as complex numbers whose parts have the bits of the words."""
     as_float = lambda word: lax.bitcast_convert_type(word, jnp.float32)
     return lax.complex(*map(as_float, philox2x32(first, second, key)))
@@ -99,7 +99,7 @@ def normal_pairs(
     counter = jnp.asarray(pairs).astype(jnp.uint32)[..., None, None]
     lane = subjects.reshape((1,) * counter.ndim + subjects.shape)[..., 0, :]
     key = keys.reshape((1,) * (counter.ndim - 2) + keys.shape + (1,))
-    words = apart(_words)(lane, counter, key)
+    words = outlined(_philox_words)(lane, counter, key)
     as_word = lambda part: lax.bitcast_convert_type(part, jnp.uint32)
     return lax.complex(*_box_muller(as_word(words.real), as_word(words.imag), dtype))
 
@@ -115,7 +115,7 @@ def normal_pair(
     return _box_muller(*words, dtype)
 
 
-def normals(
+def normals_at_step(
     keys: UInt32[Array, " channels"],
     subjects: UInt32[Array, " lanes"],
     step: Integer[ArrayLike, ""],
@@ -139,15 +139,15 @@ def _box_muller(
     bits of quadrant and a signed fraction of a quarter turn, -1/2 to 1/2, where short polynomials are exact to rounding.
     """
     dtype = jnp.dtype(dtype)
-    length = jnp.sqrt(-2 * _log_of_share(radius | 1, dtype))
+    length = jnp.sqrt(-2 * _log_uniform(radius | 1, dtype))
     fraction = lax.bitcast_convert_type(angle << 2, jnp.int32).astype(dtype) * dtype.type(2.0**-32)
-    cosine, sine = _circle(fraction)
+    cosine, sine = _cosine_and_sine(fraction)
     swap, flip = angle >> 31 == 1, angle >> 30 & 1 == 1
     length = jnp.where(flip, -length, length)
     return length * jnp.where(swap, sine, cosine), length * jnp.where(swap, cosine, sine)
 
 
-def _log_of_share(word: UInt32[Array, "*shape"], dtype) -> Float[Array, "*shape"]:
+def _log_uniform(word: UInt32[Array, "*shape"], dtype) -> Float[Array, "*shape"]:
     """log(word/2^32) of a word that is not 0: from a power of two and a polynomial; in double precision the library's."""
     x = word.astype(dtype)
     if dtype != jnp.float32:
@@ -156,24 +156,24 @@ def _log_of_share(word: UInt32[Array, "*shape"], dtype) -> Float[Array, "*shape"
     exponent = (bits - np.int32(0x3F2AAAAB)) >> 23  # what is left lies between 2/3 and 4/3
     t = lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
     square = t * t
-    a, b, c, d, e, f, g, h = map(np.float32, LOGARITHM)
+    a, b, c, d, e, f, g, h = map(np.float32, LOG_COEFFICIENTS)
     low = (a + b * t) + square * (c + d * t)  # Estrin's rule: short chains
     high = (e + f * t) + square * (g + h * t)
     rest = t + square * (low + (square * square) * high)
     return (exponent - 32).astype(dtype) * dtype.type(math.log(2)) + rest
 
 
-def _circle(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+def _cosine_and_sine(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Cosine and sine of `fraction` quarter turns, |fraction| <= 1/2; in double precision by Taylor series."""
     square = fraction * fraction
     if fraction.dtype == jnp.float32:
-        even, odd = (tuple(map(np.float32, terms)) for terms in (COSINE, SINE))
+        even, odd = (tuple(map(np.float32, terms)) for terms in (COSINE_COEFFICIENTS, SINE_COEFFICIENTS))
     else:
-        even, odd = ([_taylor(n) for n in range(first, 18, 2)] for first in (0, 1))
+        even, odd = ([_taylor_coefficient(n) for n in range(first, 18, 2)] for first in (0, 1))
     horner = lambda terms: functools.reduce(lambda y, term: y * square + term, reversed(terms))
     return horner(even), fraction * horner(odd)
 
 
-def _taylor(n: int) -> float:
+def _taylor_coefficient(n: int) -> float:
     """Of the cosine or the sine of a quarter turn: the term of order `n`."""
     return (-1) ** (n // 2) * (math.pi / 2) ** n / math.factorial(n)

@@ -5,8 +5,10 @@ import dataclasses
 import jax
 
 BACKENDS = ("auto", "tiled", "scan", "fused")
-_VECTOR = 16  # lanes: tiles are whole vectors of the widest CPU, so that all lanes go through the same instructions
-_KERNEL = 128  # lanes: what "fused" fills up to, a multiple of every kernel's
+_VECTOR_LANES = (
+    16  # lanes: tiles are whole vectors of the widest CPU, so that all lanes go through the same instructions
+)
+_KERNEL_LANES = 128  # lanes: what "fused" fills up to, a multiple of every kernel's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Plan:
                 f"devices={self.devices}, but JAX sees {available}. For more CPU devices, "
                 f"jax.config.update('jax_num_cpu_devices', {self.devices}) before JAX is first used."
             )
-        platform = _platform()
+        platform = _target_platform()
         if self.backend == "fused" and not self.interpret and platform != "gpu":
             raise ValueError(
                 f"backend='fused' is for GPUs, but JAX runs on {platform!r}: take backend='auto', or install "
@@ -66,18 +68,18 @@ class Plan:
 
         Tiles are of one size, as even as whole vectors allow: 300 lanes are two tiles of 160, not 256 and a rest.
         """
-        each = _ceil(lanes, self.devices)
-        tiles = _ceil(each, self.tile) if self.backend == "tiled" else 1
-        unit = _KERNEL if self.backend == "fused" else _VECTOR
-        tile = unit * _ceil(_ceil(each, tiles), unit)
-        return tile, tile * self.devices * _ceil(lanes, tile * self.devices)
+        each = _ceil_divide(lanes, self.devices)
+        tiles = _ceil_divide(each, self.tile) if self.backend == "tiled" else 1
+        unit = _KERNEL_LANES if self.backend == "fused" else _VECTOR_LANES
+        tile = unit * _ceil_divide(_ceil_divide(each, tiles), unit)
+        return tile, tile * self.devices * _ceil_divide(lanes, tile * self.devices)
 
 
-def _platform() -> str:
+def _target_platform() -> str:
     """Where a run will be: on the device that one compiles for, where JAX was told of one that is not here."""
     elsewhere = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if elsewhere is None else elsewhere.platform
 
 
-def _ceil(number: int, unit: int) -> int:
+def _ceil_divide(number: int, unit: int) -> int:
     return -(-number // unit)

@@ -17,15 +17,29 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex, Int, PyTree, UInt32
 
-from .carry import Carry, Loop, begin, end_block, fresh, held_at, instead, put, results, watch
+from .carry import (
+    Carry,
+    Loop,
+    end_block,
+    finalise_statistics,
+    init_block,
+    init_carry,
+    replace_value,
+    residuals_at,
+    restore_residuals,
+    update_statistics,
+)
 from .noise import normal_pairs
-from .xla_cpu.hoist import apart, hoistable
+from .xla_cpu.hoist import is_hoistable, outlined
 
-_FLAT = 128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
-_FEW = 32  # numbers of a lane's state up to which turns gain nothing: copies are cheap, and one step compiles sooner than two
+_MAX_FLAT_LENGTH = (
+    128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
+)
+# Numbers of a lane's state up to which turns gain nothing: copies are cheap, and one step compiles sooner than two.
+_MAX_PLAIN_STATE_SIZE = 32
 
 
-class Noise(NamedTuple):
+class NoiseSource(NamedTuple):
     """What the normals of a run are a function of, beside the step: channels' keys, subjects' numbers and the dtype."""
 
     keys: UInt32[Array, " channels"]
@@ -33,13 +47,13 @@ class Noise(NamedTuple):
     dtype: Any
 
 
-def run(
+def run_scan(
     loop: Loop,
     state: PyTree,
     shared: PyTree,
     own: PyTree,
     inputs: PyTree,
-    noise: Noise,
+    noise: NoiseSource,
     start: Int[Array, ""],
     *,
     forwards: bool = True,
@@ -54,49 +68,49 @@ def run(
     """
     step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
     now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    output, compact = output_of(step, state, now, noise, start, loop.whole)
-    layout = _layout(state, noise.subjects.size, forwards) if compact else "plain"
-    carry = begin(loop, state, output, noise.subjects.shape)
+    output, compact = trace_step_output(step, state, now, noise, start, loop.whole)
+    layout = _choose_layout(state, noise.subjects.size, forwards) if compact else "plain"
+    carry = init_carry(loop, state, output, noise.subjects.shape)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def block(carry, begins, inputs, within):
-        return _block(loop, shared, own, noise, layout, keep, carry, begins, inputs, within)
+        return _advance_block(loop, shared, own, noise, layout, keep, carry, begins, inputs, within)
 
     def recorded(carry: Carry, now):
         begins, inputs, (before, within) = now
-        carry = carry if kept is None else put(loop, carry, before)
-        held = held_at(loop, carry) if keep else None
+        carry = carry if kept is None else restore_residuals(loop, carry, before)
+        held = residuals_at(loop, carry) if keep else None
         carry, (samples, steps) = block(carry, begins, inputs, within)
         return carry, (samples, (held, steps))
 
     def save(carry: Carry, now):
         carry, (samples, held) = along(recorded, carry, now)
-        return carry, (_sample(loop, carry.state, carry.output) if loop.together == 1 else samples, held)
+        return carry, (_record_sample(loop, carry.state, carry.output) if loop.together == 1 else samples, held)
 
-    along = scan if kept is None else lax.scan
+    along = nested_checkpoint_scan if kept is None else lax.scan
     shape, length = (loop.saves // loop.together, loop.blocks), loop.together * loop.block
     begins = start + length * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs = jax.tree.map(lambda x: x.reshape(*shape, length, *x.shape[1:]), inputs)
     carry, (samples, held) = along(save, carry, (begins, inputs, kept or (None, None)))
     if loop.together > 1:
         samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
-    found = carry.state, samples, results(loop, carry.totals), carry.bad
+    found = carry.state, samples, finalise_statistics(loop, carry.totals), carry.bad
     return (found, held) if keep else found
 
 
-def _layout(state: PyTree, lanes: int, forwards: bool) -> str:
-    """That of steps which are one piece of machine code; see `_block`."""
+def _choose_layout(state: PyTree, lanes: int, forwards: bool) -> str:
+    """That of steps which are one piece of machine code; see `_advance_block`."""
     if not forwards:
         return "again"
     numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return "turns" if numbers > _FEW * lanes else "plain"
+    return "turns" if numbers > _MAX_PLAIN_STATE_SIZE * lanes else "plain"
 
 
-def _block(
+def _advance_block(
     loop: Loop,
     shared: PyTree,
     own: PyTree,
-    noise: Noise,
+    noise: NoiseSource,
     layout: str,
     keep: bool,
     carry: Carry,
@@ -118,25 +132,25 @@ def _block(
     pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
 
     def step(state, shared, own, inputs, pairs, at, j):
-        z = None if pairs is None else _normals(pairs, at, j, noise.dtype)
+        z = None if pairs is None else _select_normals(pairs, at, j, noise.dtype)
         return loop.step(state, shared, own, inputs, z, j)
 
     step = jax.checkpoint(step, prevent_cse=False) if layout == "again" else step
 
     def advance(carried, shared, own, inputs, pairs, at, j):
         state, output = step(carried[0], shared, own, inputs, pairs, at, j)
-        return state, output, watch(loop, carried[2], state, output)
+        return state, output, update_statistics(loop, carried[2], state, output)
 
-    advance = apart(advance) if turn > 1 else advance
+    advance = outlined(advance) if turn > 1 else advance
 
-    record = lambda carried: None if loop.together == 1 else _sample(loop, *carried[:2])
+    record = lambda carried: None if loop.together == 1 else _record_sample(loop, *carried[:2])
 
     def advance_turn(carried, now):
         begin, *now = now
         held = []
         for i in range(turn):
             inputs, within = jax.tree.map(lambda x, i=i: x[i], now)
-            carried = carried if within is None else (instead(carried[0], within), *carried[1:])
+            carried = carried if within is None else (replace_value(carried[0], within), *carried[1:])
             held.append(eqx.filter(carried[0], eqx.is_inexact_array) if keep and loop.each else None)
             j = begin + i
             carried = advance(carried, shared, own, inputs, pairs if noise.keys.size else None, (j >> 1) - first, j)
@@ -156,32 +170,32 @@ def _block(
         along, shape, every = until_save, (loop.together, loop.block // turn), 1
     begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
     inputs, within = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), (inputs, within))
-    carried, (samples, held) = lax.scan(along, fresh(loop, carry), (begins, inputs, within))
+    carried, (samples, held) = lax.scan(along, init_block(loop, carry), (begins, inputs, within))
     samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
     held = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) + 1 :]), held)
     return end_block(loop, carry, *carried, begin + loop.together * loop.block), (samples, held)
 
 
-def _sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:
+def _record_sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:
     """What is recorded, if anything."""
     return None if loop.sample is None else loop.sample(state, output)
 
 
-def _normals(pairs: Complex[Array, "pairs channels lanes"], at: Int[Array, ""], j: Int[Array, ""], dtype):
+def _select_normals(pairs: Complex[Array, "pairs channels lanes"], at: Int[Array, ""], j: Int[Array, ""], dtype):
     """Those of step `j`, in one half of one pair. A product is no branch: it reads both halves, side by side, in one pass."""
     odd = (j & 1).astype(dtype)
     pair = lax.dynamic_index_in_dim(pairs, at, keepdims=False)
     return pair.real * (1 - odd) + pair.imag * odd
 
 
-def scan(body: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+def nested_checkpoint_scan(body: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
     """`lax.scan`, whose reverse pass keeps about the square root of all carries when there are many.
 
     The length is split into two factors and the inner scan checkpointed. A prime length is not split.
     """
     length = jax.tree.leaves(xs)[0].shape[0]
     inner = largest_divisor(length, math.isqrt(length))
-    if length <= _FLAT or inner == 1:
+    if length <= _MAX_FLAT_LENGTH or inner == 1:
         return lax.scan(body, carry, xs)
     group = jax.checkpoint(lambda carry, xs: lax.scan(body, carry, xs), prevent_cse=False)
     carry, ys = lax.scan(group, carry, jax.tree.map(lambda x: x.reshape(-1, inner, *x.shape[1:]), xs))
@@ -193,8 +207,8 @@ def largest_divisor(number: int, most: int) -> int:
     return max((i for i in range(1, most + 1) if number % i == 0), default=1)
 
 
-def output_of(
-    step: Callable, state: PyTree, inputs: PyTree, noise: Noise, start: Int[Array, ""], whole: bool = False
+def trace_step_output(
+    step: Callable, state: PyTree, inputs: PyTree, noise: NoiseSource, start: Int[Array, ""], whole: bool = False
 ) -> tuple[PyTree, bool]:
     """The shapes of what one step puts out, and whether all of it may be one piece of machine code, as the `whole` run is.
 
@@ -212,4 +226,4 @@ def output_of(
             name = jax.tree_util.keystr(path) or "state"
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
-    return output, hoistable(traced.jaxpr, products=whole)
+    return output, is_hoistable(traced.jaxpr, products=whole)

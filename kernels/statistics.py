@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-Like = Array | jax.ShapeDtypeStruct
+ArrayOrShape = Array | jax.ShapeDtypeStruct
 
 
 @runtime_checkable
@@ -31,7 +31,7 @@ class Statistic(Protocol):
 
     linear: ClassVar[bool]
 
-    def init(self, like: Like) -> PyTree:
+    def init(self, like: ArrayOrShape) -> PyTree:
         """The accumulator of no steps at all, for a quantity of this shape and dtype."""
         ...
 
@@ -48,10 +48,10 @@ class Statistic(Protocol):
         ...
 
 
-Measured = tuple[Statistic, Callable[[PyTree, PyTree], Array]]
+MeasuredStatistic = tuple[Statistic, Callable[[PyTree, PyTree], Array]]
 
 
-class Moments(NamedTuple):
+class MomentAccumulator(NamedTuple):
     """How many steps, their mean, and the sum of squared distances from that mean."""
 
     steps: Int[Array, ""]
@@ -65,7 +65,7 @@ class Mean:
 
     linear: ClassVar[bool] = True
 
-    def init(self, like: Like) -> tuple[Array, Array]:
+    def init(self, like: ArrayOrShape) -> tuple[Array, Array]:
         """A count and a sum, both 0."""
         return jnp.int32(0), jnp.zeros(like.shape, like.dtype)
 
@@ -98,27 +98,27 @@ class Variance:
 
     linear: ClassVar[bool] = False
 
-    def init(self, like: Like) -> Moments:
+    def init(self, like: ArrayOrShape) -> MomentAccumulator:
         """No steps, no mean, no spread."""
         zero = jnp.zeros(like.shape, like.dtype)
-        return Moments(jnp.int32(0), zero, zero)
+        return MomentAccumulator(jnp.int32(0), zero, zero)
 
-    def update(self, acc: Moments, x: Array) -> Moments:
+    def update(self, acc: MomentAccumulator, x: Array) -> MomentAccumulator:
         """The merge with a single step, whose mean is `x`."""
         count = acc.steps + 1
         distance = x - acc.mean
         mean = acc.mean + distance * (1 / count.astype(x.dtype))
-        return Moments(count, mean, acc.spread + distance * (x - mean))
+        return MomentAccumulator(count, mean, acc.spread + distance * (x - mean))
 
-    def merge(self, a: Moments, b: Moments) -> Moments:
+    def merge(self, a: MomentAccumulator, b: MomentAccumulator) -> MomentAccumulator:
         """See the class."""
         count = a.steps + b.steps
         share = b.steps.astype(b.mean.dtype) / jnp.maximum(count, 1).astype(b.mean.dtype)
         distance = b.mean - a.mean
         between = distance * distance * (share * a.steps.astype(b.mean.dtype))
-        return Moments(count, a.mean + distance * share, a.spread + b.spread + between)
+        return MomentAccumulator(count, a.mean + distance * share, a.spread + b.spread + between)
 
-    def result(self, acc: Moments) -> Array:
+    def result(self, acc: MomentAccumulator) -> Array:
         """The spread by the count."""
         return acc.spread / jnp.maximum(acc.steps, 1).astype(acc.spread.dtype)
 
@@ -129,7 +129,7 @@ class Maximum:
 
     linear: ClassVar[bool] = False
 
-    def init(self, like: Like) -> Array:
+    def init(self, like: ArrayOrShape) -> Array:
         """Below every value."""
         return jnp.full(like.shape, -jnp.inf, like.dtype)
 
@@ -164,7 +164,7 @@ class Histogram:
         if len(self.edges) < 2 or any(low >= high for low, high in pairwise(self.edges)):
             raise ValueError(f"A histogram needs at least two ascending edges, not {self.edges}.")
 
-    def init(self, like: Like) -> Array:
+    def init(self, like: ArrayOrShape) -> Array:
         """Empty bins."""
         return jnp.zeros((len(self.edges) - 1, *like.shape), jnp.int32)
 

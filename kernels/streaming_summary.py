@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-_KEPT = 16  # bits of a single-precision number that name its bin: sign, exponent, and 7 of the fraction
+_BIN_BITS = 16  # bits of a single-precision number that name its bin: sign, exponent, and 7 of the fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Quantiles:
             raise ValueError(
                 f"quantiles need finite values of at least one lane, not {values.shape} with some that are not."
             )
-        bins = _bin(values).reshape(len(values), -1)
+        bins = _bin_number(values).reshape(len(values), -1)
         lowest, width = int(bins.min()), int(bins.max()) - int(bins.min()) + 1
         places = bins - lowest + width * np.arange(bins.shape[1])
         counts = np.bincount(places.ravel(), minlength=width * bins.shape[1])
@@ -102,17 +102,17 @@ class Quantiles:
             raise ValueError(f"{share=} must lie between 0 and 1.")
         below = np.cumsum(self.counts, axis=-1)
         rank = np.rint(share * (below[..., -1:] - 1))
-        return _middle(self.lowest + np.argmax(below > rank, axis=-1))
+        return _bin_centre(self.lowest + np.argmax(below > rank, axis=-1))
 
 
-def _bin(values: np.ndarray) -> np.ndarray:
+def _bin_number(values: np.ndarray) -> np.ndarray:
     """The first bits of each number, as an integer in the order of the numbers."""
     bits = np.ascontiguousarray(values).view(np.int32)
     ordered = np.where(bits < 0, ~bits, bits | np.int32(-(2**31))).view(np.uint32)
-    return (ordered >> (32 - _KEPT)).astype(np.int64)
+    return (ordered >> (32 - _BIN_BITS)).astype(np.int64)
 
 
-def _middle(number: np.ndarray) -> np.ndarray:
-    """The number in the middle of a bin; the inverse of `_bin`."""
-    ordered = ((number.astype(np.uint32) << (32 - _KEPT)) | np.uint32(1 << (31 - _KEPT))).view(np.int32)
+def _bin_centre(number: np.ndarray) -> np.ndarray:
+    """The number in the middle of a bin; the inverse of `_bin_number`."""
+    ordered = ((number.astype(np.uint32) << (32 - _BIN_BITS)) | np.uint32(1 << (31 - _BIN_BITS))).view(np.int32)
     return np.where(ordered < 0, ordered & np.int32(2**31 - 1), ~ordered).view(np.float32)

@@ -9,13 +9,13 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from .autodiff.custom_derivative import Execution, Function
+from .autodiff.custom_derivative import Executor, LanedFunction
 from .plan import Plan
 
-AXIS = "subject"
+MESH_AXIS = "subject"
 
 
-def pad(tree: PyTree, lanes: int) -> PyTree:
+def pad_lanes(tree: PyTree, lanes: int) -> PyTree:
     """Repeat the last lane of every leaf until there are `lanes`."""
 
     def leaf(x):
@@ -25,7 +25,7 @@ def pad(tree: PyTree, lanes: int) -> PyTree:
     return jax.tree.map(leaf, tree)
 
 
-def over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | None = None) -> Execution:
+def map_over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | None = None) -> Executor:
     """An execution of functions `(shared, laned) -> (laned, total)`: tile by tile, device by device.
 
     Args:
@@ -34,52 +34,54 @@ def over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | Non
         progress: called with the numbers of tiles done and in all.
     """
 
-    def execute(function: Function) -> Function:
+    def execute(function: LanedFunction) -> LanedFunction:
         def on_device(shared, tiles):
             def one(numbered):
                 number, laned = numbered
                 out = function(shared, laned)
                 if progress is not None:
-                    _report(progress, number, len(numbers) * plan.devices, plan.devices, out)
+                    _report_progress(progress, number, len(numbers) * plan.devices, plan.devices, out)
                 return out
 
             numbers = jnp.arange(jax.tree.leaves(tiles)[0].shape[0])
             laned, totals = lax.map(one, (numbers, tiles))
             totals = jax.tree.map(lambda x: x.sum(axis=0), totals)
-            return laned, lax.psum(totals, AXIS) if plan.devices > 1 else totals
+            return laned, lax.psum(totals, MESH_AXIS) if plan.devices > 1 else totals
 
         def run(shared, laned):
-            laned, total = sharded(on_device, plan)(shared, jax.tree.map(lambda x: _split(x, tile), laned))
-            return jax.tree.map(_join, laned), total
+            laned, total = shard_over_devices(on_device, plan)(
+                shared, jax.tree.map(lambda x: _split_tiles(x, tile), laned)
+            )
+            return jax.tree.map(_join_tiles, laned), total
 
         return run
 
     return execute
 
 
-def sharded(function: Function, plan: Plan) -> Function:
+def shard_over_devices(function: LanedFunction, plan: Plan) -> LanedFunction:
     """`function` with the first axis of its laned leaves divided over the plan's devices."""
     if plan.devices == 1:
         return function
-    mesh = Mesh(np.array(jax.local_devices()[: plan.devices]), (AXIS,))
-    lanes, same = PartitionSpec(AXIS), PartitionSpec()
+    mesh = Mesh(np.array(jax.local_devices()[: plan.devices]), (MESH_AXIS,))
+    lanes, same = PartitionSpec(MESH_AXIS), PartitionSpec()
     return jax.shard_map(function, mesh=mesh, in_specs=(same, lanes), out_specs=(lanes, same), check_vma=False)
 
 
-def _split(x: Array, tile: int) -> Array:
+def _split_tiles(x: Array, tile: int) -> Array:
     """(..., lanes) to (tiles, ..., tile)."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, tile), -2, 0)
 
 
-def _join(x: Array) -> Array:
+def _join_tiles(x: Array) -> Array:
     """(tiles, ..., tile) to (..., lanes)."""
     x = jnp.moveaxis(x, 0, -2)
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _report(progress: Callable, number: Array, total: int, devices: int, out: PyTree) -> None:
+def _report_progress(progress: Callable, number: Array, total: int, devices: int, out: PyTree) -> None:
     """Tell how many tiles are done; the first device speaks for all, which work in step."""
-    device = lax.axis_index(AXIS) if devices > 1 else 0
+    device = lax.axis_index(MESH_AXIS) if devices > 1 else 0
 
     def tell(number, device, _):
         if device == 0:

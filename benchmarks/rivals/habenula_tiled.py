@@ -8,7 +8,7 @@ import numpy as np
 from workload import DT, Found, Workload, model
 
 from habenula.circuit.model import lateral_habenula as lhb
-from habenula.circuit.model.lhb_population import plan_for
+from habenula.circuit.model.lhb_population import make_population_plan
 from habenula.kernels import Mean, Plan, Variance, entry_point, integrate
 
 
@@ -19,7 +19,7 @@ def available() -> str | None:
 
 def prepare(workload: Workload, cores: int = 1):
     """One CPU device for each core: XLA's own threads would slow the loop down."""
-    plan = plan_for(workload.neurons, devices=cores)
+    plan = make_population_plan(workload.neurons, devices=cores)
     p, cells, given = model(workload)
     subjects = jnp.arange(workload.subjects, dtype=jnp.uint32)
 
@@ -40,12 +40,12 @@ def simulated(p, cells, given, subjects, seed, workload: Workload, plan: Plan, p
 
     def step(state, shared, own, inputs, z, j):
         p, cells = shared
-        after = lhb.step(state, own, z, p, cells, DT)
-        return after, lhb.output(after.rate, p)
+        after = lhb.step_neurons(state, own, z, p, cells, DT)
+        return after, lhb.habenula_output(after.rate, p)
 
     return integrate(
         step,
-        lhb.rest(p, cells, given),
+        lhb.resting_neuron_state(p, cells, given),
         steps=workload.steps,
         subjects=subjects,
         shared=(p, cells),

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..data import long_format
-from ..data.long_format import MISSING
+from ..data.long_format import MISSING_MARKERS
 
 COLUMN_ALIASES = {"subject": ("subject", "subj"), "staircase": ("staircase", "trialType")}
 REQUIRED_COLUMNS = ("subject", "trial", "effort", "reward", "choice")
@@ -79,7 +79,7 @@ def read_choices(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     names = _resolve_aliases(columns or {})
     header: list[str] = []
     where: dict[str, int] = {}
-    for row, cells in long_format.rows(path):
+    for row, cells in long_format.read_rows(path):
         if not where:
             header, where = cells, _column_indices(cells, names, path.name)
             continue
@@ -105,10 +105,10 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
         ValueError: a subject that is missing or there twice, a cell that is no number, with row and column.
     """
     path, known, columns, subject = Path(path), {}, [], 0
-    for row, cells in long_format.rows(path):
+    for row, cells in long_format.read_rows(path):
         if not columns:
             columns = cells
-            subject = long_format.column("subject", _column_aliases("subject"), cells, path.name)
+            subject = long_format.find_column("subject", _column_aliases("subject"), cells, path.name)
             continue
         name, where = cells[subject], f"{path.name}, row {row}"
         if len(cells) != len(columns):
@@ -116,7 +116,9 @@ def read_scores(path: str | Path, subjects: Iterable[str]) -> dict[str, Float[np
         if name in known:
             raise ValueError(f"{where}, column {columns[subject]}: subject {name} stands here for the second time.")
         known[name] = [
-            math.nan if i == subject or cell in MISSING else long_format.number(cell, f"{where}, column {column}")
+            math.nan
+            if i == subject or cell in MISSING_MARKERS
+            else long_format.parse_number(cell, f"{where}, column {column}")
             for i, (column, cell) in enumerate(zip(columns, cells, strict=True))
         ]
     subjects = list(subjects)
@@ -169,9 +171,9 @@ def _resolve_aliases(columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 def _column_indices(header: list[str], names: Mapping[str, tuple[str, ...]], file: str) -> dict[str, int]:
     """Where each column is that is needed, or there."""
-    if lacking := long_format.lacking([names[name] for name in REQUIRED_COLUMNS], header, file):
+    if lacking := long_format.describe_missing_columns([names[name] for name in REQUIRED_COLUMNS], header, file):
         raise ValueError(lacking)
-    found = {name: long_format.column(name, names[name], header, file, needed=False) for name in names}
+    found = {name: long_format.find_column(name, names[name], header, file, needed=False) for name in names}
     return {name: i for name, i in found.items() if i >= 0}
 
 
@@ -181,20 +183,22 @@ def _parse_trial(cells: list[str], header: list[str], columns: Mapping[str, int]
         raise ValueError(f"{row}: {len(cells)} cells, but {len(header)} columns.")
     of = {name: cells[i] for name, i in columns.items()}
     where = {name: f"{row}, column {header[i]}" for name, i in columns.items()}
-    if of["subject"] in MISSING:
+    if of["subject"] in MISSING_MARKERS:
         raise ValueError(f"{where['subject']}: empty; every trial needs a subject.")
     values: dict[str, float | str] = {"subject": of["subject"]}
     for name in ("trial", "effort", "reward"):
-        values[name] = long_format.number(of[name], where[name])
+        values[name] = long_format.parse_number(of[name], where[name])
     if values["trial"] != int(values["trial"]):
         raise ValueError(f"{where['trial']}: {of['trial']!r} is no whole number.")
     values["choice"] = _parse_choice(of["choice"], where["choice"])
     if "staircase" in of:
-        if of["staircase"] in MISSING:
+        if of["staircase"] in MISSING_MARKERS:
             raise ValueError(f"{where['staircase']}: empty; name the staircase of every trial, or drop the column.")
         values["staircase"] = of["staircase"]
     if "rt" in of:
-        values["rt"] = math.nan if of["rt"] in MISSING else long_format.number(of["rt"], where["rt"]) / 1e3
+        values["rt"] = (
+            math.nan if of["rt"] in MISSING_MARKERS else long_format.parse_number(of["rt"], where["rt"]) / 1e3
+        )
         if values["rt"] <= 0:
             raise ValueError(f"{where['rt']}: {of['rt']!r} must be above 0 (ms), or empty.")
     return values
@@ -202,7 +206,7 @@ def _parse_trial(cells: list[str], header: list[str], columns: Mapping[str, int]
 
 def _parse_choice(cell: str, where: str) -> float:
     """1 or 0, or NaN where missed."""
-    if cell in MISSING:
+    if cell in MISSING_MARKERS:
         return math.nan
     try:
         value = float(cell)

@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, UInt
 
-from ...kernels import channel_keys, entry_point, normals
+from ...kernels import channel_keys, entry_point, normals_at_step
 
 CONDITIONING_NOISE_STREAM = 0x7061766C  # tells the noise of cues and outcomes from all other
 ORDER_CHANNEL, REWARD_CHANNEL, PUFF_CHANNEL = range(3)  # channels of that noise
@@ -170,7 +170,7 @@ def _draw_trials(task: PavlovianTask, trials: int, subject, seed) -> Trials:
     number = jnp.arange(trials, dtype=jnp.int32)
     dtype = task.probability.dtype
     keys = channel_keys(seed, 3)
-    z = jax.vmap(lambda trial: normals(keys, subject, trial, dtype))(number)  # (trial, channel, subject)
+    z = jax.vmap(lambda trial: normals_at_step(keys, subject, trial, dtype))(number)  # (trial, channel, subject)
     axes = jax.tree.map(lambda leaf: -1 if leaf.shape[-1:] == subject.shape and leaf.ndim == 2 else None, task)
     axes = eqx.tree_at(lambda t: t.flip, axes, 0 if task.flip.ndim else None, is_leaf=lambda x: x is None)
 

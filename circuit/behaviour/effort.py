@@ -84,8 +84,8 @@ class EffortConstants(eqx.Module):
 
 def effort_constants() -> EffortConstants:
     """The constants of the package's table (section `effort.*`)."""
-    shared = {"reference_dopamine": jnp.asarray(constants.value("motivation.reference_dopamine"))}
-    return EffortConstants(**constants.arrays("effort"), **shared)
+    shared = {"reference_dopamine": jnp.asarray(constants.constant_value("motivation.reference_dopamine"))}
+    return EffortConstants(**constants.section_arrays("effort"), **shared)
 
 
 def modulate_preferences(preferences: Preferences, rmtg: Lane, dopamine: Lane, p: EffortConstants) -> Preferences:

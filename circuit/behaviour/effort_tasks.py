@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ...kernels import channel_keys, entry_point, normals
+from ...kernels import channel_keys, entry_point, normals_at_step
 from ..data import constants
 from . import effort
 from .choices import Choices
@@ -140,7 +140,7 @@ def eefrt(**changed: float) -> EffortTask:
     Raises:
         ValueError: the task has no such constant.
     """
-    p = constants.section("eefrt")
+    p = constants.section_values("eefrt")
     if unknown := sorted(set(changed) - set(p)):
         raise ValueError(f"the EEfRT has no constants {unknown}; choose from {sorted(p)}.")
     p = p | changed
@@ -226,7 +226,7 @@ def run_task(
 def _run_trials(task: EffortTask, preferences: Preferences, rmtg, number, keys, p: EffortConstants) -> dict[str, Array]:
     """Every trial of every subject, (trial, subject)."""
     trials = jnp.arange(task.trials, dtype=jnp.int32)
-    z = jax.vmap(lambda trial: normals(keys, number, trial, rmtg.dtype))(trials)  # (trial, channel, subject)
+    z = jax.vmap(lambda trial: normals_at_step(keys, number, trial, rmtg.dtype))(trials)  # (trial, channel, subject)
     uniform = jax.scipy.stats.norm.cdf(z)
 
     def live(preferences: Preferences, rmtg, z, uniform):

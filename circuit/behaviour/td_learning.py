@@ -23,7 +23,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ...kernels import channel_keys, entry_point, normals
+from ...kernels import channel_keys, entry_point, normals_at_step
 from ..data import constants
 from .conditioning import Trials
 
@@ -89,7 +89,7 @@ class LearningHistory(eqx.Module):
 
 def default_learner() -> Learner:
     """The constants of the package's table (section `learning.*`)."""
-    return Learner(**constants.arrays("learning"))
+    return Learner(**constants.section_arrays("learning"))
 
 
 def shift_prior_by_mood(p: Learner, mood: ScalarOrPerSubject) -> Learner:
@@ -173,7 +173,7 @@ def simulate_anticipation(trials: Trials, p: Learner | None = None, *, seed: int
 @entry_point
 def _draw_responses(trials: Trials, chance: Float[Array, "subject trial"], keys) -> Float[Array, "subject trial"]:
     number, when = (jnp.arange(length, dtype=jnp.uint32) for length in chance.shape)
-    z = jax.vmap(lambda trial: normals(keys, number, trial, chance.dtype)[0], out_axes=1)(when)
+    z = jax.vmap(lambda trial: normals_at_step(keys, number, trial, chance.dtype)[0], out_axes=1)(when)
     drawn = (jax.scipy.stats.norm.cdf(z) < chance).astype(chance.dtype)
     return jnp.where(trials.cue < 0, jnp.nan, drawn)
 

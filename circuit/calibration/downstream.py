@@ -22,33 +22,35 @@ from ..simulation.fixed_points import fixed_points, with_references
 from ..simulation.moment import Moment, moment, pause_after_volley, synchronous_volley
 
 SCRIPT = "habenula.circuit.calibration.downstream"
-PAUSE = 85.0  # ms, Ji & Shepard 2007
-GAINS = np.geomspace(0.02, 0.5, 8)  # Hz / Hz
-TIMES = np.geomspace(5.0, 40.0, 8)  # ms
+TARGET_PAUSE = 85.0  # ms, Ji & Shepard 2007
+GABA_GAIN_GRID = np.geomspace(0.02, 0.5, 8)  # Hz / Hz
+GABA_TIME_GRID = np.geomspace(5.0, 40.0, 8)  # ms
 
 
-def subjects_at(p: Parameters, state: SlowState, subjects: int) -> Cohort:
+def replicate_subject(p: Parameters, state: SlowState, subjects: int) -> Cohort:
     """`subjects` copies of one subject at the slow `state` of one lane, with a noise path each."""
     states = SlowState(**{name: jnp.broadcast_to(leaf, (subjects,)) for name, leaf in vars(state).items()})
     return Cohort(jnp.arange(subjects, dtype=jnp.uint32), p, states, jnp.uint32(0))
 
 
-def volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
+def simulate_volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
     """One second with a synchronous volley in the middle."""
     return moment(cohort, 1.0, events=(synchronous_volley(),), plan=plan)
 
 
 def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
     """The (gain, decay) on the grid whose pause is nearest to the published one, and that pause, each over four noise paths."""
-    gains, times = (grid.ravel().repeat(4) for grid in np.meshgrid(GAINS, TIMES))
+    gains, times = (grid.ravel().repeat(4) for grid in np.meshgrid(GABA_GAIN_GRID, GABA_TIME_GRID))
     candidates = dataclasses.replace(
         p.dopamine, gaba_gain=jnp.asarray(gains, jnp.float32), gaba_time=jnp.asarray(times, jnp.float32)
     )
     length, lost = pause_after_volley(
-        volley(subjects_at(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains)))
+        simulate_volley(replicate_subject(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains)))
     )
     length, lost = length.reshape(-1, 4).mean(axis=1), lost.reshape(-1, 4).mean(axis=1)
-    best = int(np.argmin(np.abs(length - PAUSE) + 1e3 * np.maximum(0.97 - lost, 0) + 0.1 * np.abs(times[::4] - 15)))
+    best = int(
+        np.argmin(np.abs(length - TARGET_PAUSE) + 1e3 * np.maximum(0.97 - lost, 0) + 0.1 * np.abs(times[::4] - 15))
+    )
     return float(gains[4 * best]), float(times[4 * best]), float(length[best])
 
 
@@ -58,9 +60,9 @@ def main() -> None:
     seen = float(p.motivation.reference_output), float(p.motivation.reference_dopamine)
     gain, time, length = fit_pause(p, fixed_points(p)[0].state)
     print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")
-    print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {PAUSE:.0f})")
+    print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {TARGET_PAUSE:.0f})")
     constant = constants.Constant
-    constants.update(
+    constants.update_constants(
         [
             constant("motivation.reference_output", seen[0], "Hz", "fitted", SCRIPT, "typical healthy set point"),
             constant("motivation.reference_dopamine", seen[1], "uM", "fitted", SCRIPT, "typical healthy set point"),

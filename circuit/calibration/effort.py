@@ -38,20 +38,22 @@ from ..model.parameters import typical
 from ..simulation import conditions
 from ..simulation.course import observe
 from ..simulation.fixed_points import fixed_points
-from .downstream import subjects_at
+from .downstream import replicate_subject
 
 SCRIPT = "habenula.circuit.calibration.effort"
-SHARED = dict.fromkeys(("effort_2", "effort_3", "reward_2", "reward_3"), "felt level; ")
-SHARED |= dict.fromkeys(("early_bias", "early_reward", "early_effort", "naive", "lapse"), "") | {"fade": "trials; "}
-SLOPE = -0.20  # logit of bias per s.d. of anhedonia (Mehrhof & Nord 2024)
-SAMPLE = 512  # virtual people of each condition
-SLOWEST = 60.0  # s; a latency beyond it is an absence
+SHARED_PARAMETER_NOTES = dict.fromkeys(("effort_2", "effort_3", "reward_2", "reward_3"), "felt level; ")
+SHARED_PARAMETER_NOTES |= dict.fromkeys(("early_bias", "early_reward", "early_effort", "naive", "lapse"), "") | {
+    "fade": "trials; "
+}
+ANHEDONIA_SLOPE = -0.20  # logit of bias per s.d. of anhedonia (Mehrhof & Nord 2024)
+SAMPLE_SIZE = 512  # virtual people of each condition
+MAX_LATENCY = 60.0  # s; a latency beyond it is an absence
 
 
-def latencies(people: Choices, accept: np.ndarray) -> tuple[float, float, float]:
+def estimate_latency_parameters(people: Choices, accept: np.ndarray) -> tuple[float, float, float]:
     """Median latency (s) without doubt, what full doubt adds to its log, and the s.d. left, all within people."""
     assert people.latency is not None
-    made = people.known & (people.latency < SLOWEST)
+    made = people.known & (people.latency < MAX_LATENCY)
     log, doubt = np.where(made, np.log(people.latency), 0), np.where(made, 4 * accept * (1 - accept), 0)
     count = made.sum(axis=1, keepdims=True)
     means = [each.sum(axis=1, keepdims=True) / count for each in (log, doubt)]
@@ -62,13 +64,13 @@ def latencies(people: Choices, accept: np.ndarray) -> tuple[float, float, float]
 
 
 def fit_veto(depressed: float, reference: float) -> float:
-    """The veto (logit per e-fold of the RMTg's rate) with which bias falls by `SLOPE` where a share `depressed` is so."""
+    """The veto (logit per e-fold of RMTg rate) under which bias falls by `ANHEDONIA_SLOPE`, given the share `depressed`."""
     unit, drive = [], []  # bias under a veto of 1
     for kind in (conditions.healthy, conditions.resilient, conditions.depressed):
-        seen = observe(conditions.draw(kind(), SAMPLE, seed=1), ("rmtg", "drive"))
+        seen = observe(conditions.draw(kind(), SAMPLE_SIZE, seed=1), ("rmtg", "drive"))
         unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
-    return SLOPE / effort.bias_slope_on_anhedonia(unit, drive, depressed)
+    return ANHEDONIA_SLOPE / effort.bias_slope_on_anhedonia(unit, drive, depressed)
 
 
 def main() -> None:
@@ -78,16 +80,19 @@ def main() -> None:
     scores = choices.read_scores(folder / "subjects.csv", people.subject)
     fit = fit_choices(people)
     assert fit.converged
-    median, doubt, spread = latencies(people, fit.predicted)
+    median, doubt, spread = estimate_latency_parameters(people, fit.predicted)
     p = typical()
     healthy = fixed_points(p)[0].state
-    reference = float(observe(subjects_at(p, healthy, 1), ("rmtg",))["rmtg"][0])
+    reference = float(observe(replicate_subject(p, healthy, 1), ("rmtg",))["rmtg"][0])
     depressed = float(np.mean(scores["mdd_current"]))
     veto = fit_veto(depressed, reference)
     note = "479 people of Mehrhof & Nord 2024"
     names = ("bias", "reward", "effort")
     rows = [
-        *((f"effort.{name}", fit.population[name].mean, "1", f"{words}{note}") for name, words in SHARED.items()),
+        *(
+            (f"effort.{name}", fit.population[name].mean, "1", f"{words}{note}")
+            for name, words in SHARED_PARAMETER_NOTES.items()
+        ),
         ("effort.veto", veto, "1", "logit per e-fold; slope of bias on anhedonia, Mehrhof & Nord 2024"),
         ("effort.reference_rmtg", reference, "Hz", "typical healthy set point"),
         ("effort.latency", median, "s", note),
@@ -103,7 +108,7 @@ def main() -> None:
             rows.append((f"effort_population.{name}_{names[j]}", correlation, "1", f"correlation; {note}"))
     for name, value, unit, words in rows:
         print(f"{name:36} {value:8.4f} {unit}")
-        constants.update([constants.Constant(name, value, unit, "fitted", SCRIPT, words)])
+        constants.update_constants([constants.Constant(name, value, unit, "fitted", SCRIPT, words)])
 
 
 if __name__ == "__main__":

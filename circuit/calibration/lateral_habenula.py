@@ -22,10 +22,10 @@ from ..model import lateral_habenula as lhb
 from ..model import lhb_population
 
 SCRIPT = "habenula.circuit.calibration.lateral_habenula"
-SECTION = "lateral_habenula"
+CONSTANTS_SECTION = "lateral_habenula"
 
 # name: (lower bound, upper bound, unit)
-BOUNDS = {
+NEURON_BOUNDS = {
     "leak_conductance": (0.03, 0.07, "mS/cm2"),
     "leak_reversal": (-58.0, -51.0, "mV"),
     "leak_reversal_spread": (3.0, 7.0, "mV"),
@@ -45,57 +45,61 @@ BOUNDS = {
     "afterhyperpolarisation_time": (20.0, 80.0, "ms"),
     "noise": (0.04, 0.2, "uA/cm2"),
 }
-DEPRESSION = {"kir_shift": (-8.0, -3.0, "mV"), "excitation": (1.5, 2.2, "1")}
-NAMES = (*BOUNDS, *DEPRESSION)
-HEALTHY, DEPRESSED, WITHOUT_NMDA, WITHOUT_T = range(4)
+DEPRESSION_BOUNDS = {"kir_shift": (-8.0, -3.0, "mV"), "excitation": (1.5, 2.2, "1")}
+PARAMETER_NAMES = (*NEURON_BOUNDS, *DEPRESSION_BOUNDS)
+HEALTHY_LANE, DEPRESSED_LANE, WITHOUT_NMDA_LANE, WITHOUT_T_LANE = range(4)
 
 # What is asked of which lane: quantity, lane, interval, tolerance beyond it. The intervals lie within the evidence's, by
 # about the error that a run of other length and seed makes.
-TARGETS = (
-    ("silent", HEALTHY, 0.42, 0.48, 0.03),
-    ("tonic", HEALTHY, 0.42, 0.48, 0.03),
-    ("bursting", HEALTHY, 0.075, 0.09, 0.01),
-    ("bursting", DEPRESSED, 0.18, 0.23, 0.03),
-    ("rate", HEALTHY, 0.8, 1.1, 0.12),
-    ("rate", DEPRESSED, 2.4, 3.6, 0.3),
-    ("potential", HEALTHY, -49.0, -47.0, 0.7),
-    ("burst_potential", HEALTHY, -62.0, -58.0, 1.0),
-    ("burst_potential", DEPRESSED, -62.0, -58.5, 1.0),
-    ("burst_rate", HEALTHY, 4.5, 8.0, 0.6),
-    ("burst_rate", DEPRESSED, 5.5, 8.0, 0.6),
-    ("bursting", WITHOUT_NMDA, 0.0, 0.006, 0.01),
-    ("bursting", WITHOUT_T, 0.0, 0.006, 0.01),
+FIRING_TARGETS = (
+    ("silent", HEALTHY_LANE, 0.42, 0.48, 0.03),
+    ("tonic", HEALTHY_LANE, 0.42, 0.48, 0.03),
+    ("bursting", HEALTHY_LANE, 0.075, 0.09, 0.01),
+    ("bursting", DEPRESSED_LANE, 0.18, 0.23, 0.03),
+    ("rate", HEALTHY_LANE, 0.8, 1.1, 0.12),
+    ("rate", DEPRESSED_LANE, 2.4, 3.6, 0.3),
+    ("potential", HEALTHY_LANE, -49.0, -47.0, 0.7),
+    ("burst_potential", HEALTHY_LANE, -62.0, -58.0, 1.0),
+    ("burst_potential", DEPRESSED_LANE, -62.0, -58.5, 1.0),
+    ("burst_rate", HEALTHY_LANE, 4.5, 8.0, 0.6),
+    ("burst_rate", DEPRESSED_LANE, 5.5, 8.0, 0.6),
+    ("bursting", WITHOUT_NMDA_LANE, 0.0, 0.006, 0.01),
+    ("bursting", WITHOUT_T_LANE, 0.0, 0.006, 0.01),
 )
 
 
-def neuron(candidates: np.ndarray, copies: int = 1) -> lhb.Neuron:
+def candidate_neurons(candidates: np.ndarray, copies: int = 1) -> lhb.Neuron:
     """The neurons of `candidates` (constants, candidates), each repeated for `copies` conditions, as (1, lanes) leaves."""
     tiled = jnp.asarray(np.tile(candidates, (1, copies)), jnp.float32)
-    own = {name: tiled[i][None] for i, name in enumerate(BOUNDS)}
-    return lhb.Neuron(**own, burst_facilitation=jnp.asarray(constants.value(f"{SECTION}.burst_facilitation")))
+    own = {name: tiled[i][None] for i, name in enumerate(NEURON_BOUNDS)}
+    return lhb.Neuron(
+        **own, burst_facilitation=jnp.asarray(constants.constant_value(f"{CONSTANTS_SECTION}.burst_facilitation"))
+    )
 
 
-def measure(candidates: np.ndarray, neurons: int, seconds: float, plan: Plan, seed: int = 0) -> dict[str, np.ndarray]:
+def simulate_candidates(
+    candidates: np.ndarray, neurons: int, seconds: float, plan: Plan, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Firing modes of each candidate in the four lanes: arrays (4, candidates)."""
-    shift, strength = candidates[len(BOUNDS)], candidates[len(BOUNDS) + 1]
+    shift, strength = candidates[len(NEURON_BOUNDS)], candidates[len(NEURON_BOUNDS) + 1]
     zero, one = np.zeros_like(shift), np.ones_like(shift)
-    given = lhb.conditions(
+    given = lhb.slice_conditions(
         4 * len(one),
         excitation=np.concatenate([one, strength, strength, strength]),
         kir_shift=np.concatenate([zero, shift, shift, shift]),
         nmda=np.concatenate([one, one, zero, one]),
         t_channel=np.concatenate([one, one, one, zero]),
     )
-    found = lhb_population.simulate(
-        neuron(candidates, 4), given, neurons=neurons, seconds=seconds, settle=1.0, seed=seed, plan=plan
+    found = lhb_population.simulate_population(
+        candidate_neurons(candidates, 4), given, neurons=neurons, seconds=seconds, settle=1.0, seed=seed, plan=plan
     )
     return {name: np.asarray(value).reshape(4, -1) for name, value in vars(found.modes).items()}
 
 
-def loss(found: dict[str, np.ndarray]) -> np.ndarray:
+def firing_loss(found: dict[str, np.ndarray]) -> np.ndarray:
     """Squared distance from each interval in units of its tolerance, with a slight pull to its middle."""
     total = np.zeros(found["rate"].shape[1])
-    for quantity, lane, low, high, tolerance in TARGETS:
+    for quantity, lane, low, high, tolerance in FIRING_TARGETS:
         middle = (low + high) / 2
         value = np.nan_to_num(found[quantity][lane], nan=middle + 10 * tolerance)  # no cell bursts
         beyond = np.maximum(0, np.maximum(low - value, value - high)) / tolerance
@@ -103,19 +107,19 @@ def loss(found: dict[str, np.ndarray]) -> np.ndarray:
     return total
 
 
-def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
+def fit_neuron(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
     """The best constants found; begins from those in the table."""
     from scipy.optimize import differential_evolution
 
-    begin, began = _known(), time.time()
+    begin, began = _table_values(), time.time()
 
     def report(intermediate_result):
         best = intermediate_result
         print(f"generation {best.nit:3d}  loss {best.fun:.3f}  {time.time() - began:.0f} s", flush=True)
 
     return differential_evolution(
-        lambda candidates: loss(measure(candidates, neurons, seconds, plan)),
-        [(low, high) for low, high, _ in (BOUNDS | DEPRESSION).values()],
+        lambda candidates: firing_loss(simulate_candidates(candidates, neurons, seconds, plan)),
+        [(low, high) for low, high, _ in (NEURON_BOUNDS | DEPRESSION_BOUNDS).values()],
         x0=begin,
         vectorized=True,
         updating="deferred",
@@ -130,27 +134,29 @@ def fit(generations: int, plan: Plan, neurons: int = 256, seconds: float = 3.0, 
     ).x
 
 
-def _known() -> np.ndarray:
+def _table_values() -> np.ndarray:
     """The constants in the table."""
-    known = {constant.name: constant.value for constant in constants.table()}
-    return np.array([known[f"{SECTION if name in BOUNDS else 'depression'}.{name}"] for name in NAMES])
+    known = {constant.name: constant.value for constant in constants.load_constants()}
+    return np.array(
+        [known[f"{CONSTANTS_SECTION if name in NEURON_BOUNDS else 'depression'}.{name}"] for name in PARAMETER_NAMES]
+    )
 
 
 # Depressed over healthy, and the interval that is asked for.
-RATIOS = (("bursting", 2.2, 2.7, 0.1), ("rate", 2.1, 4.8, 0.1))
-PATHS = 6  # noise paths, whose mean settles the grid
+RATIO_TARGETS = (("bursting", 2.2, 2.7, 0.1), ("rate", 2.1, 4.8, 0.1))
+NOISE_PATHS = 6  # noise paths, whose mean settles the grid
 
 
 def fit_depression(best: np.ndarray, plan: Plan) -> np.ndarray:
     """`best` with the Kir4.1 shift and the strength that meet the targets and the ratios, on a grid within their bounds."""
-    shifts, strengths = (np.linspace(low, high, 9) for low, high, _ in DEPRESSION.values())
+    shifts, strengths = (np.linspace(low, high, 9) for low, high, _ in DEPRESSION_BOUNDS.values())
     grid = np.array([(shift, strength) for shift in shifts for strength in strengths]).T
-    candidates = np.concatenate([np.repeat(best[: len(BOUNDS), None], grid.shape[1], axis=1), grid])
-    paths = [measure(candidates, 256, 3.0, plan, seed) for seed in range(PATHS)]
+    candidates = np.concatenate([np.repeat(best[: len(NEURON_BOUNDS), None], grid.shape[1], axis=1), grid])
+    paths = [simulate_candidates(candidates, 256, 3.0, plan, seed) for seed in range(NOISE_PATHS)]
     found = {name: np.mean([path[name] for path in paths], axis=0) for name in paths[0]}
-    total = loss(found)
-    for quantity, low, high, tolerance in RATIOS:
-        value = found[quantity][DEPRESSED] / found[quantity][HEALTHY]
+    total = firing_loss(found)
+    for quantity, low, high, tolerance in RATIO_TARGETS:
+        value = found[quantity][DEPRESSED_LANE] / found[quantity][HEALTHY_LANE]
         total = total + (np.maximum(0, np.maximum(low - value, value - high)) / tolerance) ** 2
     return candidates[:, np.argmin(total)]
 
@@ -163,17 +169,17 @@ def main() -> None:
     parser.add_argument("--depression", action="store_true", help="keep the neuron, fit what depression does to it")
     arguments = parser.parse_args()
     plan = Plan(tile=32, devices=arguments.devices)
-    best = _known() if arguments.depression else fit(arguments.generations, plan)
+    best = _table_values() if arguments.depression else fit_neuron(arguments.generations, plan)
     best = fit_depression(best, plan)
     best = np.array([float(f"{value:.5g}") for value in best])  # what the table will say
-    found = measure(best[:, None], neurons=512, seconds=10.0, plan=Plan(tile=16), seed=1)
+    found = simulate_candidates(best[:, None], neurons=512, seconds=10.0, plan=Plan(tile=16), seed=1)
     for name, values in found.items():
         print(f"{name:16s}", "  ".join(f"{value:8.3f}" for value in values[:, 0]))
-    units = {name: unit for name, (_, _, unit) in (BOUNDS | DEPRESSION).items()}
-    section = lambda name: SECTION if name in BOUNDS else "depression"
-    constants.update(
+    units = {name: unit for name, (_, _, unit) in (NEURON_BOUNDS | DEPRESSION_BOUNDS).items()}
+    section = lambda name: CONSTANTS_SECTION if name in NEURON_BOUNDS else "depression"
+    constants.update_constants(
         constants.Constant(f"{section(name)}.{name}", float(value), units[name], "fitted", SCRIPT)
-        for name, value in zip(NAMES, best, strict=True)
+        for name, value in zip(PARAMETER_NAMES, best, strict=True)
     )
 
 

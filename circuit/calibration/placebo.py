@@ -18,13 +18,16 @@ from ..simulation.conditions import depressed, draw
 from ..simulation.course import course
 
 SCRIPT = "habenula.circuit.calibration.placebo"
-EXTRA = {3: 0.86, 5: 0.67}  # by week of one visit more: points of Hamilton's scale that it took off by the week after
-SUBJECTS = 8  # a visit adds the same to everyone's mood
+EXTRA_VISIT_EFFECT = {
+    3: 0.86,
+    5: 0.67,
+}  # by week of one visit more: points of Hamilton's scale that it took off by the week after
+SUBJECT_COUNT = 8  # a visit adds the same to everyone's mood
 
 
-def gain(week: int) -> float:
+def simulate_extra_visit(week: int) -> float:
     """Points that one visit more, in a `week`, takes off the score by the week after, with the constants of the table."""
-    cohort, scale = draw(depressed(), SUBJECTS, seed=1), clinical_scores.hamd17()
+    cohort, scale = draw(depressed(), SUBJECT_COUNT, seed=1), clinical_scores.hamd17()
     mood = []
     for visits in (0.0, 1.0):
         more = Placebo(per_week=7 * visits, start=7 * week - 0.5, stop=7 * week + 0.5)
@@ -35,12 +38,14 @@ def gain(week: int) -> float:
 
 def main() -> None:
     """Fit, print and write to the table."""
-    found = constants.value("motivation.visit_lift") / float(np.mean([gain(week) for week in EXTRA]))  # for a point
-    lift = found * float(np.mean(list(EXTRA.values())))
+    found = constants.constant_value("motivation.visit_lift") / float(
+        np.mean([simulate_extra_visit(week) for week in EXTRA_VISIT_EFFECT])
+    )  # for a point
+    lift = found * float(np.mean(list(EXTRA_VISIT_EFFECT.values())))
     note = "Posternak & Zimmerman 2007; of mood, by the assumed link"
-    constants.update([constants.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)])
-    for week, points in EXTRA.items():
-        print(f"one visit more in week {week}: {gain(week):.2f} points (published {points:.2f})")
+    constants.update_constants([constants.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)])
+    for week, points in EXTRA_VISIT_EFFECT.items():
+        print(f"one visit more in week {week}: {simulate_extra_visit(week):.2f} points (published {points:.2f})")
     print(f"motivation.visit_lift {lift:.4f}")
 
 

@@ -3,7 +3,8 @@
     python -m habenula.circuit.calibration.slow_clock [--evaluations 600] [--subjects 192] [--seed 0]
 
 How fast synapses gain, how much prefrontal control is worth, how steeply channels shut: no experiment gives these numbers.
-What is known is what they bring about together, `AIMS`. A search (one parent and one child, with a step that grows on
+What is known is what they bring about together, `CALIBRATION_TARGETS`. A search (one parent and one child, with a
+step that grows on
 success; Rechenberg 1973) moves the constants from where the table has them until cohorts of virtual subjects meet the aims.
 
 So what the trial shows of these aims is not a prediction: the mechanism was asked whether it can, and it can. What is tested
@@ -28,11 +29,11 @@ from ..simulation.course import course
 from ..simulation.fixed_points import with_references
 
 SCRIPT = "habenula.circuit.calibration.slow_clock"
-HOURS = 4  # between records
-DAY = 24 // HOURS  # records in a day
+HOURS_PER_RECORD = 4  # between records
+RECORDS_PER_DAY = 24 // HOURS_PER_RECORD  # records in a day
 
 # Path in `Parameters`: bounds and unit.
-BOUNDS = {
+CONSTANT_BOUNDS = {
     "plasticity.gain_maximum": (1.6, 4.5, "1"),
     "plasticity.gain_rate": (0.0006, 0.004, "1/h"),
     "plasticity.kir_maximum": (3.0, 12.0, "mV"),
@@ -53,8 +54,8 @@ BOUNDS = {
 }
 
 
-class Aim(NamedTuple):
-    """A figure of `measure`, the band that it should lie in, what counts as far outside, and why."""
+class CalibrationTarget(NamedTuple):
+    """A figure of `measure_figures`, the band that it should lie in, what counts as far outside, and why."""
 
     low: float
     high: float
@@ -62,54 +63,60 @@ class Aim(NamedTuple):
     why: str
 
 
-NONE = float("inf")
-AIMS = {
-    "well": Aim(0.97, 1.03, 0.02, "health is where health was"),
-    "ill": Aim(0.45, 0.60, 0.05, "VTA population activity is about halved by chronic mild stress (Chang & Grace 2014)"),
-    "share_ill": Aim(0.80, 1.0, 0.05, "most susceptible subjects cross over, to below 0.8"),
-    "stays": Aim(-0.05, 0.07, 0.03, "the state outlives the stressor (Li 2011)"),
-    "resilient": Aim(0.85, 1.0, 0.04, "others do not cross over"),
-    "brief": Aim(0.90, 1.0, 0.04, "five days of stress decay"),
-    "ketamine_gain": Aim(0.25, NONE, 0.05, "within hours (Zarate 2006)"),
-    "ketamine_kept": Aim(0.75, NONE, 0.10, "beyond 24 h in the habenula (Ma 2023)"),
-    "ketamine_half": Aim(6.0, 8.0, 1.5, "d; gradual loss over 5-8 days (Zarate 2006)"),
-    "ketamine_late": Aim(-NONE, 0.35, 0.10, "share of the gain left on day 14"),
-    "untrapped": Aim(-NONE, 0.20, 0.10, "share kept by a drug that is not trapped: trapping must carry it (Ma 2023)"),
-    "live": Aim(0.25, NONE, 0.05, "sessions work"),
-    "live_reached": Aim(0.80, NONE, 0.05, "and nearly suffice"),
-    "live_days": Aim(18.0, NONE, 4.0, "d to 90 % of their gain: weeks"),
-    "at_rest": Aim(
-        -NONE, 0.25, 0.05, "share of their gain at rest: the synapse must be active (Valentinova & Mameli 2016)"
+UNBOUNDED = float("inf")
+CALIBRATION_TARGETS = {
+    "well": CalibrationTarget(0.97, 1.03, 0.02, "health is where health was"),
+    "ill": CalibrationTarget(
+        0.45, 0.60, 0.05, "VTA population activity is about halved by chronic mild stress (Chang & Grace 2014)"
     ),
-    "ssri": Aim(0.95, 1.07, 0.03, "VTA output under an SSRI over that without: it leaves the gate"),
-    "stimulant": Aim(-NONE, 0.87, 0.03, "drive under methylphenidate: it restores only part"),
-    "stimulant_more": Aim(-NONE, 0.46, 0.05, "what doubling adds, over the first gain in dopamine: it saturates"),
-    "bupropion": Aim(0.01, 0.2, 0.02, "gain in drive under bupropion: some"),
+    "share_ill": CalibrationTarget(0.80, 1.0, 0.05, "most susceptible subjects cross over, to below 0.8"),
+    "stays": CalibrationTarget(-0.05, 0.07, 0.03, "the state outlives the stressor (Li 2011)"),
+    "resilient": CalibrationTarget(0.85, 1.0, 0.04, "others do not cross over"),
+    "brief": CalibrationTarget(0.90, 1.0, 0.04, "five days of stress decay"),
+    "ketamine_gain": CalibrationTarget(0.25, UNBOUNDED, 0.05, "within hours (Zarate 2006)"),
+    "ketamine_kept": CalibrationTarget(0.75, UNBOUNDED, 0.10, "beyond 24 h in the habenula (Ma 2023)"),
+    "ketamine_half": CalibrationTarget(6.0, 8.0, 1.5, "d; gradual loss over 5-8 days (Zarate 2006)"),
+    "ketamine_late": CalibrationTarget(-UNBOUNDED, 0.35, 0.10, "share of the gain left on day 14"),
+    "untrapped": CalibrationTarget(
+        -UNBOUNDED, 0.20, 0.10, "share kept by a drug that is not trapped: trapping must carry it (Ma 2023)"
+    ),
+    "live": CalibrationTarget(0.25, UNBOUNDED, 0.05, "sessions work"),
+    "live_reached": CalibrationTarget(0.80, UNBOUNDED, 0.05, "and nearly suffice"),
+    "live_days": CalibrationTarget(18.0, UNBOUNDED, 4.0, "d to 90 % of their gain: weeks"),
+    "at_rest": CalibrationTarget(
+        -UNBOUNDED, 0.25, 0.05, "share of their gain at rest: the synapse must be active (Valentinova & Mameli 2016)"
+    ),
+    "ssri": CalibrationTarget(0.95, 1.07, 0.03, "VTA output under an SSRI over that without: it leaves the gate"),
+    "stimulant": CalibrationTarget(-UNBOUNDED, 0.87, 0.03, "drive under methylphenidate: it restores only part"),
+    "stimulant_more": CalibrationTarget(
+        -UNBOUNDED, 0.46, 0.05, "what doubling adds, over the first gain in dopamine: it saturates"
+    ),
+    "bupropion": CalibrationTarget(0.01, 0.2, 0.02, "gain in drive under bupropion: some"),
 }
 
 
-def measure(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, float]:
-    """The figures of `AIMS`, from cohorts drawn around `p`. VTA output is relative to the healthy reference."""
+def measure_figures(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, float]:
+    """The figures of `CALIBRATION_TARGETS`, from cohorts drawn around `p`. VTA output is relative to the healthy reference."""
     people = functools.partial(draw, subjects=subjects, seed=seed, around=p)
     ill, well = people(depressed()), people(healthy())
     untrapped = eqx.tree_at(lambda c: c.parameters.block.trapping, ill, jnp.asarray(0.0))
 
     def live(cohort: Cohort, arm: Intervention, days: int) -> np.ndarray:
-        lived = course(cohort, arm, float(days), save_every=HOURS, record=("vta_output",))
+        lived = course(cohort, arm, float(days), save_every=HOURS_PER_RECORD, record=("vta_output",))
         return np.asarray(lived["vta_output"]) / float(p.motivation.reference_output)
 
     dosed, nothing = Ketamine(0.5), Ketamine(0.0)  # of one shape, and so of one program
     before = live(ill, nothing, 21)
     gain = (live(ill, dosed, 21) - before).mean(axis=0)
     free = (live(untrapped, dosed, 21) - before).mean(axis=0)
-    peak = gain[: 2 * DAY].max()
-    lost = np.flatnonzero((gain < peak / 2) & (np.arange(len(gain)) >= DAY))
+    peak = gain[: 2 * RECORDS_PER_DAY].max()
+    lost = np.flatnonzero((gain < peak / 2) & (np.arange(len(gain)) >= RECORDS_PER_DAY))
     sessions = functools.partial(Recalibration.weekly, start=5 / 24)
     arms = sessions(intensity=0.0), sessions(), sessions(challenge=0.0)
     untreated, active, resting = (live(ill, arm, 63).mean(axis=0) for arm in arms)
     recalibrated = active - untreated
     drugs = {
-        name: course(ill, drug, 28.0, save_every=HOURS, record=("vta_output", "drive", "dopamine"))
+        name: course(ill, drug, 28.0, save_every=HOURS_PER_RECORD, record=("vta_output", "drive", "dopamine"))
         for name, drug in {
             "ssri": SSRI(10.0),
             "no ssri": SSRI(0.0),
@@ -122,7 +129,7 @@ def measure(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, floa
     }
     last = {name: {each: float(lived[each][:, -1].mean()) for each in lived.record} for name, lived in drugs.items()}
     dopamine = {name: last[name]["dopamine"] - last["no stimulant"]["dopamine"] for name in ("stimulant", "double")}
-    first_day = lambda cohort: live(cohort, nothing, 21)[:, :DAY].mean()
+    first_day = lambda cohort: live(cohort, nothing, 21)[:, :RECORDS_PER_DAY].mean()
     return {
         "well": first_day(well),
         "ill": before[:, 0].mean(),
@@ -131,13 +138,13 @@ def measure(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, floa
         "resilient": first_day(people(resilient())),
         "brief": first_day(people(depressed(5.0, 51.0))),
         "ketamine_gain": gain[0],
-        "ketamine_kept": gain[DAY - 1] / gain[0],
-        "ketamine_half": (lost[0] + 1) / DAY if len(lost) else 21.0,
-        "ketamine_late": gain[14 * DAY - 1] / peak,
-        "untrapped": free[DAY - 1] / gain[0],
+        "ketamine_kept": gain[RECORDS_PER_DAY - 1] / gain[0],
+        "ketamine_half": (lost[0] + 1) / RECORDS_PER_DAY if len(lost) else 21.0,
+        "ketamine_late": gain[14 * RECORDS_PER_DAY - 1] / peak,
+        "untrapped": free[RECORDS_PER_DAY - 1] / gain[0],
         "live": recalibrated[-1],
         "live_reached": active[-1],
-        "live_days": (np.argmax(recalibrated >= 0.9 * recalibrated.max()) + 1) / DAY,
+        "live_days": (np.argmax(recalibrated >= 0.9 * recalibrated.max()) + 1) / RECORDS_PER_DAY,
         "at_rest": (resting - untreated)[-1] / recalibrated[-1],
         "ssri": last["ssri"]["vta_output"] / last["no ssri"]["vta_output"],
         "stimulant": last["stimulant"]["drive"],
@@ -146,25 +153,28 @@ def measure(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[str, floa
     }
 
 
-def outside(found: dict[str, float]) -> dict[str, float]:
+def distance_from_targets(found: dict[str, float]) -> dict[str, float]:
     """How far each figure lies outside its band, in units of its scale; infinite where it is not finite."""
-    distance = {name: max(aim.low - found[name], found[name] - aim.high, 0.0) / aim.scale for name, aim in AIMS.items()}
+    distance = {
+        name: max(aim.low - found[name], found[name] - aim.high, 0.0) / aim.scale
+        for name, aim in CALIBRATION_TARGETS.items()
+    }
     return {name: value if np.isfinite(found[name]) else np.inf for name, value in distance.items()}
 
 
-def placed(p: Parameters, values: Iterable[float]) -> Parameters:
-    """`p` with the constants of `BOUNDS` replaced, in their order, and the reference levels that follow."""
-    for path, value in zip(BOUNDS, values, strict=True):
+def with_constants(p: Parameters, values: Iterable[float]) -> Parameters:
+    """`p` with the constants of `CONSTANT_BOUNDS` replaced, in their order, and the reference levels that follow."""
+    for path, value in zip(CONSTANT_BOUNDS, values, strict=True):
         p = eqx.tree_at(functools.partial(get, path=path), p, jnp.asarray(float(value)))
     return with_references(p)
 
 
-def search(p: Parameters, evaluations: int, subjects: int, seed: int) -> np.ndarray:
-    """The best values found, in the order of `BOUNDS`; each improvement is printed."""
-    low, high, _ = (np.array(column) for column in zip(*BOUNDS.values(), strict=True))
+def run_evolution_strategy(p: Parameters, evaluations: int, subjects: int, seed: int) -> np.ndarray:
+    """The best values found, in the order of `CONSTANT_BOUNDS`; each improvement is printed."""
+    low, high, _ = (np.array(column) for column in zip(*CONSTANT_BOUNDS.values(), strict=True))
     width = np.log(high.astype(float) / low.astype(float))
-    parent = np.clip([float(get(p, path)) for path in BOUNDS], low, high)
-    misfit = lambda values: outside(measure(placed(p, values), subjects))
+    parent = np.clip([float(get(p, path)) for path in CONSTANT_BOUNDS], low, high)
+    misfit = lambda values: distance_from_targets(measure_figures(with_constants(p, values), subjects))
     least, stride = misfit(parent), 0.1
     total = lambda found: sum(value**2 for value in found.values())
     random = np.random.default_rng(seed)
@@ -190,13 +200,13 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=192)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    best = search(typical(), arguments.evaluations, arguments.subjects, arguments.seed)
-    found = measure(placed(typical(), best), subjects=512, seed=2)
-    for name, (low, high, _, why) in AIMS.items():
+    best = run_evolution_strategy(typical(), arguments.evaluations, arguments.subjects, arguments.seed)
+    found = measure_figures(with_constants(typical(), best), subjects=512, seed=2)
+    for name, (low, high, _, why) in CALIBRATION_TARGETS.items():
         print(f"{name:14s} {found[name]:7.3f}  [{low:6.2f}, {high:6.2f}]  {why}")
-    constants.update(
+    constants.update_constants(
         constants.Constant(path, float(value), unit, "fitted", SCRIPT, "not measured; chosen for what it brings about")
-        for (path, (_, _, unit)), value in zip(BOUNDS.items(), best, strict=True)
+        for (path, (_, _, unit)), value in zip(CONSTANT_BOUNDS.items(), best, strict=True)
     )
 
 

@@ -20,56 +20,67 @@ from jaxtyping import Array
 
 from ..model import lateral_habenula as lhb
 from ..model import lhb_population
-from ..model.transfer_function import FILE, RANGE, features, fingerprint, network
+from ..model.transfer_function import (
+    CONDITION_RANGES,
+    TRANSFER_FILE,
+    apply_network,
+    condition_features,
+    neuron_fingerprint,
+)
 
-NEURONS, SECONDS, HIDDEN = 128, 8.0, 32
-CHUNK = 256  # lanes simulated at once, for a sign of life
+NEURON_COUNT, SIMULATED_SECONDS, HIDDEN_UNITS = 128, 8.0, 32
+LANES_PER_CHUNK = 256  # lanes simulated at once, for a sign of life
 # Added to S (Hz), rate (Hz) and coincidence under the logarithm: below, a population is silent for all that follows, and a
 # few seconds of simulation count too few bursts to tell how silent.
-FLOOR = np.array([0.02, 0.01, 0.0, 1e-6])
+LABEL_FLOOR = np.array([0.02, 0.01, 0.0, 1e-6])
 
 
-def operating_points(points: int, seed: int = 0) -> lhb.Conditions:
-    """Sobol points in `RANGE`; T-channels are whole in three of four, half lie in the inhibited part that is life in vivo."""
+def sample_operating_points(points: int, seed: int = 0) -> lhb.NeuronConditions:
+    """Sobol points in `CONDITION_RANGES`; three of four with whole T-current, half with the inhibition found in vivo."""
     from scipy.stats import qmc
 
-    u = qmc.Sobol(len(RANGE) + 2, rng=seed).random(points)
-    low, high = np.array(list(RANGE.values())).T
-    x = low + (high - low) * u[:, : len(RANGE)]
+    u = qmc.Sobol(len(CONDITION_RANGES) + 2, rng=seed).random(points)
+    low, high = np.array(list(CONDITION_RANGES.values())).T
+    x = low + (high - low) * u[:, : len(CONDITION_RANGES)]
     x[:, 0] = np.exp(np.log(low[0]) + np.log(high[0] / low[0]) * u[:, 0])
     x[u[:, 6] < 0.75, 2] = 1.0  # no T-channel blocker
     x[u[:, 6] < 0.5, 4] = 0.0  # no current
     vivo = u[:, 7] < 0.6
     x[vivo, 5] = 0.004 + 0.008 * u[vivo, 5]
-    return lhb.Conditions(*(jnp.asarray(column, jnp.float32) for column in x.T))
+    return lhb.NeuronConditions(*(jnp.asarray(column, jnp.float32) for column in x.T))
 
 
-def simulated(
-    p: lhb.Neuron, given: lhb.Conditions, *, seconds: float = SECONDS, seed: int = 0, devices: int = 1
+def simulate_labels(
+    p: lhb.Neuron, given: lhb.NeuronConditions, *, seconds: float = SIMULATED_SECONDS, seed: int = 0, devices: int = 1
 ) -> np.ndarray:
     """S (Hz), rate (Hz), burst share and coincidence of each lane, measured on the fast clock: array (4, lanes)."""
     found, began, lanes = [], time.time(), given.excitation.shape[0]
-    for first in range(0, lanes, CHUNK):
-        chunk = jax.tree.map(lambda leaf, first=first: leaf[first : first + CHUNK], given)
+    for first in range(0, lanes, LANES_PER_CHUNK):
+        chunk = jax.tree.map(lambda leaf, first=first: leaf[first : first + LANES_PER_CHUNK], given)
         subjects = jnp.arange(first, first + len(chunk.excitation), dtype=jnp.uint32)  # each lane its own noise
-        plan = lhb_population.plan_for(NEURONS, devices)
-        seen = lhb_population.simulate(
-            p, chunk, neurons=NEURONS, seconds=seconds, seed=seed, subjects=subjects, plan=plan
+        plan = lhb_population.make_population_plan(NEURON_COUNT, devices)
+        seen = lhb_population.simulate_population(
+            p, chunk, neurons=NEURON_COUNT, seconds=seconds, seed=seed, subjects=subjects, plan=plan
         )
         found.append(np.stack([seen.output, seen.modes.rate, seen.modes.bursting, seen.coincidence]))
-        print(f"simulated {first + CHUNK:5d} of {lanes} operating points, {time.time() - began:.0f} s", flush=True)
+        print(
+            f"simulated {first + LANES_PER_CHUNK:5d} of {lanes} operating points, {time.time() - began:.0f} s",
+            flush=True,
+        )
     return np.concatenate(found, axis=1)
 
 
-def transform(found: np.ndarray) -> np.ndarray:
+def log_transform_labels(found: np.ndarray) -> np.ndarray:
     """Logarithms of all but the burst share, floored."""
-    return np.stack([row if i == 2 else np.log(row + FLOOR[i]) for i, row in enumerate(found)])
+    return np.stack([row if i == 2 else np.log(row + LABEL_FLOOR[i]) for i, row in enumerate(found)])
 
 
-def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def train_network(
+    x: Array, y: Array, *, epochs: int = 20000, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Weights and biases of the network that predicts standardised labels from scaled inputs, by full-batch Adam."""
     keys = jax.random.split(jax.random.key(seed), 3)
-    widths = (x.shape[0], HIDDEN, HIDDEN, y.shape[0])
+    widths = (x.shape[0], HIDDEN_UNITS, HIDDEN_UNITS, y.shape[0])
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     weights = [jax.random.normal(key, shape) / shape[1] ** 0.5 for key, shape in zip(keys, shapes, strict=True)]
     network = (weights, [jnp.zeros((shape[0], 1)) for shape in shapes])
@@ -90,19 +101,20 @@ def train(x: Array, y: Array, *, epochs: int = 20000, seed: int = 0) -> tuple[li
     return [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
 
 
-def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def distil_network(given: lhb.NeuronConditions, y: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The network's arrays, with all scaling folded in, and its scores on the held-out eighth."""
-    x = np.asarray(features(given), np.float64)
+    x = np.asarray(condition_features(given), np.float64)
     held = np.random.default_rng(0).permutation(x.shape[1]) % 8 == 0  # every eighth Sobol point would be one corner
     low, high = (
-        np.array([np.log(v[i]) if name == "excitation" else v[i] for name, v in RANGE.items()]) for i in (0, 1)
+        np.array([np.log(v[i]) if name == "excitation" else v[i] for name, v in CONDITION_RANGES.items()])
+        for i in (0, 1)
     )
     middle, half = (low + high)[:, None] / 2, (high - low)[:, None] / 2
     mean, spread = y.mean(axis=1, keepdims=True), y.std(axis=1, keepdims=True)
     standard = lambda value, mean, spread: jnp.asarray((value - mean) / spread, jnp.float32)
     scaled, target = standard(x, middle, half), standard(y, mean, spread)
-    weights, biases = train(scaled[:, ~held], target[:, ~held])
-    fitted = network([jnp.asarray(w) for w in weights], [jnp.asarray(b) for b in biases], scaled[:, held])
+    weights, biases = train_network(scaled[:, ~held], target[:, ~held])
+    fitted = apply_network([jnp.asarray(w) for w in weights], [jnp.asarray(b) for b in biases], scaled[:, held])
     error = (np.asarray(fitted) - target[:, held]) * spread
     r2 = 1 - (error**2).mean(axis=1) / y[:, held].var(axis=1)
     scores = {
@@ -117,17 +129,17 @@ def distil(given: lhb.Conditions, y: np.ndarray) -> tuple[dict[str, np.ndarray],
     return arrays | {f"bias{i}": np.asarray(bias, np.float32) for i, bias in enumerate(biases)}, scores
 
 
-def _kept(p: lhb.Neuron, given: lhb.Conditions, devices: int, path: Path | None) -> np.ndarray:
+def _load_or_simulate_labels(p: lhb.Neuron, given: lhb.NeuronConditions, devices: int, path: Path | None) -> np.ndarray:
     """The labels from the file at `path` if it holds these points of this neuron; else simulated, and kept there."""
-    key = f"{fingerprint(p)}-{given.excitation.shape[0]}-{SECONDS}"
+    key = f"{neuron_fingerprint(p)}-{given.excitation.shape[0]}-{SIMULATED_SECONDS}"
     if path is not None and path.exists():
         with np.load(path) as file:
             if str(file["key"]) == key:
-                return transform(file["found"])
-    found = simulated(p, given, devices=devices)
+                return log_transform_labels(file["found"])
+    found = simulate_labels(p, given, devices=devices)
     if path is not None:
         np.savez(path, key=key, found=found)
-    return transform(found)
+    return log_transform_labels(found)
 
 
 def main() -> None:
@@ -138,14 +150,14 @@ def main() -> None:
     parser.add_argument("--samples", type=Path)
     arguments = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", arguments.devices)
-    p, given = lhb.neuron(), operating_points(arguments.points)
-    arrays, scores = distil(given, _kept(p, given, arguments.devices, arguments.samples))
+    p, given = lhb.neuron_constants(), sample_operating_points(arguments.points)
+    arrays, scores = distil_network(given, _load_or_simulate_labels(p, given, arguments.devices, arguments.samples))
     for name, score in scores.items():
         print(f"{name:26s} {score:.4f}")
-    complete = FILE.with_name(f".{FILE.stem}.{os.getpid()}.npz")
-    content: dict[str, Any] = {"fingerprint": fingerprint(p), **arrays}
+    complete = TRANSFER_FILE.with_name(f".{TRANSFER_FILE.stem}.{os.getpid()}.npz")
+    content: dict[str, Any] = {"fingerprint": neuron_fingerprint(p), **arrays}
     np.savez(complete, **content)
-    os.replace(complete, FILE)
+    os.replace(complete, TRANSFER_FILE)
 
 
 if __name__ == "__main__":

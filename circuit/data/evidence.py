@@ -5,7 +5,7 @@ that interval comes from: the source's own range or error where it states one, a
 role `calibrate` may be fitted to; rows of role `check` never are. Species and preparations are never mixed in one fit
 (slice rates near 1 Hz, monkey rates near 25 Hz).
 
->>> next(row for row in rows() if row.id == "ssri.delay").low
+>>> next(row for row in load_evidence() if row.id == "ssri.delay").low
 14.0
 """
 
@@ -15,11 +15,15 @@ import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-FILE = Path(__file__).with_name("evidence.csv")
-SURE = {"F": "read in the paper or its abstract", "R": "recalled", "D": "derived from figures that were read"}
-ROLES = ("calibrate", "check")
+EVIDENCE_FILE = Path(__file__).with_name("evidence.csv")
+CERTAINTY_GRADES = {
+    "F": "read in the paper or its abstract",
+    "R": "recalled",
+    "D": "derived from figures that were read",
+}
+EVIDENCE_ROLES = ("calibrate", "check")
 
-CONTRADICTIONS = (
+KNOWN_CONTRADICTIONS = (
     "Social defeat raises the firing of VTA neurons, chronic mild stress lowers their population activity: "
     "the model simulates the latter.",
     "Whether the tonic rate of LHb neurons rises in depression is disputed.",
@@ -36,7 +40,7 @@ CONTRADICTIONS = (
 )
 
 
-class Row(NamedTuple):
+class EvidenceRow(NamedTuple):
     """One published figure.
 
     Attributes:
@@ -50,7 +54,7 @@ class Row(NamedTuple):
         unit: of the three numbers; `1` for shares, ratios and counts.
         source: author and year.
         doi: of the source, where known.
-        sure: a key of `SURE`.
+        sure: a key of `CERTAINTY_GRADES`.
         role: `calibrate` or `check`.
         interval: where `low` and `high` come from.
     """
@@ -71,57 +75,62 @@ class Row(NamedTuple):
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
+def load_evidence() -> tuple[EvidenceRow, ...]:
     """Every published figure, in the order of the file; read once.
 
     Raises:
         ValueError: a row is malformed; the message names the line.
     """
-    with FILE.open(newline="") as file:
+    with EVIDENCE_FILE.open(newline="") as file:
         lines = csv.DictReader(file, strict=True)
-        if lines.fieldnames != list(Row._fields):
-            raise ValueError(f"{FILE.name} has columns {lines.fieldnames}, not {list(Row._fields)}.")
-        found: dict[str, Row] = {}
+        if lines.fieldnames != list(EvidenceRow._fields):
+            raise ValueError(f"{EVIDENCE_FILE.name} has columns {lines.fieldnames}, not {list(EvidenceRow._fields)}.")
+        found: dict[str, EvidenceRow] = {}
         for cells in lines:
             try:
-                row = _parse(cells)
+                row = _parse_evidence(cells)
                 if row.id in found:
                     raise ValueError(f"{row.id} stands here for the second time")
             except ValueError as error:
-                raise ValueError(f"{FILE.name}, line {lines.line_num}: {error}.") from error
+                raise ValueError(f"{EVIDENCE_FILE.name}, line {lines.line_num}: {error}.") from error
             found[row.id] = row
     return tuple(found.values())
 
 
-def verdict(row: Row, simulated: float | None) -> Literal["inside", "outside", "not modelled"]:
+def compare_with_evidence(row: EvidenceRow, simulated: float | None) -> Literal["inside", "outside", "not modelled"]:
     """Whether a simulated figure, in the row's unit, lies within its interval, ends included.
 
-    >>> row = rows()[0]
-    >>> verdict(row, row.value), verdict(row, float("nan"))
+    >>> row = load_evidence()[0]
+    >>> compare_with_evidence(row, row.value), compare_with_evidence(row, float("nan"))
     ('inside', 'not modelled')
     """
     if simulated is None or math.isnan(simulated):
         return "not modelled"
-    low, high = _interval(row)
+    low, high = _acceptance_interval(row)
     return "inside" if low <= simulated <= high else "outside"
 
 
-def _parse(cells: dict[str, str]) -> Row:
+def _parse_evidence(cells: dict[str, str]) -> EvidenceRow:
     texts = {name: text for name, text in cells.items() if name not in ("value", "low", "high")}
-    row = Row(value=_number(cells["value"]), low=_number(cells["low"]), high=_number(cells["high"]), **texts)
-    low, high = _interval(row)
+    row = EvidenceRow(
+        value=_optional_number(cells["value"]),
+        low=_optional_number(cells["low"]),
+        high=_optional_number(cells["high"]),
+        **texts,
+    )
+    low, high = _acceptance_interval(row)
     if (low, high) == (-math.inf, math.inf) or not low <= (low if row.value is None else row.value) <= high:
         raise ValueError(f"{row.id} has value {row.value} and interval {row.low} to {row.high}")
-    if row.sure not in SURE or row.role not in ROLES:
+    if row.sure not in CERTAINTY_GRADES or row.role not in EVIDENCE_ROLES:
         raise ValueError(f"{row.id} is sure {row.sure!r} and has role {row.role!r}")
     if missing := [name for name in ("quantity", "species", "unit", "source", "interval") if not texts[name]]:
         raise ValueError(f"{row.id} lacks {missing}")
     return row
 
 
-def _number(text: str) -> float | None:
+def _optional_number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def _interval(row: Row) -> tuple[float, float]:
+def _acceptance_interval(row: EvidenceRow) -> tuple[float, float]:
     return -math.inf if row.low is None else row.low, math.inf if row.high is None else row.high

@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-MISSING = ("", "NA")
+MISSING_MARKERS = ("", "NA")
 
 
-def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Lines that are not empty, with their numbers.
 
     Raises:
@@ -31,7 +31,7 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             raise ValueError(f"{path.name}, after row {lines.line_num}: no text in columns ({error}).") from error
 
 
-def lacking(needed: Sequence[Sequence[str]], header: Sequence[str], file: str) -> str:
+def describe_missing_columns(needed: Sequence[Sequence[str]], header: Sequence[str], file: str) -> str:
     """Which of the `needed` columns, each by any of its names, are not there, all at once; empty if none is."""
     absent = [" or ".join(names) for names in needed if not set(names) & set(header)]
     if not absent:
@@ -43,7 +43,7 @@ def lacking(needed: Sequence[Sequence[str]], header: Sequence[str], file: str) -
     )
 
 
-def column(name: str, names: Sequence[str], header: Sequence[str], file: str, needed: bool = True) -> int:
+def find_column(name: str, names: Sequence[str], header: Sequence[str], file: str, needed: bool = True) -> int:
     """Where the column called by one of `names` is; -1 if it is nowhere and not `needed`.
 
     Raises:
@@ -59,7 +59,7 @@ def column(name: str, names: Sequence[str], header: Sequence[str], file: str, ne
     return found[0] if found else -1
 
 
-def number(cell: str, where: str) -> float:
+def parse_number(cell: str, where: str) -> float:
     """A finite number.
 
     Raises:

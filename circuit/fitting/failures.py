@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ...kernels import Plan
-from ..model.interventions import Arm, personal
+from ..model.interventions import Arm, per_subject_mask
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
 from .regimen import SAVE_EVERY
@@ -71,7 +71,7 @@ _HOW = f'save_every={SAVE_EVERY}, record=("vta_output",)'
 
 def alone(arm: Arm, index: int) -> Arm:
     """The arm of the subject at `index`, as that of a cohort of one."""
-    return jax.tree.map(lambda leaf, own: leaf[..., index : index + 1] if own else leaf, arm, personal(arm))
+    return jax.tree.map(lambda leaf, own: leaf[..., index : index + 1] if own else leaf, arm, per_subject_mask(arm))
 
 
 def as_python(arm: Arm) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..model.interventions import PER_DOSE, Arm, Intervention
+from ..model.interventions import PER_DOSE_FIELDS, Arm, Intervention
 from .bijections import Interval, constrain
 from .dose_spacing import DAY, Limits, Spaced, within_a_day
 
@@ -145,7 +145,7 @@ def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
             order = np.argsort(times, axis=0, kind="stable")
             moved = {leaf.field: np.take_along_axis(times, order, axis=0)}
             for name, value in vars(intervention).items():
-                if name in PER_DOSE and name != leaf.field and len(value) > 1:
+                if name in PER_DOSE_FIELDS and name != leaf.field and len(value) > 1:
                     value = np.asarray(value)
                     rank = max(value.ndim, order.ndim)
                     value, by = (each.reshape(each.shape + (1,) * (rank - each.ndim)) for each in (value, order))
@@ -210,7 +210,7 @@ def clock_of(intervention: Intervention) -> str | None:
 
 def doses_of(intervention: Intervention) -> int:
     """How many doses it gives, or tablets a day."""
-    return max((len(value) for name, value in vars(intervention).items() if name in PER_DOSE), default=1)
+    return max((len(value) for name, value in vars(intervention).items() if name in PER_DOSE_FIELDS), default=1)
 
 
 def _all(intervention: Intervention, field: str) -> np.ndarray:

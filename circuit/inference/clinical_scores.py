@@ -12,11 +12,11 @@ A file of scores has, in any order, the columns
 
     subject      who: any text; every line of a subject names the same arm
     arm          what was given: any text
-    week         or day, or visit: when, a number above 0; of a visit, the text that `read` is told the week of
+    week         or day, or visit: when, a number above 0; of a visit, the text that `read_scores` is told the week of
     score        a number; empty or NA: missing
     baseline     optional: the score before treatment, the same on every line of a subject
 
-Other columns are ignored; other names are given to `read`.
+Other columns are ignored; other names are given to `read_scores`.
 """
 
 import dataclasses
@@ -30,15 +30,15 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..data import constants, long_format
-from ..data.long_format import MISSING
+from ..data.long_format import MISSING_MARKERS
 from .observations import Observed, Ordinal
 
-TIMES = ("week", "day", "visit")
-COLUMNS = ("subject", "arm", "score", "baseline", *TIMES)
-RESAMPLES = 2000  # of subjects, for the interval of a time course
+TIME_COLUMNS = ("week", "day", "visit")
+SCORE_COLUMNS = ("subject", "arm", "score", "baseline", *TIME_COLUMNS)
+BOOTSTRAP_RESAMPLES = 2000  # of subjects, for the interval of a time course
 
 
-class Scale(eqx.Module):
+class RatingScale(eqx.Module):
     """A clinical scale, and how mood is assumed to show in it.
 
     Attributes:
@@ -60,17 +60,17 @@ class Scale(eqx.Module):
         return Ordinal(1 - (points - float(self.healthy)) / float(self.per_mood), self.rater / self.per_mood)
 
 
-def hamd17() -> Scale:
+def hamd17() -> RatingScale:
     """Hamilton's scale of 17 items, from the package's table (section `hamd17`)."""
-    return Scale(**constants.arrays("hamd17"))
+    return RatingScale(**constants.section_arrays("hamd17"))
 
 
-def expected_score(mood: ArrayLike, scale: Scale) -> Array:
+def expected_score(mood: ArrayLike, scale: RatingScale) -> Array:
     """The score (points) that mood is assumed to show as, before the rater's error; differentiable between its ends."""
     return jnp.clip(scale.healthy + scale.per_mood * (1 - jnp.asarray(mood)), 0, scale.maximum)
 
 
-def rated(mood: np.ndarray, scale: Scale, seed: int = 0) -> np.ndarray:
+def simulate_ratings(mood: np.ndarray, scale: RatingScale, seed: int = 0) -> np.ndarray:
     """Scores that a rater gives to moods, whole numbers; NaN where mood is."""
     mood = np.asarray(mood, float)
     points = scale.noise.drawn(np.nan_to_num(mood), np.random.default_rng(seed))
@@ -78,7 +78,7 @@ def rated(mood: np.ndarray, scale: Scale, seed: int = 0) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
+class ClinicalScores:
     """Scores of people at the visits of a trial.
 
     Attributes:
@@ -98,7 +98,7 @@ class Scores:
     def __len__(self) -> int:
         return len(self.subject)
 
-    def of(self, arm: str) -> "Scores":
+    def of(self, arm: str) -> "ClinicalScores":
         """Those of one arm.
 
         Raises:
@@ -108,9 +108,9 @@ class Scores:
         if not here:
             raise ValueError(f"nobody was in arm {arm!r}; there are {', '.join(dict.fromkeys(self.arm))}.")
         names = tuple(self.subject[i] for i in here)
-        return Scores(names, (arm,) * len(here), self.week, self.score[here], self.baseline[here])
+        return ClinicalScores(names, (arm,) * len(here), self.week, self.score[here], self.baseline[here])
 
-    def observed(self, scale: Scale) -> Observed:
+    def observed(self, scale: RatingScale) -> Observed:
         """As an observation of mood, for `recover`: points below the worst score, under the assumed link.
 
         Raises:
@@ -126,12 +126,12 @@ class Scores:
         return Observed("mood", tuple(7 * w for w in self.week), scale.noise, float(scale.maximum) - self.score)
 
 
-def read(
+def read_scores(
     path: str | Path,
     *,
     visits: Sequence[float | int] | Mapping[str, float | int],
     columns: Mapping[str, str] | None = None,
-) -> Scores:
+) -> ClinicalScores:
     """Scores from a file in long format; subjects in the order in which they come.
 
     Args:
@@ -145,36 +145,36 @@ def read(
         ValueError: a column that is missing or ambiguous; a cell that is not what it must be; two scores of one visit, two
             arms or baselines of one subject. The message names file, row (the header is row 1) and column.
     """
-    path, named = Path(path), _named(columns or {})
-    week = _weeks(visits)
+    path, named = Path(path), _column_names(columns or {})
+    week = _visit_weeks(visits)
     where: dict[str, int] = {}
     people: dict[str, dict[str, tuple[int, str]]] = {}
     seen: dict[tuple[str, int], tuple[int, float]] = {}
     header: list[str] = []
-    for row, cells in long_format.rows(path):
+    for row, cells in long_format.read_rows(path):
         if not where:
-            header, where = cells, _columns(cells, named, path.name, isinstance(visits, Mapping))
+            header, where = cells, _locate_columns(cells, named, path.name, isinstance(visits, Mapping))
             continue
         place = f"{path.name}, row {row}"
         if len(cells) != len(header):
             raise ValueError(f"{place}: {len(cells)} cells, but {len(header)} columns.")
         of = {name: cells[i] for name, i in where.items()}
-        at = {name: f"{place}, column {named[name]}" for name in COLUMNS}
-        _introduce(people.setdefault(of["subject"], {}), of, row, at)
-        when = next(name for name in TIMES if name in of)
-        key = of["subject"], _visit(of[when], when, visits, week, at[when])
+        at = {name: f"{place}, column {named[name]}" for name in SCORE_COLUMNS}
+        _record_subject(people.setdefault(of["subject"], {}), of, row, at)
+        when = next(name for name in TIME_COLUMNS if name in of)
+        key = of["subject"], _find_visit(of[when], when, visits, week, at[when])
         if key in seen:
             raise ValueError(
                 f"{at[when]}: {of[when]} of subject {key[0]} belongs to the visit of week {week[key[1]]:g}, as does row "
                 f"{seen[key][0]}; keep one, or name more visits."
             )
-        seen[key] = row, _score(of["score"], at["score"])
+        seen[key] = row, _parse_score(of["score"], at["score"])
     if not seen:
         raise ValueError(f"{path.name} holds no scores: give a line with column names and one for each visit.")
-    return _gathered(people, seen, week, f"column {named['baseline']}", path.name)
+    return _assemble_scores(people, seen, week, f"column {named['baseline']}", path.name)
 
 
-def _weeks(visits: Sequence[float | int] | Mapping[str, float | int]) -> tuple[float, ...]:
+def _visit_weeks(visits: Sequence[float | int] | Mapping[str, float | int]) -> tuple[float, ...]:
     """Of the visits, rising."""
     week = tuple(sorted(float(each) for each in (visits.values() if isinstance(visits, Mapping) else visits)))
     if not week or week[0] <= 0 or len(set(week)) < len(week):
@@ -182,17 +182,17 @@ def _weeks(visits: Sequence[float | int] | Mapping[str, float | int]) -> tuple[f
     return week
 
 
-def _named(columns: Mapping[str, str]) -> dict[str, str]:
+def _column_names(columns: Mapping[str, str]) -> dict[str, str]:
     """What each column is called in the file."""
-    if strange := set(columns) - set(COLUMNS):
-        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join(COLUMNS)}.")
-    return {name: columns.get(name, name) for name in COLUMNS}
+    if strange := set(columns) - set(SCORE_COLUMNS):
+        raise ValueError(f"columns of {sorted(strange)}: choose from {', '.join(SCORE_COLUMNS)}.")
+    return {name: columns.get(name, name) for name in SCORE_COLUMNS}
 
 
-def _introduce(known: dict[str, tuple[int, str]], of: Mapping[str, str], row: int, at: Mapping[str, str]) -> None:
+def _record_subject(known: dict[str, tuple[int, str]], of: Mapping[str, str], row: int, at: Mapping[str, str]) -> None:
     """Keep what is said of a subject besides its scores, with its row; every line must say the same."""
     for name in ("subject", "arm"):
-        if of[name] in MISSING:
+        if of[name] in MISSING_MARKERS:
             raise ValueError(f"{at[name]}: empty; every line needs one.")
     for name in ("arm", "baseline"):
         said = of.get(name, "")
@@ -201,51 +201,53 @@ def _introduce(known: dict[str, tuple[int, str]], of: Mapping[str, str], row: in
             raise ValueError(f"{at[name]}: {said!r} of subject {of['subject']}, but {before!r} in row {first}.")
 
 
-def _score(cell: str, where: str) -> float:
+def _parse_score(cell: str, where: str) -> float:
     """Points; NaN where missing."""
-    score = math.nan if cell in MISSING else long_format.number(cell, where)
+    score = math.nan if cell in MISSING_MARKERS else long_format.parse_number(cell, where)
     if score < 0:
         raise ValueError(f"{where}: {cell!r} must not be negative.")
     return score
 
 
-def _gathered(
+def _assemble_scores(
     people: Mapping[str, Mapping[str, tuple[int, str]]],
     seen: Mapping[tuple[str, int], tuple[int, float]],
     week: tuple[float, ...],
     column: str,
     file: str,
-) -> Scores:
-    """Arrays over subjects and visits of what was read; `column` of `file` holds the baseline."""
+) -> ClinicalScores:
+    """Arrays over subjects and visits of what was read; `find_column` of `file` holds the baseline."""
     scores = np.full((len(people), len(week)), math.nan)
     names = {name: i for i, name in enumerate(people)}
     for (name, visit), (_, score) in seen.items():
         scores[names[name], visit] = score
     baseline = [
-        math.nan if cell in MISSING else long_format.number(cell, f"{file}, row {row}, {column}")
+        math.nan if cell in MISSING_MARKERS else long_format.parse_number(cell, f"{file}, row {row}, {column}")
         for row, cell in (known["baseline"] for known in people.values())
     ]
-    return Scores(tuple(people), tuple(known["arm"][1] for known in people.values()), week, scores, np.array(baseline))
+    return ClinicalScores(
+        tuple(people), tuple(known["arm"][1] for known in people.values()), week, scores, np.array(baseline)
+    )
 
 
-def _visit(cell: str, when: str, visits, week: tuple[float, ...], where: str) -> int:
+def _find_visit(cell: str, when: str, visits, week: tuple[float, ...], where: str) -> int:
     """Which visit a line belongs to."""
     if isinstance(visits, Mapping):
         if cell not in visits:
             raise ValueError(f"{where}: no week is given for visit {cell!r}; there are {', '.join(visits)}.")
         return week.index(float(visits[cell]))
-    time = long_format.number(cell, where) / (1 if when == "week" else 7)
+    time = long_format.parse_number(cell, where) / (1 if when == "week" else 7)
     if time <= 0:
         raise ValueError(f"{where}: {cell!r} must be above 0.")
     return int(np.argmin([abs(each - time) for each in week]))
 
 
-def _columns(header: list[str], named: Mapping[str, str], file: str, by_visit: bool) -> dict[str, int]:
+def _locate_columns(header: list[str], named: Mapping[str, str], file: str, by_visit: bool) -> dict[str, int]:
     """Where each column is that is needed, or there."""
     needed = ("subject", "arm", "score", *(("visit",) if by_visit else ()))
-    found = {name: long_format.column(name, (named[name],), header, file) for name in needed}
+    found = {name: long_format.find_column(name, (named[name],), header, file) for name in needed}
     for name in ("baseline",) if by_visit else ("week", "day", "baseline"):
-        found[name] = long_format.column(name, (named[name],), header, file, needed=False)
+        found[name] = long_format.find_column(name, (named[name],), header, file, needed=False)
     if not by_visit and (found["week"] < 0) == (found["day"] < 0):
         both = "both, keep one" if found["week"] >= 0 else f"neither; there are {', '.join(header)}"
         raise ValueError(f"{file}, row 1: columns {named['week']} or {named['day']} tell when, and there are {both}.")
@@ -272,7 +274,7 @@ class TimeCourse:
     subjects: int
 
 
-def time_course(scores: Scores, seed: int = 0) -> TimeCourse:
+def time_course(scores: ClinicalScores, seed: int = 0) -> TimeCourse:
     """Share of the final mean change that is there by each visit, among those who stayed, with bootstrap intervals.
 
     A visit that someone who stayed has missed counts for nothing at both ends of the ratio.
@@ -290,7 +292,7 @@ def time_course(scores: Scores, seed: int = 0) -> TimeCourse:
     known = ~np.isnan(change)
     now, last = np.where(known, change, 0), np.where(known, change[:, -1:], 0)
     generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(change), np.full(len(change), 1 / len(change)), size=RESAMPLES)
+    drawn = generator.multinomial(len(change), np.full(len(change), 1 / len(change)), size=BOOTSTRAP_RESAMPLES)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = (drawn @ now) / (drawn @ last)
     low, high = np.nanpercentile(shares, [2.5, 97.5], axis=0)

@@ -12,12 +12,12 @@ from jaxtyping import Float
 
 from .likelihood import Likelihood
 
-Blocks = Float[np.ndarray, "start subject number number"]
-Rows = Float[np.ndarray, "start subject number"]
+InformationBlocks = Float[np.ndarray, "start subject number number"]
+SubjectVectors = Float[np.ndarray, "start subject number"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class ScoreAndInformation:
     """What the data say at some free numbers. Subjects whose numbers are not finite are `bad`, and hold 0.
 
     Attributes:
@@ -28,12 +28,12 @@ class Evidence:
     """
 
     log_likelihood: Float[np.ndarray, "start subject"]
-    slope: Rows
-    information: Blocks
+    slope: SubjectVectors
+    information: InformationBlocks
     bad: np.ndarray
 
 
-def evidence(seen: Likelihood) -> Evidence:
+def score_and_information(seen: Likelihood) -> ScoreAndInformation:
     """Sums over the observations of each subject."""
     each, score, weight, jacobian = (
         np.asarray(part, float) for part in (seen.each, seen.score, seen.weight, seen.jacobian)
@@ -44,10 +44,12 @@ def evidence(seen: Likelihood) -> Evidence:
     jacobian = np.where(bad[..., None], 0, jacobian)
     slope = np.einsum("kabo,abo->abk", jacobian, score)
     information = np.einsum("kabo,abo,labo->abkl", jacobian, weight, jacobian)
-    return Evidence(each.sum(axis=-1), slope, information, bad)
+    return ScoreAndInformation(each.sum(axis=-1), slope, information, bad)
 
 
-def solve(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.ndarray, right: Rows, damping) -> Rows:
+def solve_information_system(
+    blocks: InformationBlocks, prior: Float[np.ndarray, " number"], shared: np.ndarray, right: SubjectVectors, damping
+) -> SubjectVectors:
     """The x where (information + prior) x = right: the scoring step, for a slope on the right.
 
     Args:
@@ -58,7 +60,7 @@ def solve(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.ndarra
         damping: (start, subject) or (start, 1), relative increase of the diagonal.
     """
     own, common = np.flatnonzero(~shared), np.flatnonzero(shared)
-    a, b, c, of_own = _arrow(blocks, prior, own, common, damping)
+    a, b, c, of_own = _arrowhead_blocks(blocks, prior, own, common, damping)
     x = np.zeros_like(right)
     if not common.size:
         x[..., own] = np.linalg.solve(a, right[..., own, None])[..., 0]
@@ -73,10 +75,12 @@ def solve(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.ndarra
     return x
 
 
-def covariance(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.ndarray) -> Blocks:
+def posterior_covariance(
+    blocks: InformationBlocks, prior: Float[np.ndarray, " number"], shared: np.ndarray
+) -> InformationBlocks:
     """Of all numbers that concern a subject, shared ones included: inverse of information and prior."""
     own, common = np.flatnonzero(~shared), np.flatnonzero(shared)
-    a, b, c, of_own = _arrow(blocks, prior, own, common, np.zeros(blocks.shape[:2]))
+    a, b, c, of_own = _arrowhead_blocks(blocks, prior, own, common, np.zeros(blocks.shape[:2]))
     found = np.zeros_like(blocks)
     inverse = np.linalg.inv(a)
     found[..., own[:, None], own] = inverse
@@ -90,14 +94,14 @@ def covariance(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.n
     return found
 
 
-def about_shared(blocks: Blocks, prior: Float[np.ndarray, " number"], shared: np.ndarray):
+def marginal_information(blocks: InformationBlocks, prior: Float[np.ndarray, " number"], shared: np.ndarray):
     """Information of all subjects about what they share, their own numbers unknown: (start, shared, shared)."""
     own, common = np.flatnonzero(~shared), np.flatnonzero(shared)
-    _, b, c, of_own = _arrow(blocks, prior, own, common, np.zeros(blocks.shape[:2]))
+    _, b, c, of_own = _arrowhead_blocks(blocks, prior, own, common, np.zeros(blocks.shape[:2]))
     return b - np.diag(prior[common]) - np.einsum("sikm,sikn->smn", c, of_own)
 
 
-def _arrow(blocks: Blocks, prior, own: np.ndarray, common: np.ndarray, damping):
+def _arrowhead_blocks(blocks: InformationBlocks, prior, own: np.ndarray, common: np.ndarray, damping):
     """A per subject, B, C per subject, and A^-1 C."""
     grow = lambda of, by: of + by[..., None, None] * of * np.eye(of.shape[-1])
     a = grow(blocks[..., own[:, None], own] + np.diag(prior[own]), damping)

@@ -19,20 +19,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .fisher_information import Evidence, covariance, evidence, solve
-from .likelihood import Question, likelihood
+from .fisher_information import (
+    ScoreAndInformation,
+    posterior_covariance,
+    score_and_information,
+    solve_information_system,
+)
+from .likelihood import Question, compute_likelihood
 
-LONGEST = 1.0  # largest change of a free number in a step
-SETTLED = 1e-3  # nats still to be gained, to second order, at which a fit rests
+MAX_STEP = 1.0  # largest change of a free number in a step
+GAIN_TOLERANCE = 1e-3  # nats still to be gained, to second order, at which a fit rests
 PATIENCE = 6  # steps that gained nothing, after which a start rests too
-CALMER, WILDER, WILDEST = 0.25, 5.0, 1e7  # factors of the damping after a gain and a loss, and the most there may be
-INNER = 30  # rounds of expectation-maximisation at every step
-LEAST_SPREAD = 1e-2  # of a population, among free numbers
-WARM = 3  # steps before a population is first believed
+DAMPING_DOWN, DAMPING_UP, DAMPING_MAX = (
+    0.25,
+    5.0,
+    1e7,
+)  # factors of the damping after a gain and a loss, and the most there may be
+EM_ITERATIONS = 30  # rounds of expectation-maximisation at every step
+MIN_POPULATION_SPREAD = 1e-2  # of a population, among free numbers
+POPULATION_WARMUP_STEPS = 3  # steps before a population is first believed
 
 
 @dataclasses.dataclass(frozen=True)
-class Bad:
+class NonfiniteLane:
     """Numbers that stopped being finite: start, subject (by index), step, which way, what it was, the free numbers there."""
 
     start: int
@@ -44,7 +53,7 @@ class Bad:
 
 
 @dataclasses.dataclass
-class Search:
+class ScoringState:
     """Where the starts are. Rows are (start, subject, number); what is shared is equal in all subjects.
 
     Attributes:
@@ -60,17 +69,17 @@ class Search:
     """
 
     free: Float[np.ndarray, "start subject number"]
-    seen: Evidence
+    seen: ScoreAndInformation
     mean: Float[np.ndarray, "subject number"]
     spread: Float[np.ndarray, " number"]
     damping: Float[np.ndarray, "start unit"]
     resting: np.ndarray
-    bad: dict[tuple[int, int], Bad]
+    bad: dict[tuple[int, int], NonfiniteLane]
     gain: Float[np.ndarray, "start unit"]
     steps: int = 0
 
 
-def search(
+def run_fisher_scoring(
     question: Question,
     free: Float[np.ndarray, "start subject number"],
     *,
@@ -80,7 +89,7 @@ def search(
     steps: int,
     learning_rate: Callable[[int], float] = lambda step: 1.0,
     progress: Callable[[int, int], None] | None = None,
-) -> Search:
+) -> ScoringState:
     """Walk from `free` to where each start comes to rest, or `steps` are made.
 
     Args:
@@ -98,42 +107,46 @@ def search(
     belief = question.problem.belief
     mean = np.asarray(belief.centre, float).T.copy() if mean is None else mean
     spread = np.asarray(belief.spread, float).copy() if spread is None else spread
-    seen, bad = look(question, free, 0)
+    seen, bad = evaluate_likelihood(question, free, 0)
     units = (len(free), 1 if (question.shared & active).any() else free.shape[1])
-    found = Search(free, seen, mean, spread, np.full(units, 1e-2), np.zeros(units, int), bad, np.full(units, np.inf))
+    found = ScoringState(
+        free, seen, mean, spread, np.full(units, 1e-2), np.zeros(units, int), bad, np.full(units, np.inf)
+    )
     broad = np.asarray(belief.spread, float)
     while found.steps < steps:
-        step, found.gain = _step(found, question.shared, active)
-        if ((found.gain < SETTLED) | (found.resting >= PATIENCE)).all() and found.steps >= (
-            WARM + PATIENCE
+        step, found.gain = _scoring_step(found, question.shared, active)
+        if ((found.gain < GAIN_TOLERANCE) | (found.resting >= PATIENCE)).all() and found.steps >= (
+            POPULATION_WARMUP_STEPS + PATIENCE
         ) * pooled.any():
             break
         trial = found.free + learning_rate(found.steps) * step
         found.steps += 1
-        seen, bad = look(question, trial, found.steps)
-        _keep(found, trial, seen, bad, question.shared, active)
-        if pooled.any() and found.steps >= WARM:
-            _populate(found, question.shared, pooled, broad)
+        seen, bad = evaluate_likelihood(question, trial, found.steps)
+        _accept_or_reject(found, trial, seen, bad, question.shared, active)
+        if pooled.any() and found.steps >= POPULATION_WARMUP_STEPS:
+            _update_population(found, question.shared, pooled, broad)
         if progress is not None:
             progress(found.steps, steps)
-    found.gain = _step(found, question.shared, active)[1]
+    found.gain = _scoring_step(found, question.shared, active)[1]
     return found
 
 
-def look(question: Question, free: Float[np.ndarray, "start subject number"], step: int):
+def evaluate_likelihood(question: Question, free: Float[np.ndarray, "start subject number"], step: int):
     """What the data say there, and who is not finite, by (start, subject)."""
     lanes = jnp.asarray(np.moveaxis(free, -1, 0), jnp.result_type(float))
-    seen = likelihood(lanes, question.problem, question.task)
-    found = evidence(seen)
+    seen = compute_likelihood(lanes, question.problem, question.task)
+    found = score_and_information(seen)
     bad = {
-        (int(s), int(i)): Bad(int(s), int(i), step, *_term(question, seen, int(s), int(i)), free[s, i].copy())
+        (int(s), int(i)): NonfiniteLane(
+            int(s), int(i), step, *_nonfinite_term(question, seen, int(s), int(i)), free[s, i].copy()
+        )
         for s, i in np.argwhere(found.bad)
     }
     return found, bad
 
 
-def lost(
-    found: Search, seen: Evidence, free, shared: np.ndarray, active: np.ndarray
+def negative_log_posterior(
+    found: ScoringState, seen: ScoreAndInformation, free, shared: np.ndarray, active: np.ndarray
 ) -> Float[np.ndarray, "start unit"]:
     """Minus the log-posterior of every unit: its likelihood, and the prior of what moves; what is bad counts for nothing."""
     z = np.square((free - found.mean) / found.spread) / 2
@@ -144,15 +157,15 @@ def lost(
     return np.where(seen.bad.all(axis=1), np.inf, total)[:, None]
 
 
-def best_start(found: Search, shared: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
+def best_start(found: ScoringState, shared: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
     """The start of least loss, of every subject."""
     active = np.ones_like(shared) if active is None else active
-    loss = lost(found, found.seen, found.free, shared, active)
+    loss = negative_log_posterior(found, found.seen, found.free, shared, active)
     return np.broadcast_to(np.argmin(loss, axis=0), found.free.shape[1])
 
 
-def _step(found: Search, shared: np.ndarray, active: np.ndarray):
-    """The next step of every row, no number by more than `LONGEST`, and what every unit may gain (nats)."""
+def _scoring_step(found: ScoringState, shared: np.ndarray, active: np.ndarray):
+    """The next step of every row, no number by more than `MAX_STEP`, and what every unit may gain (nats)."""
     keep = np.flatnonzero(active)
     common, prior = shared[keep], 1 / np.square(found.spread[keep])
     pull = (found.mean - found.free)[..., keep] * prior
@@ -161,35 +174,41 @@ def _step(found: Search, shared: np.ndarray, active: np.ndarray):
     right = found.seen.slope[..., keep] + pull
     blocks = found.seen.information[..., keep[:, None], keep]
     damping = np.broadcast_to(found.damping, found.free.shape[:2])
-    gain = (right * solve(blocks, prior, common, right, np.zeros_like(damping))).sum(axis=-1) / 2
+    gain = (right * solve_information_system(blocks, prior, common, right, np.zeros_like(damping))).sum(axis=-1) / 2
     step = np.zeros_like(found.free)
-    step[..., keep] = solve(blocks, prior, common, right, damping)
+    step[..., keep] = solve_information_system(blocks, prior, common, right, damping)
     for part in (shared & active, ~shared & active):
-        size = abs(step[..., part]).max(axis=-1, initial=LONGEST)
-        step[..., part] *= (LONGEST / size)[..., None]
+        size = abs(step[..., part]).max(axis=-1, initial=MAX_STEP)
+        step[..., part] *= (MAX_STEP / size)[..., None]
     return step, gain.sum(axis=1, keepdims=True) if common.any() else gain
 
 
-def _keep(found: Search, trial, seen: Evidence, bad: dict, shared: np.ndarray, active: np.ndarray) -> None:
+def _accept_or_reject(
+    found: ScoringState, trial, seen: ScoreAndInformation, bad: dict, shared: np.ndarray, active: np.ndarray
+) -> None:
     """Go where it is better, stay where it is not, and be more careful there."""
-    here = lost(found, found.seen, found.free, shared, active)
-    there = lost(found, seen, trial, shared, active)
+    here = negative_log_posterior(found, found.seen, found.free, shared, active)
+    there = negative_log_posterior(found, seen, trial, shared, active)
     newly = seen.bad & ~found.seen.bad
     there = np.where(newly if there.shape == newly.shape else newly.any(axis=1, keepdims=True), np.inf, there)
     better = there < here
-    gained = there < here - SETTLED / 10
+    gained = there < here - GAIN_TOLERANCE / 10
     rows = np.broadcast_to(better, found.free.shape[:2])
     choose = lambda new, old: np.where(rows.reshape(rows.shape + (1,) * (old.ndim - 2)), new, old)
     found.free = choose(trial, found.free)
     old = found.seen
-    found.seen = Evidence(*(choose(getattr(seen, f.name), getattr(old, f.name)) for f in dataclasses.fields(Evidence)))
-    found.damping = np.clip(found.damping * np.where(better, CALMER, WILDER), 1e-6, WILDEST)
+    found.seen = ScoreAndInformation(
+        *(choose(getattr(seen, f.name), getattr(old, f.name)) for f in dataclasses.fields(ScoreAndInformation))
+    )
+    found.damping = np.clip(found.damping * np.where(better, DAMPING_DOWN, DAMPING_UP), 1e-6, DAMPING_MAX)
     found.resting = np.where(gained, 0, found.resting + 1)
     for lane, what in bad.items():
         found.bad.setdefault(lane, what)
 
 
-def _populate(found: Search, shared: np.ndarray, pooled: np.ndarray, broad: Float[np.ndarray, " number"]) -> None:
+def _update_population(
+    found: ScoringState, shared: np.ndarray, pooled: np.ndarray, broad: Float[np.ndarray, " number"]
+) -> None:
     """Mean and spread of each population at the maximum of their marginal likelihood, subjects' being normal."""
     best, subjects = best_start(found, shared), np.arange(found.free.shape[1])
     own = np.flatnonzero(~shared)
@@ -198,20 +217,20 @@ def _populate(found: Search, shared: np.ndarray, pooled: np.ndarray, broad: Floa
     x, slope = (of[best, subjects][good][:, own] for of in (found.free, found.seen.slope))
     information = found.seen.information[best, subjects][good][:, own[:, None], own]
     mean, spread = found.mean[good][:, own], found.spread[own].copy()
-    for _ in range(INNER):
+    for _ in range(EM_ITERATIONS):
         precision = 1 / np.square(spread)
-        c = covariance(information[None], precision, np.zeros(len(own), bool))[0]
-        y = x + np.clip(np.einsum("ikl,il->ik", c, slope + (mean - x) * precision), -LONGEST, LONGEST)
+        c = posterior_covariance(information[None], precision, np.zeros(len(own), bool))[0]
+        y = x + np.clip(np.einsum("ikl,il->ik", c, slope + (mean - x) * precision), -MAX_STEP, MAX_STEP)
         centre = y.mean(axis=0)
         mean = np.where(from_population, centre, mean)
         variance = (np.square(y - mean) + np.diagonal(c, axis1=1, axis2=2)).mean(axis=0)
-        limit = np.maximum(broad[own] * 10, LEAST_SPREAD)
-        spread = np.where(from_population, np.clip(np.sqrt(variance), LEAST_SPREAD, limit), spread)
+        limit = np.maximum(broad[own] * 10, MIN_POPULATION_SPREAD)
+        spread = np.where(from_population, np.clip(np.sqrt(variance), MIN_POPULATION_SPREAD, limit), spread)
     found.mean[:, own[from_population]] = mean[0, from_population]
     found.spread[own] = spread
 
 
-def _term(question: Question, seen, start: int, subject: int) -> tuple[str, str]:
+def _nonfinite_term(question: Question, seen, start: int, subject: int) -> tuple[str, str]:
     """Whether forward or backward, and which term was not finite."""
     names = [(each.quantity, day) for each in question.problem.data for day in each.day]
     parts = (

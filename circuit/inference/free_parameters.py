@@ -17,17 +17,22 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..fitting import regimen
 from ..fitting.bijections import Interval, Positive
-from ..model.interventions import PER_DOSE, Arm
-from ..model.transfer_function import RANGE
+from ..model.interventions import PER_DOSE_FIELDS, Arm
+from ..model.transfer_function import CONDITION_RANGES
 from ..simulation.cohort import Cohort, get
 
-ACROSS = ("shared", "subject", "population")
-STATE_BOUNDS = {"block": (0.0, 1.0), "adaptation": (0.0, 1.0), "kir_shift": RANGE["kir_shift"], "aversion": (-1.0, 1.0)}
-LOGARITHMIC, LOGISTIC = 0.5, 1.5  # default standard deviations of the prior among free numbers
+SHARING_LEVELS = ("shared", "subject", "population")
+STATE_BOUNDS = {
+    "block": (0.0, 1.0),
+    "adaptation": (0.0, 1.0),
+    "kir_shift": CONDITION_RANGES["kir_shift"],
+    "aversion": (-1.0, 1.0),
+}
+LOG_SCALE_PRIOR_SD, LOGIT_SCALE_PRIOR_SD = 0.5, 1.5  # default standard deviations of the prior among free numbers
 
 
 @dataclasses.dataclass(frozen=True)
-class Unknown:
+class FreeParameter:
     """A leaf to be recovered. Not a tree: static.
 
     Attributes:
@@ -60,7 +65,7 @@ class Unknown:
         return get(getattr(cohort, self.part), self.path)
 
 
-class Belief(eqx.Module):
+class Prior(eqx.Module):
     """The prior among free numbers, normal and independent; what is not finite in `spread` is flat.
 
     Attributes:
@@ -72,13 +77,13 @@ class Belief(eqx.Module):
     spread: Float[Array, " number"]
 
 
-def find(
+def resolve_free_parameters(
     cohort: Cohort,
     arm: Arm,
     over: Sequence[str] | Mapping[str, str],
     bounds: Mapping[str, tuple[float, float]],
     days: float,
-) -> tuple[Unknown, ...]:
+) -> tuple[FreeParameter, ...]:
     """The leaves called `over`; a plain sequence means shared ones.
 
     Raises:
@@ -91,10 +96,12 @@ def find(
         raise ValueError("over=() must name at least one leaf.")
     if strange := set(bounds) - set(over):
         raise ValueError(f"bounds for {sorted(strange)}, which are not recovered: over={list(over)}.")
-    if wrong := {name: across for name, across in over.items() if across not in ACROSS}:
-        raise ValueError(f"over={wrong} must say one of {', '.join(ACROSS)}.")
-    places = _places(cohort, arm)
-    found = tuple(_unknown(name, across, bounds.get(name), cohort, arm, days, places) for name, across in over.items())
+    if wrong := {name: across for name, across in over.items() if across not in SHARING_LEVELS}:
+        raise ValueError(f"over={wrong} must say one of {', '.join(SHARING_LEVELS)}.")
+    places = _leaf_locations(cohort, arm)
+    found = tuple(
+        _make_free_parameter(name, across, bounds.get(name), cohort, arm, days, places) for name, across in over.items()
+    )
     if len({(each.part, each.path, each.position) for each in found}) < len(found):
         raise ValueError(f"over={list(over)} names a leaf twice.")
     return found
@@ -110,25 +117,25 @@ def with_values(
     Raises:
         ValueError: names that fit no leaf or several.
     """
-    places = _places(cohort, arm)
+    places = _leaf_locations(cohort, arm)
     for name, value in values.items():
-        part, position, path = _place(name, places)
-        unknown = Unknown(name, part, path, position, Interval(), "shared", 0)
-        cohort, arm = put_one(cohort, arm, unknown, jnp.asarray(value, jnp.result_type(float)))
+        part, position, path = _locate_leaf(name, places)
+        unknown = FreeParameter(name, part, path, position, Interval(), "shared", 0)
+        cohort, arm = replace_parameter(cohort, arm, unknown, jnp.asarray(value, jnp.result_type(float)))
     return cohort, arm
 
 
-def put_one(cohort: Cohort, arm: Arm, unknown: Unknown, value: Array) -> tuple[Cohort, Arm]:
+def replace_parameter(cohort: Cohort, arm: Arm, unknown: FreeParameter, value: Array) -> tuple[Cohort, Arm]:
     """Cohort and arm with `value` as a leaf."""
     if unknown.part == "arm":
-        value = jnp.atleast_1d(value) if unknown.path in PER_DOSE else value  # one number is that of every dose
+        value = jnp.atleast_1d(value) if unknown.path in PER_DOSE_FIELDS else value  # one number is that of every dose
         return cohort, eqx.tree_at(lambda arm: getattr(arm[unknown.position], unknown.path), arm, value)
     if unknown.part == "state":
         value = jnp.broadcast_to(value, (len(cohort),))
     return eqx.tree_at(lambda c: get(getattr(c, unknown.part), unknown.path), cohort, value), arm
 
 
-def given(unknown: Unknown, cohort: Cohort, arm: Arm) -> Float[np.ndarray, "dose subject"]:
+def current_values(unknown: FreeParameter, cohort: Cohort, arm: Arm) -> Float[np.ndarray, "dose subject"]:
     """The values that cohort and arm hold, of every dose (1 where there are none) and subject."""
     value = np.asarray(unknown.of(cohort, arm), float)
     if unknown.doses:
@@ -136,9 +143,9 @@ def given(unknown: Unknown, cohort: Cohort, arm: Arm) -> Float[np.ndarray, "dose
     return np.broadcast_to(value, (max(unknown.doses, 1), len(cohort)))
 
 
-def believe(
-    unknowns: tuple[Unknown, ...], cohort: Cohort, arm: Arm, prior: Mapping[str, tuple[float, float]]
-) -> Belief:
+def make_prior(
+    unknowns: tuple[FreeParameter, ...], cohort: Cohort, arm: Arm, prior: Mapping[str, tuple[float, float]]
+) -> Prior:
     """The prior: around what is given, or by name as (median in the leaf's unit, sd among free numbers).
 
     Raises:
@@ -148,7 +155,10 @@ def believe(
         raise ValueError(f"prior for {sorted(strange)}, which are not recovered.")
     centre, spread = [], []
     for each in unknowns:
-        value, sd = given(each, cohort, arm), LOGARITHMIC if isinstance(each.scale, Positive) else LOGISTIC
+        value, sd = (
+            current_values(each, cohort, arm),
+            LOG_SCALE_PRIOR_SD if isinstance(each.scale, Positive) else LOGIT_SCALE_PRIOR_SD,
+        )
         if each.name in prior:
             median, sd = prior[each.name]
             value = np.full_like(value, median)
@@ -165,26 +175,26 @@ def believe(
         number = jnp.asarray(value, jnp.result_type(float))
         centre.append(np.asarray(each.scale.unconstrain(number, 1e-3)))
         spread += [sd] * len(value)
-    return Belief(jnp.asarray(np.concatenate(centre)), jnp.asarray(np.array(spread), jnp.result_type(float)))
+    return Prior(jnp.asarray(np.concatenate(centre)), jnp.asarray(np.array(spread), jnp.result_type(float)))
 
 
-def _places(cohort: Cohort, arm: Arm) -> dict[str, tuple[str, int, str]]:
+def _leaf_locations(cohort: Cohort, arm: Arm) -> dict[str, tuple[str, int, str]]:
     """Part, position and path of every leaf by full name."""
     found = {full: ("arm", *place) for full, place in regimen.fields(arm).items()}
     for part, tree in (("parameters", cohort.parameters), ("state", cohort.state)):
-        for path in _paths(tree):
+        for path in _leaf_paths(tree):
             found[path if part == "parameters" else f"state.{path}"] = (part, -1, path)
     return found
 
 
-def _paths(tree, before: str = "") -> list[str]:
+def _leaf_paths(tree, before: str = "") -> list[str]:
     """Dotted paths of every leaf of a tree of modules."""
     if not isinstance(tree, eqx.Module):
         return [before[:-1]]
-    return [path for name, leaf in vars(tree).items() for path in _paths(leaf, f"{before}{name}.")]
+    return [path for name, leaf in vars(tree).items() for path in _leaf_paths(leaf, f"{before}{name}.")]
 
 
-def _place(name: str, places: dict[str, tuple[str, int, str]]) -> tuple[str, int, str]:
+def _locate_leaf(name: str, places: dict[str, tuple[str, int, str]]) -> tuple[str, int, str]:
     fits = [full for full in places if full == name] or [full for full in places if full.endswith(f".{name}")]
     if len(fits) != 1:
         listed = ", ".join(fits or [full for full, place in places.items() if place[0] != "parameters"])
@@ -200,15 +210,17 @@ def _place(name: str, places: dict[str, tuple[str, int, str]]) -> tuple[str, int
     return places[fits[0]]
 
 
-def _unknown(name: str, across: str, asked, cohort: Cohort, arm: Arm, days: float, places) -> Unknown:
-    part, position, path = _place(name, places)
+def _make_free_parameter(name: str, across: str, asked, cohort: Cohort, arm: Arm, days: float, places) -> FreeParameter:
+    part, position, path = _locate_leaf(name, places)
     if part == "arm":
         scale = regimen.interval_of(arm, name, position, path, asked, days)
-        doses = getattr(arm[position], path).shape[0] if path in PER_DOSE else 0
-        return Unknown(name, part, path, position, scale, across, doses)
+        doses = getattr(arm[position], path).shape[0] if path in PER_DOSE_FIELDS else 0
+        return FreeParameter(name, part, path, position, scale, across, doses)
     if asked is None and part == "state":
         asked = STATE_BOUNDS.get(path)
-    unknown = Unknown(name, part, path, -1, Positive() if asked is None else Interval(*map(float, asked)), across, 0)
+    unknown = FreeParameter(
+        name, part, path, -1, Positive() if asked is None else Interval(*map(float, asked)), across, 0
+    )
     if asked is None and not (np.asarray(unknown.of(cohort, arm)) > 0).all():
         raise ValueError(f"{name} is not positive, so it needs bounds: bounds={{{name!r}: (low, high)}}.")
     return unknown

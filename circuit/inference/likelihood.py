@@ -5,7 +5,8 @@ alone, so that one forward derivative per number gives the Jacobian of every lan
 over them afterwards.
 
 Everyday life fluctuates, and nobody knows how it did in a real subject's week. A question therefore lets its subjects live
-their mean everyday life, and adds what fluctuation does to an observation (its variance over `LIVES` simulated lives, at
+their mean everyday life, and adds what fluctuation does to an observation (its variance over `REPLICATE_COUNT`
+simulated lives, at
 the values given) to the variance of Gaussian noise. How fluctuations hang together in time is left out. In simulated data
 they may be declared known: then the subjects live the very life that their seed and number name.
 """
@@ -22,17 +23,17 @@ from jaxtyping import Array, Float
 
 from ...kernels import Plan, entry_point
 from ..model.interventions import Arm, Intervention, as_arm
-from ..model.slow_clock import SOONEST
+from ..model.slow_clock import QUICK_COMPILE_PLAN
 from ..simulation import validation
 from ..simulation.batching import Kept, tiled, tiled_arm, with_neuron, without_neuron
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
 from . import free_parameters
-from .free_parameters import Belief, Unknown
-from .observations import Gaussian, Observed, aligned, records
+from .free_parameters import FreeParameter, Prior
+from .observations import Gaussian, Observed, align_observations, record_schedule
 
-LIVES = 16  # over which the variance by everyday life is taken
-ANOTHER = 0x10000  # between the numbers that name the noise of two lives of a subject
+REPLICATE_COUNT = 16  # over which the variance by everyday life is taken
+REPLICATE_SUBJECT_STRIDE = 0x10000  # between the numbers that name the noise of two lives of a subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Task:
         plan: how to use the hardware.
     """
 
-    unknowns: tuple[Unknown, ...]
+    unknowns: tuple[FreeParameter, ...]
     neuron: Kept
     hours: int
     every: int
@@ -67,7 +68,7 @@ class Problem(eqx.Module):
     cohort: Cohort
     arm: Arm
     data: tuple[Observed, ...]
-    belief: Belief
+    belief: Prior
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +131,7 @@ def recovery_problem(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     prior: Mapping[str, tuple[float, float]] | None = None,
     everyday: str = "unknown",
-    plan: Plan = SOONEST,
+    plan: Plan = QUICK_COMPILE_PLAN,
 ) -> Question:
     """A question to the data, after every check; arguments as in `recover`.
 
@@ -145,15 +146,15 @@ def recovery_problem(
         raise ValueError(
             f"backend={plan.backend!r}, but a derivative in several directions at once needs backend='scan'."
         )
-    data = aligned(data, len(cohort))
-    hours, every = records(data)
+    data = align_observations(data, len(cohort))
+    hours, every = record_schedule(data)
     validation.check_course(cohort, arm, hours / 24, 0.0, every)
-    leaves = free_parameters.find(cohort, arm, over, bounds or {}, hours / 24)
-    belief = free_parameters.believe(leaves, cohort, arm, prior or {})
+    leaves = free_parameters.resolve_free_parameters(cohort, arm, over, bounds or {}, hours / 24)
+    belief = free_parameters.make_prior(leaves, cohort, arm, prior or {})
 
     lived = cohort
     if everyday == "unknown":
-        data = widened(data, cohort, arm, hours, every)
+        data = add_everyday_variance(data, cohort, arm, hours, every)
         at = lambda c: (c.parameters.synapses.everyday_spread, c.state.aversion)
         lived = eqx.tree_at(at, cohort, jax.tree.map(jnp.zeros_like, at(cohort)))
     bare, neuron = without_neuron(lived)
@@ -161,20 +162,24 @@ def recovery_problem(
     return Question(cohort, arm, Problem(bare, arm, data, belief), task, everyday)
 
 
-def widened(data: tuple[Observed, ...], cohort: Cohort, arm: Arm, hours: int, every: int) -> tuple[Observed, ...]:
+def add_everyday_variance(
+    data: tuple[Observed, ...], cohort: Cohort, arm: Arm, hours: int, every: int
+) -> tuple[Observed, ...]:
     """The data with the variance by everyday life added to that of Gaussian noise."""
     if not any(isinstance(each.noise, Gaussian) for each in data):
         return data
-    lives = tiled(cohort, LIVES)
-    which = np.repeat(np.arange(1, LIVES + 1, dtype=np.uint32), len(cohort))
-    lives = eqx.tree_at(lambda c: c.subject, lives, lives.subject + jnp.asarray(which * np.uint32(ANOTHER)))
+    lives = tiled(cohort, REPLICATE_COUNT)
+    which = np.repeat(np.arange(1, REPLICATE_COUNT + 1, dtype=np.uint32), len(cohort))
+    lives = eqx.tree_at(
+        lambda c: c.subject, lives, lives.subject + jnp.asarray(which * np.uint32(REPLICATE_SUBJECT_STRIDE))
+    )
     names = tuple(dict.fromkeys(each.quantity for each in data))
-    seen = course(lives, tiled_arm(arm, LIVES), hours / 24, save_every=every, record=names)
+    seen = course(lives, tiled_arm(arm, REPLICATE_COUNT), hours / 24, save_every=every, record=names)
     found = []
     for each in data:
         if isinstance(each.noise, Gaussian):
             lived = np.asarray(seen[each.quantity], float)[:, each.among(every)]
-            variance = lived.reshape(LIVES, len(cohort), -1).var(axis=0, ddof=1)
+            variance = lived.reshape(REPLICATE_COUNT, len(cohort), -1).var(axis=0, ddof=1)
             variance = np.where(np.isfinite(variance), variance, 0)
             sd = np.sqrt(np.square(np.asarray(each.noise.sd, float)) + variance)
             each = Observed(each.quantity, each.day, Gaussian(sd), each.value)
@@ -183,40 +188,46 @@ def widened(data: tuple[Observed, ...], cohort: Cohort, arm: Arm, hours: int, ev
 
 
 @entry_point
-def likelihood(free: Float[Array, "number start subject"], problem: Problem, task: Task) -> Likelihood:
+def compute_likelihood(free: Float[Array, "number start subject"], problem: Problem, task: Task) -> Likelihood:
     """The data's likelihood, and its slopes, at free numbers of every start and subject."""
     directions = jnp.eye(free.shape[0], dtype=free.dtype)
     forward = lambda d: jax.jvp(
-        lambda x: expected(x, problem, task), (free,), (jnp.broadcast_to(d[:, None, None], free.shape),)
+        lambda x: expected_observations(x, problem, task), (free,), (jnp.broadcast_to(d[:, None, None], free.shape),)
     )
     seen, jacobian = jax.vmap(forward, out_axes=(None, 0))(directions)
-    parts = [_judged(each, of) for each, of in zip(problem.data, _split(seen, problem.data), strict=True)]
+    parts = [
+        _observation_score_and_information(each, of)
+        for each, of in zip(problem.data, _split_observations(seen, problem.data), strict=True)
+    ]
     each, score, weight = (jnp.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return Likelihood(each, seen, score, weight, jacobian)
 
 
 def log_likelihood(free: Float[Array, "number start subject"], problem: Problem, task: Task):
     """Of each start and subject: differentiable forwards and in reverse, in `free` and in `problem`."""
-    seen = expected(free, problem, task)
-    each = [_logarithm(each, of) for each, of in zip(problem.data, _split(seen, problem.data), strict=True)]
+    seen = expected_observations(free, problem, task)
+    each = [
+        _observation_log_likelihood(each, of)
+        for each, of in zip(problem.data, _split_observations(seen, problem.data), strict=True)
+    ]
     return jnp.concatenate(each, axis=-1).sum(axis=-1)
 
 
-def log_prior(free: Float[Array, "number start subject"], belief: Belief) -> Float[Array, "number start subject"]:
+def log_prior(free: Float[Array, "number start subject"], belief: Prior) -> Float[Array, "number start subject"]:
     """Of each number, without its normalisation."""
     return -jnp.square((free - belief.centre[:, None, :]) / belief.spread[:, None, None]) / 2
 
 
-def expected(
+def expected_observations(
     free: Float[Array, "number start subject"], problem: Problem, task: Task
 ) -> Float[Array, "start subject observation"]:
     """What is expected to be observed at free numbers of every start and subject."""
     _, starts, subjects = free.shape
     cohort = with_neuron(tiled(problem.cohort, starts), task.neuron)
     arm = tiled_arm(problem.arm, starts)
-    for unknown, of in zip(task.unknowns, rows(task.unknowns), strict=True):
+    for unknown, of in zip(task.unknowns, parameter_slices(task.unknowns), strict=True):
         value = unknown.scale.constrain(free[of].reshape(-1, starts * subjects))
-        cohort, arm = free_parameters.put_one(cohort, arm, unknown, value if unknown.doses else value[0])
+        cohort, arm = free_parameters.replace_parameter(cohort, arm, unknown, value if unknown.doses else value[0])
     names = tuple(dict.fromkeys(each.quantity for each in problem.data))
     seen = course(cohort, arm, task.hours / 24, save_every=task.every, record=names, plan=task.plan)
     return jnp.concatenate(
@@ -225,13 +236,13 @@ def expected(
     )
 
 
-def rows(leaves: tuple[Unknown, ...]) -> list[slice]:
+def parameter_slices(leaves: tuple[FreeParameter, ...]) -> list[slice]:
     """Where the numbers of each leaf stand among all."""
     counts = [len(each.labels) for each in leaves]
     return [slice(sum(counts[:i]), sum(counts[: i + 1])) for i in range(len(counts))]
 
 
-class Density(NamedTuple):
+class PosteriorDensity(NamedTuple):
     """A posterior density to be sampled. Positions are dictionaries by name: (*dose,) or, per subject, (*dose, subject).
 
     Attributes:
@@ -245,7 +256,7 @@ class Density(NamedTuple):
     values: Callable[[dict[str, Array]], dict[str, Array]]
 
 
-def log_density(question: Question) -> Density:
+def log_density(question: Question) -> PosteriorDensity:
     """The posterior's logarithm and a point to begin at, for samplers such as those of blackjax and NumPyro.
 
         density = log_density(ask(cohort, arm, data, over=("mg_per_kg",)))
@@ -259,7 +270,7 @@ def log_density(question: Question) -> Density:
     subjects = len(question.cohort)
 
     def stacked(position: dict[str, Array]) -> Float[Array, "number start subject"]:
-        flat = [_per_subject(position[each.name], each, subjects) for each in task.unknowns]
+        flat = [_broadcast_to_subjects(position[each.name], each, subjects) for each in task.unknowns]
         return jnp.concatenate(flat)[:, None, :]
 
     @jax.jit
@@ -270,35 +281,37 @@ def log_density(question: Question) -> Density:
         return log_likelihood(free, problem, task).sum() + once.sum()
 
     initial = {}
-    for each, of in zip(task.unknowns, rows(task.unknowns), strict=True):
+    for each, of in zip(task.unknowns, parameter_slices(task.unknowns), strict=True):
         centre = problem.belief.centre[of]
         centre = centre[:, 0] if each.across == "shared" else centre
         initial[each.name] = centre if each.doses else centre[0]
     values = lambda position: {each.name: each.scale.constrain(position[each.name]) for each in task.unknowns}
-    return Density(density, initial, values)
+    return PosteriorDensity(density, initial, values)
 
 
-def _per_subject(value: Array, unknown: Unknown, subjects: int) -> Float[Array, "dose subject"]:
+def _broadcast_to_subjects(value: Array, unknown: FreeParameter, subjects: int) -> Float[Array, "dose subject"]:
     value = value if unknown.doses else value[None]
     value = value[:, None] if unknown.across == "shared" else value
     return jnp.broadcast_to(value, (value.shape[0], subjects))
 
 
-def _split(seen: Array, data: tuple[Observed, ...]) -> list[Array]:
+def _split_observations(seen: Array, data: tuple[Observed, ...]) -> list[Array]:
     ends = np.cumsum([len(each.day) for each in data])
     return jnp.split(seen, ends[:-1], axis=-1)
 
 
-def _logarithm(each: Observed, seen: Float[Array, "start subject day"]) -> Float[Array, "start subject day"]:
+def _observation_log_likelihood(
+    each: Observed, seen: Float[Array, "start subject day"]
+) -> Float[Array, "start subject day"]:
     assert each.value is not None
     known = ~jnp.isnan(each.value)
     value = jnp.where(known, each.value, 0)
     return jnp.where(known[None], jax.vmap(lambda of: each.noise.log_likelihood(value, of))(seen), 0)
 
 
-def _judged(each: Observed, seen: Float[Array, "start subject day"]):
+def _observation_score_and_information(each: Observed, seen: Float[Array, "start subject day"]):
     """Log-likelihood, its slope by what was expected, and the information about that."""
     assert each.value is not None
     known = ~jnp.isnan(each.value)[None]
-    score = jax.grad(lambda of: _logarithm(each, of).sum())(seen)
-    return _logarithm(each, seen), score, jnp.where(known, jax.vmap(each.noise.information)(seen), 0)
+    score = jax.grad(lambda of: _observation_log_likelihood(each, of).sum())(seen)
+    return _observation_log_likelihood(each, seen), score, jnp.where(known, jax.vmap(each.noise.information)(seen), 0)

@@ -18,13 +18,13 @@ from jaxtyping import Array, Float
 from ...kernels import Plan
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
-from ..simulation.course import PLAN, QUANTITIES, course
+from ..simulation.course import DEFAULT_PLAN, QUANTITIES, course
 
-LEAST = 1e-4  # expected count, or distance of a probability from 0 and 1, below which it counts as that
-BEYOND = 1e6  # spreads from the middle of an ordinal scale to the outer edges of its outer levels
+EXPECTATION_FLOOR = 1e-4  # expected count, or distance of a probability from 0 and 1, below which it counts as that
+OUTER_EDGE_DISTANCE = 1e6  # spreads from the middle of an ordinal scale to the outer edges of its outer levels
 
 
-def _number(value) -> Array:
+def _as_array(value) -> Array:
     return jnp.asarray(value, jnp.result_type(float))
 
 
@@ -35,7 +35,7 @@ class Gaussian(eqx.Module):
         sd: standard deviation, in the unit of the quantity; one, per day, or (subject, day).
     """
 
-    sd: Array = eqx.field(converter=_number)
+    sd: Array = eqx.field(converter=_as_array)
 
     def log_likelihood(self, value: Array, expected: Array) -> Array:
         """Of each value, with its normalisation."""
@@ -51,7 +51,7 @@ class Gaussian(eqx.Module):
 
     def refuse(self) -> str:
         """What is wrong with the constants, or nothing."""
-        return "" if _positive(self.sd) else f"sd={_least(self.sd):g} must be a positive number"
+        return "" if _is_positive(self.sd) else f"sd={_smallest_value(self.sd):g} must be a positive number"
 
     def impossible(self, value: np.ndarray) -> np.ndarray:
         """Which values cannot be."""
@@ -65,7 +65,7 @@ class Poisson(eqx.Module):
         exposure: one, per day, or (subject, day).
     """
 
-    exposure: Array = eqx.field(converter=_number, default=1.0)
+    exposure: Array = eqx.field(converter=_as_array, default=1.0)
 
     def log_likelihood(self, value: Array, expected: Array) -> Array:
         """Of each count."""
@@ -78,18 +78,24 @@ class Poisson(eqx.Module):
 
     def drawn(self, expected: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Counts under the noise."""
-        return generator.poisson(np.maximum(np.asarray(self.exposure, float) * expected, LEAST)).astype(float)
+        return generator.poisson(np.maximum(np.asarray(self.exposure, float) * expected, EXPECTATION_FLOOR)).astype(
+            float
+        )
 
     def refuse(self) -> str:
         """What is wrong with the constants, or nothing."""
-        return "" if _positive(self.exposure) else f"exposure={_least(self.exposure):g} must be a positive number"
+        return (
+            ""
+            if _is_positive(self.exposure)
+            else f"exposure={_smallest_value(self.exposure):g} must be a positive number"
+        )
 
     def impossible(self, value: np.ndarray) -> np.ndarray:
         """Which values cannot be."""
         return np.isinf(value) | (value < 0) | (value != np.round(value))
 
     def _mean(self, expected: Array) -> Array:
-        return jnp.maximum(self.exposure * expected, LEAST)
+        return jnp.maximum(self.exposure * expected, EXPECTATION_FLOOR)
 
 
 class Binomial(eqx.Module):
@@ -99,7 +105,7 @@ class Binomial(eqx.Module):
         trials: one number, per day, or (subject, day).
     """
 
-    trials: Array = eqx.field(converter=_number, default=1.0)
+    trials: Array = eqx.field(converter=_as_array, default=1.0)
 
     def log_likelihood(self, value: Array, expected: Array) -> Array:
         """Of each number of successes."""
@@ -114,20 +120,20 @@ class Binomial(eqx.Module):
 
     def drawn(self, expected: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Numbers of successes under the noise."""
-        share = np.clip(expected, LEAST, 1 - LEAST)
+        share = np.clip(expected, EXPECTATION_FLOOR, 1 - EXPECTATION_FLOOR)
         return generator.binomial(np.broadcast_to(self.trials, share.shape).astype(int), share).astype(float)
 
     def refuse(self) -> str:
         """What is wrong with the constants, or nothing."""
-        fine = _positive(self.trials) and bool((np.asarray(self.trials) == np.round(self.trials)).all())
-        return "" if fine else f"trials={_least(self.trials):g} must be whole and at least 1"
+        fine = _is_positive(self.trials) and bool((np.asarray(self.trials) == np.round(self.trials)).all())
+        return "" if fine else f"trials={_smallest_value(self.trials):g} must be whole and at least 1"
 
     def impossible(self, value: np.ndarray) -> np.ndarray:
         """Which values cannot be."""
         return np.isinf(value) | (value < 0) | (value > np.asarray(self.trials)) | (value != np.round(value))
 
     def _share(self, expected: Array) -> Array:
-        return jnp.clip(expected, LEAST, 1 - LEAST)
+        return jnp.clip(expected, EXPECTATION_FLOOR, 1 - EXPECTATION_FLOOR)
 
 
 class Ordinal(eqx.Module):
@@ -140,8 +146,8 @@ class Ordinal(eqx.Module):
         spread: of the rater, in the same unit.
     """
 
-    cuts: Float[Array, " cut"] = eqx.field(converter=_number)
-    spread: Float[Array, ""] = eqx.field(converter=_number, default=1.0)
+    cuts: Float[Array, " cut"] = eqx.field(converter=_as_array)
+    spread: Float[Array, ""] = eqx.field(converter=_as_array, default=1.0)
 
     def log_likelihood(self, value: Array, expected: Array) -> Array:
         """Of each score."""
@@ -157,7 +163,7 @@ class Ordinal(eqx.Module):
         steep = lambda u: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u)
         share = jax.nn.sigmoid(upper) * jax.nn.sigmoid(-lower) * -jnp.expm1(lower - upper)
         slope = (steep(upper) - steep(lower)) / self.spread
-        return (jnp.square(slope) / jnp.maximum(share, LEAST**2)).sum(axis=0)
+        return (jnp.square(slope) / jnp.maximum(share, EXPECTATION_FLOOR**2)).sum(axis=0)
 
     def drawn(self, expected: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Scores under the noise."""
@@ -166,8 +172,8 @@ class Ordinal(eqx.Module):
 
     def refuse(self) -> str:
         """What is wrong with the constants, or nothing."""
-        if not _positive(self.spread):
-            return f"spread={_least(self.spread):g} must be a positive number"
+        if not _is_positive(self.spread):
+            return f"spread={_smallest_value(self.spread):g} must be a positive number"
         rising = self.cuts.size and bool((np.diff(np.asarray(self.cuts)) > 0).all())
         return "" if rising else f"cuts={np.asarray(self.cuts).tolist()} must rise"
 
@@ -178,11 +184,11 @@ class Ordinal(eqx.Module):
     def _edges(self, expected: Array) -> tuple[Array, Array]:
         """Lower and upper edge of each level, in spreads from what is expected: (level, *shape)."""
         inner = (self.cuts.reshape(-1, *[1] * expected.ndim) - expected[None]) / self.spread
-        outer = jnp.full_like(inner[:1], BEYOND)
+        outer = jnp.full_like(inner[:1], OUTER_EDGE_DISTANCE)
         return jnp.concatenate([-outer, inner]), jnp.concatenate([inner, outer])
 
 
-Noise = Gaussian | Poisson | Binomial | Ordinal
+NoiseModel = Gaussian | Poisson | Binomial | Ordinal
 
 
 class Observed(eqx.Module):
@@ -197,9 +203,9 @@ class Observed(eqx.Module):
 
     quantity: str = eqx.field(static=True)
     day: tuple[float, ...] = eqx.field(static=True, converter=lambda day: tuple(map(float, np.atleast_1d(day))))
-    noise: Noise
+    noise: NoiseModel
     value: Float[Array, "subject day"] | None = eqx.field(
-        converter=lambda value: None if value is None else _number(value), default=None
+        converter=lambda value: None if value is None else _as_array(value), default=None
     )
 
     @property
@@ -213,7 +219,7 @@ class Observed(eqx.Module):
 
 
 def simulate_observations(
-    cohort: Cohort, arm: Arm | Intervention, planned: Sequence[Observed], seed: int = 0, plan: Plan = PLAN
+    cohort: Cohort, arm: Arm | Intervention, planned: Sequence[Observed], seed: int = 0, plan: Plan = DEFAULT_PLAN
 ) -> tuple[Observed, ...]:
     """Simulate a course and measure it: `planned` with values of (subject, day), under their noise.
 
@@ -225,10 +231,12 @@ def simulate_observations(
         plan: how to use the hardware.
 
     Raises:
-        ValueError: see `aligned`.
+        ValueError: see `align_observations`.
     """
-    empty = aligned([eqx.tree_at(lambda o: o.value, each, None, is_leaf=_is_none) for each in planned], len(cohort))
-    hours, every = records(empty)
+    empty = align_observations(
+        [eqx.tree_at(lambda o: o.value, each, None, is_leaf=_is_none) for each in planned], len(cohort)
+    )
+    hours, every = record_schedule(empty)
     names = tuple(dict.fromkeys(each.quantity for each in empty))
     seen = course(cohort, arm, hours / 24, save_every=every, record=names, plan=plan)
     generator, found = np.random.default_rng(seed), []
@@ -238,13 +246,13 @@ def simulate_observations(
     return tuple(found)
 
 
-def records(data: Sequence[Observed]) -> tuple[int, int]:
+def record_schedule(data: Sequence[Observed]) -> tuple[int, int]:
     """Length of the course that `data` need, and the hours between its records; both in h."""
     hours = [hour for each in data for hour in each.hours]
     return max(hours), int(np.gcd.reduce(hours))
 
 
-def aligned(data: Observed | Sequence[Observed], subjects: int) -> tuple[Observed, ...]:
+def align_observations(data: Observed | Sequence[Observed], subjects: int) -> tuple[Observed, ...]:
     """The data after every check, with a value (NaN where planned) and noise constants for every (subject, day).
 
     Raises:
@@ -255,10 +263,10 @@ def aligned(data: Observed | Sequence[Observed], subjects: int) -> tuple[Observe
     data = (data,) if isinstance(data, Observed) else tuple(data)
     if not data:
         raise ValueError("nothing is observed: give at least one Observed.")
-    return tuple(_aligned(each, subjects) for each in data)
+    return tuple(_align_observation(each, subjects) for each in data)
 
 
-def _aligned(each: Observed, subjects: int) -> Observed:
+def _align_observation(each: Observed, subjects: int) -> Observed:
     if not isinstance(each, Observed):
         raise TypeError(f"{each!r} is not Observed; see habenula.circuit.observations.")
     if each.quantity not in QUANTITIES:
@@ -274,7 +282,7 @@ def _aligned(each: Observed, subjects: int) -> Observed:
     value = np.full(shape, np.nan) if each.value is None else np.asarray(each.value)
     if value.shape != shape:
         raise ValueError(f"{each.quantity}: values of shape {value.shape}; expected {shape}, (subject, day).")
-    noise = _spread_out(each, shape)
+    noise = _broadcast_noise(each, shape)
     if (bad := noise.impossible(value) & ~np.isnan(value)).any():
         row, column = np.argwhere(bad)[0]
         raise ValueError(
@@ -284,7 +292,7 @@ def _aligned(each: Observed, subjects: int) -> Observed:
     return Observed(each.quantity, each.day, noise, value)
 
 
-def _spread_out(each: Observed, shape: tuple[int, int]) -> Noise:
+def _broadcast_noise(each: Observed, shape: tuple[int, int]) -> NoiseModel:
     """The noise with constants for every (subject, day)."""
     if isinstance(each.noise, Ordinal):
         return each.noise
@@ -299,9 +307,9 @@ def _is_none(leaf) -> bool:
     return leaf is None
 
 
-def _positive(value) -> bool:
+def _is_positive(value) -> bool:
     return bool((np.isfinite(value) & (np.asarray(value) > 0)).all())
 
 
-def _least(value) -> float:
+def _smallest_value(value) -> float:
     return float(np.min(np.asarray(value)))

@@ -14,13 +14,13 @@ from jaxtyping import Float
 
 from ...kernels import Plan
 from ..model.interventions import Arm, Intervention
-from ..model.slow_clock import SOONEST
+from ..model.slow_clock import QUICK_COMPILE_PLAN
 from ..simulation.cohort import Cohort
-from .fisher_information import covariance
-from .fisher_scoring import look, search
+from .fisher_information import posterior_covariance
+from .fisher_scoring import evaluate_likelihood, run_fisher_scoring
 from .likelihood import Question, recovery_problem
 from .observations import Observed
-from .result import Recovery, conclude, named
+from .result import Recovery, mean_by_name, summarise_recovery
 
 
 def recover(
@@ -36,7 +36,7 @@ def recover(
     steps: int = 40,
     learning_rate: float | Callable[[int], float] = 1.0,
     seed: int = 0,
-    plan: Plan = SOONEST,
+    plan: Plan = QUICK_COMPILE_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovery:
     """Find the values of some leaves that the observations speak for.
@@ -68,8 +68,10 @@ def recover(
         raise ValueError(f"{learning_rate=} must be above 0 and at most 1, or a schedule.")
     question = recovery_problem(cohort, arm, data, over, bounds=bounds, prior=prior, everyday=everyday, plan=plan)
     rate = learning_rate if callable(learning_rate) else lambda step, rate=learning_rate: rate
-    began = places(question, starts, seed)
-    return conclude(question, search(question, began, steps=steps, learning_rate=rate, progress=progress))
+    began = draw_starting_points(question, starts, seed)
+    return summarise_recovery(
+        question, run_fisher_scoring(question, began, steps=steps, learning_rate=rate, progress=progress)
+    )
 
 
 def identifiable(question: Question, starts: int = 4, seed: int = 0) -> dict[str, float]:
@@ -78,13 +80,13 @@ def identifiable(question: Question, starts: int = 4, seed: int = 0) -> dict[str
     Less than a tenth means that the data cannot see the number, whatever a fit will say of it. Places are the centre of
     the prior and random ones under it, for what can be seen depends on the side of the saddle that a subject is on.
     """
-    seen, _ = look(question, places(question, starts, seed), 0)
+    seen, _ = evaluate_likelihood(question, draw_starting_points(question, starts, seed), 0)
     spread = np.asarray(question.problem.belief.spread, float)
-    c = covariance(seen.information, 1 / np.square(spread), question.shared)
-    return named(question, 1 - np.diagonal(c, axis1=-2, axis2=-1)[~seen.bad] / np.square(spread))
+    c = posterior_covariance(seen.information, 1 / np.square(spread), question.shared)
+    return mean_by_name(question, 1 - np.diagonal(c, axis1=-2, axis2=-1)[~seen.bad] / np.square(spread))
 
 
-def places(question: Question, starts: int, seed: int) -> Float[np.ndarray, "start subject number"]:
+def draw_starting_points(question: Question, starts: int, seed: int) -> Float[np.ndarray, "start subject number"]:
     """The centre of the prior, and random places under it, the same for all subjects: a fit is the same in any cohort."""
     belief = question.problem.belief
     drawn = np.random.default_rng(seed).normal(size=(starts, 1, len(question.labels)))

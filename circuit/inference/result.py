@@ -13,19 +13,19 @@ from ..fitting.failures import Failure
 from ..model.interventions import Arm
 from ..simulation.cohort import Cohort
 from . import free_parameters
-from .fisher_information import about_shared, covariance
-from .fisher_scoring import PATIENCE, SETTLED, Bad, Search, best_start, lost
-from .likelihood import Question, rows
+from .fisher_information import marginal_information, posterior_covariance
+from .fisher_scoring import GAIN_TOLERANCE, PATIENCE, NonfiniteLane, ScoringState, best_start, negative_log_posterior
+from .likelihood import Question, parameter_slices
 
-NORMAL = 1.959964  # quantile of the standard normal between whose two signs 95 % lie
-UNSEEN = 0.1  # share of the prior's variance below which data that take it away have not seen a number
-AT_BOUND = 0.01  # share of the width
-HARDLY = 0.1  # nats to be gained that do not count where rounding lets no step find them
-FLAT = 0.05  # of a unit direction's square, below which a number is not named in it
+NORMAL_95 = 1.959964  # quantile of the standard normal between whose two signs 95 % lie
+MIN_VARIANCE_REDUCTION = 0.1  # share of the prior's variance below which data that take it away have not seen a number
+AT_BOUND_SHARE = 0.01  # share of the width
+NEGLIGIBLE_GAIN = 0.1  # nats to be gained that do not count where rounding lets no step find them
+MIN_SQUARED_WEIGHT = 0.05  # of a unit direction's square, below which a number is not named in it
 
 
 @dataclasses.dataclass(frozen=True)
-class Direction:
+class ParameterDirection:
     """A direction among free numbers, by what the data say about it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Direction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Population:
+class PopulationEstimate:
     """What subjects' own numbers come from, found by empirical Bayes.
 
     Attributes:
@@ -94,10 +94,10 @@ class Recovery:
     low: dict[str, np.ndarray]
     high: dict[str, np.ndarray]
     raw: dict[str, np.ndarray]
-    population: dict[str, Population]
+    population: dict[str, PopulationEstimate]
     seen: dict[str, float]
     unseen: tuple[str, ...]
-    directions: tuple[Direction, ...]
+    directions: tuple[ParameterDirection, ...]
     log_likelihood: Float[np.ndarray, " subject"]
     losses: Float[np.ndarray, " start"]
     statuses: tuple[str, ...]
@@ -112,30 +112,30 @@ class Recovery:
     prior: tuple[Float[np.ndarray, "subject number"], Float[np.ndarray, " number"]]
 
 
-def conclude(question: Question, found: Search) -> Recovery:
+def summarise_recovery(question: Question, found: ScoringState) -> Recovery:
     """What a search has come to."""
     shared, every = question.shared, np.arange(len(question.cohort))
     best = best_start(found, shared)
     free, bad = found.free[best, every], found.seen.bad[best, every]
     information = found.seen.information[best, every]
     precision = 1 / np.square(found.spread)
-    c = covariance(information[None], precision, shared)[0]
+    c = posterior_covariance(information[None], precision, shared)[0]
     sd = np.sqrt(np.diagonal(c, axis1=1, axis2=2))
-    values = lambda at: natural(question, at)
-    estimates, low, high = values(free), values(free - NORMAL * sd), values(free + NORMAL * sd)
+    values = lambda at: to_natural_units(question, at)
+    estimates, low, high = values(free), values(free - NORMAL_95 * sd), values(free + NORMAL_95 * sd)
     near = 1e-3 * sd  # a symmetric difference of the bijection
     below = values(free - near)
     errors = {name: (above - below[name]) / 2e-3 for name, above in values(free + near).items()}
     broad = np.square(np.asarray(question.problem.belief.spread, float))
-    before = np.diagonal(covariance(information[None], 1 / broad, shared)[0], axis1=1, axis2=2)
-    seen = named(question, 1 - before[~bad] / broad)
-    loss = lost(found, found.seen, found.free, shared, np.ones_like(shared))
-    statuses = _statuses(question, found, best)
-    failures = tuple(_failure(question, each) for each in found.bad.values())
+    before = np.diagonal(posterior_covariance(information[None], 1 / broad, shared)[0], axis1=1, axis2=2)
+    seen = mean_by_name(question, 1 - before[~bad] / broad)
+    loss = negative_log_posterior(found, found.seen, found.free, shared, np.ones_like(shared))
+    statuses = _classify_subjects(question, found, best)
+    failures = tuple(_make_failure(question, each) for each in found.bad.values())
     wrong = [status for status in statuses if status != "converged"]
     status = max(set(wrong), key=wrong.count) if wrong else "converged"
-    unseen = tuple(name for name, share in seen.items() if not share >= UNSEEN)
-    cohort, arm = free_parameters.with_values(question.cohort, question.arm, _where_finite(estimates))
+    unseen = tuple(name for name, share in seen.items() if not share >= MIN_VARIANCE_REDUCTION)
+    cohort, arm = free_parameters.with_values(question.cohort, question.arm, _drop_nonfinite(estimates))
     return Recovery(
         cohort=cohort,
         arm=arm,
@@ -143,16 +143,16 @@ def conclude(question: Question, found: Search) -> Recovery:
         errors=errors,
         low=low,
         high=high,
-        raw=_raw(question, found, best),
-        population=_population(question, found, information[~bad]),
+        raw=_broad_prior_estimates(question, found, best),
+        population=_estimate_populations(question, found, information[~bad]),
         seen=seen,
         unseen=unseen,
-        directions=_directions(question, information[~bad], np.sqrt(broad)),
+        directions=_information_directions(question, information[~bad], np.sqrt(broad)),
         log_likelihood=np.where(bad, np.nan, found.seen.log_likelihood[best, every]),
         losses=loss.sum(axis=1),
         statuses=statuses,
         status=status,
-        reason=_reason(status, statuses, unseen, found, failures),
+        reason=_describe_recovery(status, statuses, unseen, found, failures),
         failures=failures,
         steps=found.steps,
         question=question,
@@ -163,27 +163,27 @@ def conclude(question: Question, found: Search) -> Recovery:
     )
 
 
-def natural(question: Question, free: Float[np.ndarray, "subject number"]) -> dict[str, np.ndarray]:
+def to_natural_units(question: Question, free: Float[np.ndarray, "subject number"]) -> dict[str, np.ndarray]:
     """Values by name, in the units of the leaves."""
     found = {}
-    for each, of in zip(question.task.unknowns, rows(question.task.unknowns), strict=True):
+    for each, of in zip(question.task.unknowns, parameter_slices(question.task.unknowns), strict=True):
         value = np.asarray(each.scale.constrain(jnp.asarray(free[:, of].T, jnp.result_type(float))))
         value = value[:, 0] if each.across == "shared" else value
         found[each.name] = np.asarray(value if each.doses else value[0])
     return found
 
 
-def _where_finite(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _drop_nonfinite(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in values.items() if np.isfinite(value).all()}
 
 
-def named(question: Question, shares: Float[np.ndarray, "row number"]) -> dict[str, float]:
+def mean_by_name(question: Question, shares: Float[np.ndarray, "row number"]) -> dict[str, float]:
     """Means over rows, by number."""
     means = shares.mean(axis=0) if len(shares) else np.full(len(question.labels), np.nan)
     return dict(zip(question.labels, map(float, means), strict=True))
 
 
-def _raw(question: Question, found: Search, best: np.ndarray) -> dict[str, np.ndarray]:
+def _broad_prior_estimates(question: Question, found: ScoringState, best: np.ndarray) -> dict[str, np.ndarray]:
     """Estimates under the broad prior, from the normal likelihood of each subject: of leaves from a population."""
     every, own = np.arange(len(best)), np.flatnonzero(~question.shared)
     free, belief = found.free[best, every].copy(), question.problem.belief
@@ -194,11 +194,11 @@ def _raw(question: Question, found: Search, best: np.ndarray) -> dict[str, np.nd
     information = found.seen.information[best, every][:, own[:, None], own]
     slope = found.seen.slope[best, every][:, own] + (centre - free[:, own]) * precision
     free[:, own] += np.linalg.solve(information + np.diag(precision), slope[..., None])[..., 0]
-    values = natural(question, free)
+    values = to_natural_units(question, free)
     return {each.name: values[each.name] for each in question.task.unknowns if each.across == "population"}
 
 
-def _population(question: Question, found: Search, information) -> dict[str, Population]:
+def _estimate_populations(question: Question, found: ScoringState, information) -> dict[str, PopulationEstimate]:
     """Mean, its interval and spread of every population; the mean's variance by that of each subject's own estimate."""
     result, own = {}, np.flatnonzero(~question.shared)
     broad = 1 / np.square(np.asarray(question.problem.belief.spread, float)[own] * 10)
@@ -207,24 +207,28 @@ def _population(question: Question, found: Search, information) -> dict[str, Pop
     spread_here = np.square(found.spread[own])
     variance[own] = 1 / (1 / (spread_here + np.diagonal(blind, axis1=1, axis2=2))).sum(axis=0)
     sd = np.sqrt(variance)
-    for each, of in zip(question.task.unknowns, rows(question.task.unknowns), strict=True):
+    for each, of in zip(question.task.unknowns, parameter_slices(question.task.unknowns), strict=True):
         if each.across != "population":
             continue
         place = lambda by, of=of, each=each: np.asarray(
             each.scale.constrain(jnp.asarray(found.mean[0, of] + by * sd[of], jnp.result_type(float)))
         )
         inner = lambda value, each=each: np.asarray(value if each.doses else value[0])
-        mean, low, high = (inner(place(by)) for by in (0.0, -NORMAL, NORMAL))
-        result[each.name] = Population(mean, low, high, inner(found.spread[of]))
+        mean, low, high = (inner(place(by)) for by in (0.0, -NORMAL_95, NORMAL_95))
+        result[each.name] = PopulationEstimate(mean, low, high, inner(found.spread[of]))
     return result
 
 
-def _directions(question: Question, information, spread: Float[np.ndarray, " number"]) -> tuple[Direction, ...]:
+def _information_directions(
+    question: Question, information, spread: Float[np.ndarray, " number"]
+) -> tuple[ParameterDirection, ...]:
     """Eigenvectors of the information in units of the prior: about what is shared, and the mean about subjects' own."""
     shared, labels, found = question.shared, np.array(question.labels), []
     parts = []
     if shared.any():
-        parts.append((np.flatnonzero(shared), about_shared(information[None], 1 / np.square(spread), shared)[0]))
+        parts.append(
+            (np.flatnonzero(shared), marginal_information(information[None], 1 / np.square(spread), shared)[0])
+        )
     if not shared.all() and len(information):
         own = np.flatnonzero(~shared)
         parts.append((own, information[:, own[:, None], own].mean(axis=0)))
@@ -232,29 +236,31 @@ def _directions(question: Question, information, spread: Float[np.ndarray, " num
         scaled = matrix * spread[which] * spread[which][:, None]
         for value, vector in zip(*np.linalg.eigh(scaled), strict=True):
             vector = vector * np.sign(vector[np.argmax(abs(vector))])
-            weights = {str(labels[i]): float(w) for i, w in zip(which, vector, strict=True) if w * w > FLAT}
-            found.append(Direction(weights, float(1 / np.sqrt(1 + max(value, 0)))))
+            weights = {
+                str(labels[i]): float(w) for i, w in zip(which, vector, strict=True) if w * w > MIN_SQUARED_WEIGHT
+            }
+            found.append(ParameterDirection(weights, float(1 / np.sqrt(1 + max(value, 0)))))
     return tuple(found)
 
 
-def _statuses(question: Question, found: Search, best: np.ndarray) -> tuple[str, ...]:
+def _classify_subjects(question: Question, found: ScoringState, best: np.ndarray) -> tuple[str, ...]:
     """What stopped each subject's best start; what is shared stops all alike."""
     every = np.arange(len(best))
     unit = every if found.damping.shape[1] == len(best) else np.zeros_like(every)
     gain, resting = found.gain[best, unit], found.resting[best, unit]
-    edge = np.log(1 / AT_BOUND - 1)
+    edge = np.log(1 / AT_BOUND_SHARE - 1)
     two_sided = [np.isfinite(each.scale.high - each.scale.low) for each in question.task.unknowns for _ in each.labels]
     at_bound = (np.array(two_sided) & (abs(found.free[best, every]) > edge)).any(axis=1)
     cases = [
         (found.seen.bad[best, every], "failed"),
         (at_bound, "bounds"),
-        ((gain < SETTLED) | ((gain < HARDLY) & (resting >= PATIENCE)), "converged"),
+        ((gain < GAIN_TOLERANCE) | ((gain < NEGLIGIBLE_GAIN) & (resting >= PATIENCE)), "converged"),
         (resting >= PATIENCE, "stuck"),
     ]
     return tuple(map(str, np.select([case for case, _ in cases], [name for _, name in cases], "steps")))
 
 
-def _reason(status: str, statuses, unseen: tuple[str, ...], found: Search, failures) -> str:
+def _describe_recovery(status: str, statuses, unseen: tuple[str, ...], found: ScoringState, failures) -> str:
     said = {
         "converged": f"the search came to rest after {found.steps} steps, with hardly anything to be gained",
         "bounds": "a number rests at its bound: widen the bounds, or believe that it is none",
@@ -271,11 +277,14 @@ def _reason(status: str, statuses, unseen: tuple[str, ...], found: Search, failu
     return said + "."
 
 
-def _failure(question: Question, bad: Bad) -> Failure:
+def _make_failure(question: Question, bad: NonfiniteLane) -> Failure:
     """With the one line that lives that course again."""
     subject = int(question.cohort.subject[bad.index])
     alone = np.repeat(bad.free[None], 1, axis=0)
-    values = {name: np.round(np.asarray(value, float), 9).tolist() for name, value in natural(question, alone).items()}
+    values = {
+        name: np.round(np.asarray(value, float), 9).tolist()
+        for name, value in to_natural_units(question, alone).items()
+    }
     line = (
         f"course(*put(cohort[cohort.subject == {subject}], arm, {values}), days={question.task.hours / 24!r}, "
         f"save_every={question.task.every})"

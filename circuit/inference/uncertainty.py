@@ -16,13 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .fisher_information import covariance
-from .fisher_scoring import lost, search
-from .likelihood import Question, likelihood, rows, widened
-from .observations import Observed, aligned, records
+from .fisher_information import posterior_covariance
+from .fisher_scoring import negative_log_posterior, run_fisher_scoring
+from .likelihood import Question, add_everyday_variance, compute_likelihood, parameter_slices
+from .observations import Observed, align_observations, record_schedule
 from .result import Recovery
 
-DROP = 1.920729  # nats below the maximum at which a profile leaves the 95 % interval: half of chi-square, 1 degree
+PROFILE_DROP_95 = (
+    1.920729  # nats below the maximum at which a profile leaves the 95 % interval: half of chi-square, 1 degree
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Profile:
     high: Float[np.ndarray, " column"]
 
 
-class Gain(NamedTuple):
+class DesignGain(NamedTuple):
     """What one more measurement of every subject would do.
 
     Attributes:
@@ -81,7 +83,7 @@ def profile(
     Raises:
         ValueError: a name that was not recovered, fewer than 3 points.
     """
-    question, at = found.question, _number(found.question, name)
+    question, at = found.question, _parameter_index(found.question, name)
     if points < 3 or not width > 0:
         raise ValueError(f"{points=} must be at least 3 and {width=} positive.")
     c = found.covariance
@@ -93,19 +95,19 @@ def profile(
     free[..., shared] = free[:, :1, shared]
     active = np.arange(len(question.labels)) != at
     mean, spread = found.prior
-    ended = search(question, free, active=active, mean=mean, spread=spread, steps=steps, progress=progress)
-    loss = lost(ended, ended.seen, ended.free, shared, active)
+    ended = run_fisher_scoring(question, free, active=active, mean=mean, spread=spread, steps=steps, progress=progress)
+    loss = negative_log_posterior(ended, ended.seen, ended.free, shared, active)
     if shared[at]:
         loss, free = loss.sum(axis=1, keepdims=True), free[:, :1]
     elif loss.shape[1] != free.shape[1]:
         raise ValueError(f"{name} is each subject's own, but others are shared: a profile would mix subjects.")
     drop = loss - loss.min(axis=0)
-    values = _natural(question, at, free[..., at])
-    ends = [_crossing(values[:, i], drop[:, i]) for i in range(drop.shape[1])]
+    values = _natural_column(question, at, free[..., at])
+    ends = [_drop_crossings(values[:, i], drop[:, i]) for i in range(drop.shape[1])]
     return Profile(name, values, drop, np.array([low for low, _ in ends]), np.array([high for _, high in ends]))
 
 
-def design(found: Recovery, name: str, planned: Sequence[Observed]) -> tuple[Gain, ...]:
+def design(found: Recovery, name: str, planned: Sequence[Observed]) -> tuple[DesignGain, ...]:
     """Which of the measurements `planned` would shrink the standard error of a number most; best first.
 
     Each quantity and day counts alone, added to the data that are there, by the Fisher information expected at the
@@ -119,50 +121,56 @@ def design(found: Recovery, name: str, planned: Sequence[Observed]) -> tuple[Gai
     Raises:
         TypeError, ValueError: see `observations.aligned`; a name that was not recovered.
     """
-    question, at = found.question, _number(found.question, name)
+    question, at = found.question, _parameter_index(found.question, name)
     subjects = len(question.cohort)
     zeros = [np.zeros((subjects, len(each.day))) if isinstance(each, Observed) else None for each in planned]
-    data = aligned([_with(each, value) for each, value in zip(planned, zeros, strict=True)], subjects)
-    last, every = records(data)
+    data = align_observations(
+        [_replace_value(each, value) for each, value in zip(planned, zeros, strict=True)], subjects
+    )
+    last, every = record_schedule(data)
     hours = -(-max(last, question.task.hours) // every) * every  # doses given later are part of the course too
     if question.everyday == "unknown":
-        data = widened(data, question.cohort, question.arm, hours, every)
+        data = add_everyday_variance(data, question.cohort, question.arm, hours, every)
     problem = eqx.tree_at(lambda p: p.data, question.problem, data)
     task = dataclasses.replace(question.task, hours=hours, every=every)
-    seen = likelihood(jnp.asarray(found.free.T[:, None], jnp.result_type(float)), problem, task)
+    seen = compute_likelihood(jnp.asarray(found.free.T[:, None], jnp.result_type(float)), problem, task)
     jacobian, weight = np.asarray(seen.jacobian, float)[:, 0], np.asarray(seen.weight, float)[0]
 
     prior, shared = 1 / np.square(found.prior[1]), question.shared
-    spread = lambda blocks: np.sqrt(covariance(blocks, prior, shared)[..., at, at])
+    spread = lambda blocks: np.sqrt(posterior_covariance(blocks, prior, shared)[..., at, at])
     more = np.einsum("kio,io,lio->oikl", jacobian, weight, jacobian)  # (candidate, subject, number, number)
     shrinks = 1 - (spread(found.information + more) / spread(found.information[None])).mean(axis=1)
     names = [(each.quantity, day) for each in data for day in each.day]
-    gains = [Gain(*candidate, float(share)) for candidate, share in zip(names, shrinks, strict=True)]
+    gains = [DesignGain(*candidate, float(share)) for candidate, share in zip(names, shrinks, strict=True)]
     return tuple(sorted(gains, key=lambda gain: -gain.shrinks))
 
 
-def _with(each, value):
+def _replace_value(each, value):
     return Observed(each.quantity, each.day, each.noise, value) if isinstance(each, Observed) else each
 
 
-def _number(question: Question, name: str) -> int:
+def _parameter_index(question: Question, name: str) -> int:
     if name not in question.labels:
         raise ValueError(f"{name!r} was not recovered; choose from {', '.join(question.labels)}.")
     return question.labels.index(name)
 
 
-def _natural(question: Question, at: int, free: Float[np.ndarray, "point column"]) -> Float[np.ndarray, "point column"]:
+def _natural_column(
+    question: Question, at: int, free: Float[np.ndarray, "point column"]
+) -> Float[np.ndarray, "point column"]:
     leaves = question.task.unknowns
-    scale = next(each.scale for each, of in zip(leaves, rows(leaves), strict=True) if of.start <= at < of.stop)
+    scale = next(
+        each.scale for each, of in zip(leaves, parameter_slices(leaves), strict=True) if of.start <= at < of.stop
+    )
     return np.asarray(scale.constrain(jnp.asarray(free, jnp.result_type(float))))
 
 
-def _crossing(values: np.ndarray, drop: np.ndarray) -> tuple[float, float]:
-    """The outermost places, left and right of the best, where the drop passes `DROP`."""
-    inside = np.flatnonzero(drop < DROP)
+def _drop_crossings(values: np.ndarray, drop: np.ndarray) -> tuple[float, float]:
+    """The outermost places, left and right of the best, where the drop passes `PROFILE_DROP_95`."""
+    inside = np.flatnonzero(drop < PROFILE_DROP_95)
     low, high = -np.inf, np.inf
     if inside.size and (i := inside[0]) > 0:
-        low = float(np.interp(-DROP, [-drop[i - 1], -drop[i]], [values[i - 1], values[i]]))
+        low = float(np.interp(-PROFILE_DROP_95, [-drop[i - 1], -drop[i]], [values[i - 1], values[i]]))
     if inside.size and (i := inside[-1]) < len(drop) - 1:
-        high = float(np.interp(DROP, [drop[i], drop[i + 1]], [values[i], values[i + 1]]))
+        high = float(np.interp(PROFILE_DROP_95, [drop[i], drop[i + 1]], [values[i], values[i + 1]]))
     return low, high

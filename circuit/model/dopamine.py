@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from ..data import constants
 
-SOFTNESS = 0.1  # Hz, rounds the corner where DA firing stops
+RATE_SMOOTHING = 0.1  # Hz, rounds the corner where DA firing stops
 
 
 class Dopamine(eqx.Module):
@@ -75,9 +75,9 @@ class DopamineState(eqx.Module):
     dopamine: Float[Array, " subject"]
 
 
-def dopamine() -> Dopamine:
+def dopamine_constants() -> Dopamine:
     """The calibrated constants, from the package's table (section `dopamine.*`)."""
-    return Dopamine(**constants.arrays("dopamine"))
+    return Dopamine(**constants.section_arrays("dopamine"))
 
 
 def rmtg_rate(output: Float[Array, "*#s"], aversive: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
@@ -85,7 +85,7 @@ def rmtg_rate(output: Float[Array, "*#s"], aversive: Float[Array, "*#s"], p: Dop
     return p.rmtg_baseline + p.rmtg_gain * output + p.rmtg_aversive * aversive
 
 
-def number_active(rmtg_average: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
+def active_fraction(rmtg_average: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
     """Share of DA neurons that fire, given the slow average of the RMTg rate (Hz)."""
     return jax.nn.sigmoid((p.number_half - rmtg_average) / p.number_slope)
 
@@ -97,15 +97,17 @@ def firing_rate(concentration: Float[Array, "*#s"], departure: Float[Array, "*#s
     """
     feedback = 1 - p.autoreceptor * concentration / (concentration + p.autoreceptor_half)
     linear = p.rate_maximum * feedback - p.gaba_gain * departure
-    return 0.5 * (linear + jnp.sqrt(linear**2 + SOFTNESS**2))
+    return 0.5 * (linear + jnp.sqrt(linear**2 + RATE_SMOOTHING**2))
 
 
-def uptake(concentration: Float[Array, "*#s"], occupancy: Float[Array, "*#s"], p: Dopamine) -> Float[Array, "*#s"]:
+def dopamine_uptake(
+    concentration: Float[Array, "*#s"], occupancy: Float[Array, "*#s"], p: Dopamine
+) -> Float[Array, "*#s"]:
     """Reuptake (uM/s) with a share `occupancy` of the transporters taken by a competitive blocker."""
     return p.uptake_maximum * concentration / (p.uptake_half / (1 - occupancy) + concentration)
 
 
-def steady(
+def steady_state_dopamine(
     number: Float[Array, "*#s"], occupancy: Float[Array, "*#s"], p: Dopamine
 ) -> tuple[Float[Array, "*#s"], Float[Array, "*#s"]]:
     """DA (uM) and rate (Hz) at which release and reuptake balance with the RMTg at its average.
@@ -124,14 +126,16 @@ def steady(
     return concentration, firing_rate(concentration, jnp.zeros_like(concentration), p)
 
 
-def rest(output: Float[Array, " subject"], occupancy: Float[Array, " subject"], p: Dopamine) -> DopamineState:
+def resting_dopamine_state(
+    output: Float[Array, " subject"], occupancy: Float[Array, " subject"], p: Dopamine
+) -> DopamineState:
     """The state in which everything downstream has settled under habenular `output` (Hz)."""
     rmtg = rmtg_rate(output, jnp.zeros_like(output), p)
-    concentration, _ = steady(number_active(rmtg, p), occupancy, p)
+    concentration, _ = steady_state_dopamine(active_fraction(rmtg, p), occupancy, p)
     return DopamineState(rmtg, rmtg, jnp.zeros_like(rmtg), concentration)
 
 
-def step(
+def step_dopamine(
     state: DopamineState,
     output: Float[Array, " subject"],
     aversive: Float[Array, " subject"],
@@ -144,7 +148,7 @@ def step(
     rmtg = state.rmtg + dt / p.rmtg_time * (target - state.rmtg)
     average = state.rmtg_average + dt / (p.number_time * 60e3) * (state.rmtg - state.rmtg_average)
     gaba = state.gaba + dt / p.gaba_time * (state.rmtg - state.rmtg_average - state.gaba)
-    number = number_active(state.rmtg_average, p)
+    number = active_fraction(state.rmtg_average, p)
     rate = firing_rate(state.dopamine, state.gaba, p)
-    flux = p.release * number * rate - uptake(state.dopamine, occupancy, p)
+    flux = p.release * number * rate - dopamine_uptake(state.dopamine, occupancy, p)
     return DopamineState(rmtg, average, gaba, state.dopamine + dt * 1e-3 * flux), number, rate

@@ -16,13 +16,13 @@ from . import dopamine as da
 from . import lateral_habenula as lhb
 from . import plasticity
 from .parameters import Parameters
-from .slow_clock import SlowState, given
+from .slow_clock import SlowState, habenula_conditions
 
 Lane = Float[Array, " subject"]
-Input = Float[Array, "*#subject"]
+LaneOrScalar = Float[Array, "*#subject"]
 
-DT = 0.25  # ms, the fast clock's step
-KINDS = ("current", "reward", "aversive")
+FAST_STEP = 0.25  # ms, the fast clock's step
+EVENT_KINDS = ("current", "reward", "aversive")
 
 
 class FastState(eqx.Module):
@@ -41,12 +41,12 @@ class FastInputs(eqx.Module):
         aversive: 1 for a strong air puff, on top of everyday life.
     """
 
-    current: Input
-    reward: Input
-    aversive: Input
+    current: LaneOrScalar
+    reward: LaneOrScalar
+    aversive: LaneOrScalar
 
 
-class Seen(eqx.Module):
+class FastActivity(eqx.Module):
     """The circuit's activity in one step: names and units as in a course."""
 
     habenula: Lane
@@ -57,34 +57,38 @@ class Seen(eqx.Module):
     dopamine: Lane
 
 
-def conditions(slow: SlowState, inputs: FastInputs, p: Parameters, reward_current: float) -> lhb.Conditions:
+def momentary_conditions(
+    slow: SlowState, inputs: FastInputs, p: Parameters, reward_current: float
+) -> lhb.NeuronConditions:
     """Conditions of the LHb neurons under the slow state and this moment's events."""
     aversive = p.synapses.everyday + slow.aversion + inputs.aversive
-    drive = plasticity.drive(aversive, slow.control, p.synapses)
-    stage = given(slow, p.synapses.strength * slow.release * slow.gain * drive, p)
+    drive = plasticity.afferent_drive(aversive, slow.control, p.synapses)
+    stage = habenula_conditions(slow, p.synapses.strength * slow.release * slow.gain * drive, p)
     current = inputs.current - reward_current * inputs.reward
     return eqx.tree_at(lambda c: c.current, stage, stage.current + current)
 
 
 def reward_current() -> float:
     """uA/cm2 taken from LHb neurons by a prediction error of 1."""
-    return constants.value("habenula_input.reward_current")
+    return constants.constant_value("habenula_input.reward_current")
 
 
-def step(
+def step_fast_clock(
     state: FastState,
     slow: SlowState,
     inputs: FastInputs,
     z: Float[Array, "neuron subject"],
     p: Parameters,
-    cells: lhb.Cells,
+    cells: lhb.NeuronHeterogeneity,
     reward: float,
-) -> tuple[FastState, Seen]:
-    """Advance by `DT`. Returns the state and the circuit's activity."""
-    neurons = lhb.step(state.neurons, conditions(slow, inputs, p, reward), z, p.neuron, cells, DT)
-    habenula = lhb.output(neurons.rate, p.neuron)
+) -> tuple[FastState, FastActivity]:
+    """Advance by `FAST_STEP`. Returns the state and the circuit's activity."""
+    neurons = lhb.step_neurons(
+        state.neurons, momentary_conditions(slow, inputs, p, reward), z, p.neuron, cells, FAST_STEP
+    )
+    habenula = lhb.habenula_output(neurons.rate, p.neuron)
     nothing = jnp.zeros_like(habenula)
     aversive = nothing + inputs.aversive
-    dopamine, number, rate = da.step(state.dopamine, habenula, aversive, nothing, p.dopamine, DT)
-    seen = Seen(habenula, dopamine.rmtg, number, rate, number * rate, dopamine.dopamine)
+    dopamine, number, rate = da.step_dopamine(state.dopamine, habenula, aversive, nothing, p.dopamine, FAST_STEP)
+    seen = FastActivity(habenula, dopamine.rmtg, number, rate, number * rate, dopamine.dopamine)
     return FastState(neurons, dopamine), seen

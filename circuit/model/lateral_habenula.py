@@ -25,21 +25,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ...kernels import apart, broadcast_rows, exponential_euler, growth, ornstein_uhlenbeck
+from ...kernels import broadcast_rows, exp_ratio, exponential_euler, ornstein_uhlenbeck, outlined
 from ..data import constants
 
 CALCIUM_REVERSAL = 120.0  # mV
 INHIBITORY_REVERSAL = -72.0  # mV, chloride and GIRK together
 POTASSIUM_REVERSAL = -90.0  # mV
-POTENTIALS = (-150.0, 40.0)  # mV. No membrane leaves them; all gates are shut or open there, exponentials still numbers
+POTENTIAL_RANGE = (
+    -150.0,
+    40.0,
+)  # mV. No membrane leaves them; all gates are shut or open there, exponentials still numbers
 RATE_MAXIMUM = 250.0  # Hz, the fastest intraburst firing of the envelope
 NOISE_TIME = 5.0  # ms, decay of synaptic noise
 GLUTAMATE_RATE = 100.0  # Hz, unit of the rate in the coincidence of release and depolarisation
 
-BURST_ONSET = 60.0  # Hz, an upward crossing of the envelope begins a burst
-BURST_PEAK = 100.0  # Hz, a bursting neuron's envelope peaks above this
-BURST_RATE = 1.0  # Hz, a bursting neuron bursts at least this often
-SILENT_RATE = 0.3  # Hz, below this a neuron is silent
+BURST_ONSET_RATE = 60.0  # Hz, an upward crossing of the envelope begins a burst
+BURST_PEAK_RATE = 100.0  # Hz, a bursting neuron's envelope peaks above this
+MIN_BURST_RATE = 1.0  # Hz, a bursting neuron bursts at least this often
+MAX_SILENT_RATE = 0.3  # Hz, below this a neuron is silent
 
 
 class Neuron(eqx.Module):
@@ -90,14 +93,14 @@ class Neuron(eqx.Module):
     burst_facilitation: Float[Array, "*lane"]
 
 
-class Cells(eqx.Module):
+class NeuronHeterogeneity(eqx.Module):
     """What differs between the neurons of a population (the same in every subject): EL and Vr, mV."""
 
     leak_reversal: Float[Array, "neuron #lane"]
     spike_threshold: Float[Array, "neuron #lane"]
 
 
-class Conditions(eqx.Module):
+class NeuronConditions(eqx.Module):
     """What synapses, channels and drugs do to the neurons of each subject at one time.
 
     Attributes:
@@ -120,7 +123,7 @@ class Conditions(eqx.Module):
 class NeuronState(eqx.Module):
     """Where the neurons are now: V (mV), T-channel availability, afterhyperpolarisation, noise current (uA/cm2).
 
-    `rate` (Hz), the envelope of the spike rate at V, goes along: the next step needs what this one puts out.
+    `spike_rate_envelope` (Hz), the envelope of the spike rate at V, goes along: the next step needs what this one puts out.
     """
 
     potential: Float[Array, "neuron subject"]
@@ -130,79 +133,85 @@ class NeuronState(eqx.Module):
     rate: Float[Array, "neuron subject"]
 
 
-def neuron() -> Neuron:
+def neuron_constants() -> Neuron:
     """The calibrated neuron, from the package's table of constants (sections `lateral_habenula.*`)."""
-    return Neuron(**constants.arrays("lateral_habenula"))
+    return Neuron(**constants.section_arrays("lateral_habenula"))
 
 
-def conditions(subjects: int, **changes: ArrayLike) -> Conditions:
+def slice_conditions(subjects: int, **changes: ArrayLike) -> NeuronConditions:
     """The healthy slice (w = n = T = 1, no shift, current or inhibition) for `subjects` lanes, with named `changes`.
 
     Raises:
-        ValueError: a name is not a field of `Conditions`.
+        ValueError: a name is not a field of `NeuronConditions`.
     """
     healthy = dict(excitation=1.0, nmda=1.0, t_channel=1.0, kir_shift=0.0, current=0.0, inhibition=0.0)
     if unknown := set(changes) - set(healthy):
         raise ValueError(f"unknown conditions {sorted(unknown)}; choose from {sorted(healthy)}.")
     values = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in (healthy | changes).items()}
-    return Conditions(**{name: jnp.broadcast_to(value, (subjects,)) for name, value in values.items()})
+    return NeuronConditions(**{name: jnp.broadcast_to(value, (subjects,)) for name, value in values.items()})
 
 
-def cells(p: Neuron, neurons: int) -> Cells:
+def heterogeneity_quadrature(p: Neuron, neurons: int) -> NeuronHeterogeneity:
     """The population's quadrature: normal quantiles of a Hammersley set, so that shares of neurons are smooth in `p`."""
     index = np.arange(neurons)
     bits = max(neurons - 1, 1).bit_length()
     digits = (index[:, None] >> np.arange(bits)) & 1  # radical inverse in base 2 (van der Corput)
     radical = np.sum(digits / 2.0 ** (1 + np.arange(bits)), axis=1) + 0.5 / 2**bits
     quantile = lambda u: jax.scipy.special.ndtri(jnp.asarray(u, p.leak_reversal.dtype))[:, None]
-    return Cells(
+    return NeuronHeterogeneity(
         p.leak_reversal + p.leak_reversal_spread * quantile((index + 0.5) / neurons),
         p.spike_threshold + p.spike_threshold_spread * quantile(radical),
     )
 
 
-def rest(p: Neuron, population: Cells, given: Conditions) -> NeuronState:
+def resting_neuron_state(p: Neuron, population: NeuronHeterogeneity, given: NeuronConditions) -> NeuronState:
     """Neurons at their leak reversal with T-channels in equilibrium."""
     v = population.leak_reversal + given.kir_shift[None]
-    availability = 1 / (1 + growth(v - p.t_availability_half, p.t_availability_slope))
-    return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v), rate(v, p, population))
+    availability = 1 / (1 + exp_ratio(v - p.t_availability_half, p.t_availability_slope))
+    return NeuronState(v, availability, jnp.zeros_like(v), jnp.zeros_like(v), spike_rate_envelope(v, p, population))
 
 
 def magnesium_unblock(v: Float[Array, "..."]) -> Float[Array, "..."]:
     """B(V) = 1/(1 + 0.28 exp(-0.062 V)), the share of NMDA channels free of magnesium at 1 mM (Jahr & Stevens 1990)."""
-    return 1 / (1 + 0.28 * growth(v, -1 / 0.062))
+    return 1 / (1 + 0.28 * exp_ratio(v, -1 / 0.062))
 
 
-def rate(v: Float[Array, "neuron subject"], p: Neuron, population: Cells) -> Float[Array, "neuron subject"]:
+def spike_rate_envelope(
+    v: Float[Array, "neuron subject"], p: Neuron, population: NeuronHeterogeneity
+) -> Float[Array, "neuron subject"]:
     """Envelope of the spike rate (Hz)."""
-    return RATE_MAXIMUM / (1 + growth(population.spike_threshold - v, p.spike_slope))
+    return RATE_MAXIMUM / (1 + exp_ratio(population.spike_threshold - v, p.spike_slope))
 
 
-def step(
+def step_neurons(
     state: NeuronState,
-    given: Conditions,
+    given: NeuronConditions,
     z: Float[Array, "neuron subject"],
     p: Neuron,
-    population: Cells,
+    population: NeuronHeterogeneity,
     dt: float,
 ) -> NeuronState:
-    """Advance by `dt` (ms): V by the exponential Euler step (the equation is linear in V given the gates), in `POTENTIALS`."""
+    """Advance by `dt` (ms): exponential Euler for V, which is linear given the gates, kept in `POTENTIAL_RANGE`."""
     v, h, a = state.potential, state.availability, state.afterhyperpolarisation
-    onward = apart(functools.partial(_potential, dt=dt))(
-        state, apart(_gates)(v, p), apart(_still)(given, p), p, population.leak_reversal
+    onward = outlined(functools.partial(_advance_potential, dt=dt))(
+        state,
+        outlined(_voltage_gates)(v, p),
+        outlined(_voltage_independent_terms)(given, p),
+        p,
+        population.leak_reversal,
     )
-    fast = 1 + growth(v + 60, 3)  # tau_h = th0 + th1/fast
-    shut = 1 + growth(v - p.t_availability_half, p.t_availability_slope)  # h_inf = 1/shut
+    fast = 1 + exp_ratio(v + 60, 3)  # tau_h = th0 + th1/fast
+    shut = 1 + exp_ratio(v - p.t_availability_half, p.t_availability_slope)  # h_inf = 1/shut
     return NeuronState(
         onward,
         h + dt * (1 - h * shut) * fast / (shut * (p.t_recovery_fast * fast + p.t_recovery_slow)),
         a + (state.rate * 0.01 - a) * (dt / p.afterhyperpolarisation_time),
         ornstein_uhlenbeck(state.noise, z, NOISE_TIME, p.noise, dt),
-        rate(onward, p, population),
+        spike_rate_envelope(onward, p, population),
     )
 
 
-def _potential(
+def _advance_potential(
     state: NeuronState,
     gates: tuple[Array, ...],
     still: tuple[Array, ...],
@@ -210,7 +219,7 @@ def _potential(
     leak_reversal: Float[Array, "neuron #lane"],
     dt: float,
 ) -> Float[Array, "neuron subject"]:
-    """V after `dt`, from `_gates` and what stands `_still`."""
+    """V after `dt`, from `_voltage_gates` and what stands `_voltage_independent_terms`."""
     (activation, unblocked), v = gates, state.potential
     passive, pull, t_channel, receptors = (broadcast_rows(x, len(v)) for x in still)
     calcium = t_channel * activation**2 * state.availability
@@ -223,10 +232,10 @@ def _potential(
         + potassium * POTASSIUM_REVERSAL
         + state.noise
     )
-    return jnp.clip(exponential_euler(v, drive - total * v, total, dt), *POTENTIALS)
+    return jnp.clip(exponential_euler(v, drive - total * v, total, dt), *POTENTIAL_RANGE)
 
 
-def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
+def _voltage_independent_terms(given: NeuronConditions, p: Neuron) -> tuple[Array, ...]:
     """What the potential of a neuron does not change, of each lane: conductance, current beside the leak's, gT and gN."""
     passive = p.leak_conductance + p.ampa_conductance * given.excitation + given.inhibition
     pull = p.leak_conductance * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
@@ -234,17 +243,19 @@ def _still(given: Conditions, p: Neuron) -> tuple[Array, ...]:
     return passive, pull, p.t_conductance * given.t_channel, receptors
 
 
-def _gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:
+def _voltage_gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:
     """Activation of the T-type channels, and `magnesium_unblock`."""
-    return 1 / (1 + growth(p.t_activation_half - v, p.t_activation_slope)), magnesium_unblock(v)
+    return 1 / (1 + exp_ratio(p.t_activation_half - v, p.t_activation_slope)), magnesium_unblock(v)
 
 
-def output(r: Float[Array, "neuron subject"], p: Neuron) -> Float[Array, " subject"]:
+def habenula_output(r: Float[Array, "neuron subject"], p: Neuron) -> Float[Array, " subject"]:
     """Drive of the RMTg (Hz): mean of r (1 + r/facilitation); bursts count for more than the same spikes spread out."""
     return jnp.mean(r * (1 + r * (1 / p.burst_facilitation)), axis=0)
 
 
-def coincidence(v: Float[Array, "neuron subject"], r: Float[Array, "neuron subject"]) -> Float[Array, " subject"]:
+def release_coincidence(
+    v: Float[Array, "neuron subject"], r: Float[Array, "neuron subject"]
+) -> Float[Array, " subject"]:
     """Mean over neurons of (r/100 Hz)^2 B(V): firing, and so release onto its like, while magnesium has left the pore.
 
     An NMDA channel opens when two glutamate molecules are bound (Clements & Westbrook 1991), hence the square.
@@ -252,7 +263,7 @@ def coincidence(v: Float[Array, "neuron subject"], r: Float[Array, "neuron subje
     return jnp.mean((r / GLUTAMATE_RATE) ** 2 * magnesium_unblock(v), axis=0)
 
 
-class Modes(eqx.Module):
+class FiringModes(eqx.Module):
     """Firing modes of each subject's population.
 
     Attributes:
@@ -272,21 +283,21 @@ class Modes(eqx.Module):
     burst_rate: Float[Array, " subject"]
 
 
-def modes(
+def classify_modes(
     mean_rate: Float[Array, "neuron subject"],
     peak_rate: Float[Array, "neuron subject"],
     onset_rate: Float[Array, "neuron subject"],
     mean_potential: Float[Array, "neuron subject"],
-) -> Modes:
+) -> FiringModes:
     """Classify neurons from streamed statistics: mean and peak envelope (Hz), burst onsets (Hz), mean V (mV).
 
     Bursting: at least one onset (envelope above 60 Hz) a second and a peak above 100 Hz. Silent: under 0.3 Hz.
     """
-    bursting = (onset_rate >= BURST_RATE) & (peak_rate > BURST_PEAK)
-    silent = (mean_rate < SILENT_RATE) & ~bursting
+    bursting = (onset_rate >= MIN_BURST_RATE) & (peak_rate > BURST_PEAK_RATE)
+    silent = (mean_rate < MAX_SILENT_RATE) & ~bursting
     share = lambda which: jnp.mean(which.astype(mean_rate.dtype), axis=0)
     among = lambda value: jnp.sum(jnp.where(bursting, value, 0), axis=0) / jnp.sum(bursting, axis=0).astype(value.dtype)
-    return Modes(
+    return FiringModes(
         silent=share(silent),
         tonic=share(~bursting & ~silent),
         bursting=share(bursting),

@@ -7,10 +7,10 @@ from jaxtyping import Array, Float, UInt
 from ...kernels import Maximum, Mean, Plan, entry_point, integrate
 from . import lateral_habenula as lhb
 
-DT = 0.25  # ms, the fast clock's step
+FAST_STEP = 0.25  # ms, the fast clock's step
 
 
-class Activity(eqx.Module):
+class LHbActivity(eqx.Module):
     """Mean activity of each lane's population over the time that was observed.
 
     Attributes:
@@ -19,14 +19,14 @@ class Activity(eqx.Module):
         coincidence: pure number, see `lateral_habenula.coincidence`.
     """
 
-    modes: lhb.Modes
+    modes: lhb.FiringModes
     output: Float[Array, " subject"]
     coincidence: Float[Array, " subject"]
 
 
-def simulate(
+def simulate_population(
     p: lhb.Neuron,
-    given: lhb.Conditions,
+    given: lhb.NeuronConditions,
     *,
     neurons: int = 128,
     seconds: float = 6.0,
@@ -34,7 +34,7 @@ def simulate(
     seed: int = 0,
     subjects: UInt[Array, " subject"] | None = None,
     plan: Plan | None = None,
-) -> Activity:
+) -> LHbActivity:
     """Simulate every lane from rest for `settle` seconds, then observe it for `seconds`.
 
     Args:
@@ -54,24 +54,31 @@ def simulate(
         raise ValueError(f"{neurons=}, {seconds=} and {settle=} must be at least 1, above 0 and at least 0.")
     lanes = given.excitation.shape[-1]
     subjects = jnp.zeros(lanes, jnp.uint32) if subjects is None else subjects
-    return _simulate(
-        p, given, subjects, neurons, _steps(settle), _steps(seconds), jnp.uint32(seed), plan or plan_for(neurons)
+    return _simulate_population(
+        p,
+        given,
+        subjects,
+        neurons,
+        _step_count(settle),
+        _step_count(seconds),
+        jnp.uint32(seed),
+        plan or make_population_plan(neurons),
     )
 
 
-def plan_for(neurons: int, devices: int = 1) -> Plan:
+def make_population_plan(neurons: int, devices: int = 1) -> Plan:
     """Tiles of about 2,048 neurons, which stay in the second-level cache; and long blocks, which derivatives keep fewer of."""
     return Plan(tile=max(2048 // neurons, 16), block=128, devices=devices)
 
 
-def _steps(seconds: float) -> int:
-    return round(seconds * 1000 / DT / 32) * 32  # whole blocks of noise
+def _step_count(seconds: float) -> int:
+    return round(seconds * 1000 / FAST_STEP / 32) * 32  # whole blocks of noise
 
 
 @entry_point
-def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
+def _simulate_population(p, given, subjects, neurons, settle, steps, seed, plan):
     per_lane, common = eqx.partition(p, lambda leaf: leaf.ndim > 0)
-    cells = lhb.cells(p, neurons)
+    cells = lhb.heterogeneity_quadrature(p, neurons)
     own_cells, common_cells = eqx.partition(
         cells, lambda leaf: leaf.shape[-1] == subjects.shape[-1] and leaf.shape[-1] > 1
     )
@@ -79,10 +86,10 @@ def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
 
     def step(state, shared, own, inputs, z, j):
         given, p, cells = own[0], eqx.combine(own[1], shared[0]), eqx.combine(own[2], shared[1])
-        after = lhb.step(state, given, z, p, cells, DT)
+        after = lhb.step_neurons(state, given, z, p, cells, FAST_STEP)
         r = after.rate
-        onset = (r > lhb.BURST_ONSET) & (state.rate <= lhb.BURST_ONSET)
-        return after, (r, onset.astype(r.dtype), lhb.output(r, p), lhb.coincidence(after.potential, r))
+        onset = (r > lhb.BURST_ONSET_RATE) & (state.rate <= lhb.BURST_ONSET_RATE)
+        return after, (r, onset.astype(r.dtype), lhb.habenula_output(r, p), lhb.release_coincidence(after.potential, r))
 
     run = lambda state, steps, start, statistics: integrate(
         step,
@@ -97,7 +104,11 @@ def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
         statistics=statistics,
         plan=plan,
     )
-    state = run(lhb.rest(p, cells, given), settle, 0, None).state if settle else lhb.rest(p, cells, given)
+    state = (
+        run(lhb.resting_neuron_state(p, cells, given), settle, 0, None).state
+        if settle
+        else lhb.resting_neuron_state(p, cells, given)
+    )
     observed = run(
         state,
         steps,
@@ -111,5 +122,7 @@ def _simulate(p, given, subjects, neurons, settle, steps, seed, plan):
             "coincidence": (Mean(), lambda state, out: out[3]),
         },
     ).statistics
-    modes = lhb.modes(observed["rate"], observed["peak"], observed["onset"] * 1000 / DT, observed["potential"])
-    return Activity(modes, observed["output"], observed["coincidence"])
+    modes = lhb.classify_modes(
+        observed["rate"], observed["peak"], observed["onset"] * 1000 / FAST_STEP, observed["potential"]
+    )
+    return LHbActivity(modes, observed["output"], observed["coincidence"])

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..data import constants
-from .pharmacokinetics import unit_infusion
+from .pharmacokinetics import unit_rate_content
 
 Lane = Float[Array, "*#subject"]
 
@@ -59,17 +59,17 @@ class Motivation(eqx.Module):
     reference_dopamine: Float[Array, "*subject"]
 
 
-def motivation() -> Motivation:
+def motivation_constants() -> Motivation:
     """The constants of the package's table (section `motivation.*`)."""
-    return Motivation(**constants.arrays("motivation"))
+    return Motivation(**constants.section_arrays("motivation"))
 
 
-def serotonin(occupancy: Lane, adaptation: Lane) -> Lane:
+def serotonergic_effect(occupancy: Lane, adaptation: Lane) -> Lane:
     """Serotonergic effect, 0 to 1: transporters occupied, and the brake on release desensitised."""
     return occupancy * adaptation
 
 
-def drive(output: Lane, dopamine: Lane, p: Motivation) -> Lane:
+def motivational_drive(output: Lane, dopamine: Lane, p: Motivation) -> Lane:
     """Wanting: phasic capacity (VTA `output`, 1 = reference) and tonic `dopamine` (uM) at saturating receptors."""
     tone = lambda level: level / (level + p.receptor_half)
     tonic = tone(dopamine) / tone(p.reference_dopamine)
@@ -81,7 +81,7 @@ def liking(serotonin: Lane, p: Motivation) -> Lane:
     return 1 - p.blunting * serotonin
 
 
-def expectancy(
+def placebo_expectancy(
     since: Float[Array, "*#s"], dt: float, duration: Float[Array, "*#s"], per_hour: Float[Array, "*#s"], p: Motivation
 ) -> Float[Array, "*#s"]:
     """Mean expectation, in units of mood, over a step of `dt` (h) that begins `since` (h) the first visit.
@@ -93,7 +93,7 @@ def expectancy(
         per_hour: visits, spread evenly.
         p: constants.
     """
-    return p.visit_lift * per_hour * unit_infusion(since, dt, 0.0, duration, 1 / p.visit_time)
+    return p.visit_lift * per_hour * unit_rate_content(since, dt, 0.0, duration, 1 / p.visit_time)
 
 
 def mood_target(output: Lane, serotonin: Lane, stress: Lane, expectation: Lane, p: Motivation) -> Lane:

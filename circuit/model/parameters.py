@@ -34,7 +34,7 @@ class Parameters(eqx.Module):
     motivation: motivation.Motivation
     ketamine: pharmacology.KetamineKinetics
     block: trapping_block.ChannelBlock
-    methylphenidate: pharmacology.Tablet
+    methylphenidate: pharmacology.TabletDrug
     bupropion: pharmacology.DailyDrug
     ssri: pharmacology.DailyDrug
     clearance: Float[Array, "*subject"]
@@ -43,30 +43,30 @@ class Parameters(eqx.Module):
 def typical() -> Parameters:
     """The typical healthy subject: every constant a scalar."""
     return Parameters(
-        neuron=lateral_habenula.neuron(),
-        synapses=plasticity.synapses(),
-        dopamine=dopamine.dopamine(),
-        plasticity=plasticity.plasticity(),
-        motivation=motivation.motivation(),
-        ketamine=pharmacology.ketamine(),
-        block=trapping_block.ketamine_block(),
-        methylphenidate=pharmacology.methylphenidate(),
-        bupropion=pharmacology.bupropion(),
-        ssri=pharmacology.ssri(),
+        neuron=lateral_habenula.neuron_constants(),
+        synapses=plasticity.synapse_constants(),
+        dopamine=dopamine.dopamine_constants(),
+        plasticity=plasticity.plasticity_constants(),
+        motivation=motivation.motivation_constants(),
+        ketamine=pharmacology.ketamine_constants(),
+        block=trapping_block.ketamine_block_constants(),
+        methylphenidate=pharmacology.methylphenidate_constants(),
+        bupropion=pharmacology.bupropion_constants(),
+        ssri=pharmacology.ssri_constants(),
         clearance=jnp.asarray(1.0, jnp.result_type(float)),
     )
 
 
-def own(p: Parameters) -> Parameters:
+def per_subject_parameters(p: Parameters) -> Parameters:
     """The leaves that differ between subjects; the others None."""
     return eqx.filter(p, lambda leaf: leaf.ndim > 0)
 
 
-def shared(p: Parameters) -> Parameters:
+def common_parameters(p: Parameters) -> Parameters:
     """The leaves that all subjects share; the others None."""
     return eqx.filter(p, lambda leaf: leaf.ndim == 0)
 
 
-def take(p: Parameters, subjects) -> Parameters:
+def select_subjects(p: Parameters, subjects) -> Parameters:
     """The parameters of some `subjects` (an index or a slice) of a cohort."""
     return jax.tree.map(lambda leaf: leaf[subjects] if leaf.ndim else leaf, p)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-Lanes = Float[ArrayLike, "*#lane"]
+LaneArrayLike = Float[ArrayLike, "*#lane"]
 
 
 class Disposition(eqx.Module):
@@ -33,7 +33,9 @@ class Disposition(eqx.Module):
     exchange: Float[Array, "..."]
 
 
-def infusion(t: Lanes, dt: float, start: Lanes, duration: Lanes, rate: Lanes) -> Float[Array, "*#lane"]:
+def infusion_content(
+    t: LaneArrayLike, dt: float, start: LaneArrayLike, duration: LaneArrayLike, rate: LaneArrayLike
+) -> Float[Array, "*#lane"]:
     """Mean content over [t, t + dt] of a compartment that receives a unit amount evenly over `duration` (h).
 
         dA/dt = [start < t < start + duration]/duration - rate A,   A = 0 before
@@ -41,36 +43,36 @@ def infusion(t: Lanes, dt: float, start: Lanes, duration: Lanes, rate: Lanes) ->
     Exact, and continuously differentiable in every argument, also where a start or an end falls on the grid. `duration`
     and `rate` (1/h) must be positive.
     """
-    return unit_infusion(t, dt, start, duration, rate) / duration
+    return unit_rate_content(t, dt, start, duration, rate) / duration
 
 
-def unit_infusion(t, dt, start, duration, rate):
+def unit_rate_content(t, dt, start, duration, rate):
     """Mean content over a step of a compartment fed at unit rate; a duration of 0 feeds nothing.
 
     The step is cut where the infusion begins and ends. Every term is positive and none is a difference of large
     numbers, so single precision holds however slow the rate; `mean_content` is cheaper where the rate is fast.
     """
     elapsed = t - start
-    _, content = fed_and_content(t, start, duration, rate)
+    _, content = cumulative_input_and_content(t, start, duration, rate)
     after = jnp.clip(elapsed - duration + dt, 0.0, dt)
     during = dt - jnp.clip(-elapsed, 0.0, dt) - after
-    fed = _decayed(during, rate)
+    fed = _decay_integral(during, rate)
     at_end = content * jnp.exp(-rate * during) + fed
-    area = content * fed + (during - fed) / rate + at_end * _decayed(after, rate)
+    area = content * fed + (during - fed) / rate + at_end * _decay_integral(after, rate)
     return area / dt
 
 
-def fed_and_content(t, start, duration, rate):
+def cumulative_input_and_content(t, start, duration, rate):
     """What a compartment fed at unit rate has received until `t`, and what it holds of that.
 
     The content is a product of positive terms, so single precision holds a year into a course.
     """
     elapsed = t - start
     fed = jnp.clip(elapsed, 0.0, duration)
-    return fed, jnp.exp(-rate * (jnp.maximum(elapsed, 0.0) - fed)) * _decayed(fed, rate)
+    return fed, jnp.exp(-rate * (jnp.maximum(elapsed, 0.0) - fed)) * _decay_integral(fed, rate)
 
 
-def _decayed(time, rate):
+def _decay_integral(time, rate):
     """The integral of exp(-rate s) over s from 0 to `time`."""
     return -jnp.expm1(-rate * time) / rate
 
@@ -84,7 +86,7 @@ def mean_content(fed, change, rate, dt):
     return (fed - change) / (rate * dt)
 
 
-def phases(body: Disposition, clearance_factor: Lanes = 1.0):
+def disposition_phases(body: Disposition, clearance_factor: LaneArrayLike = 1.0):
     """How two compartments clear the blood: pairs of a rate (1/h) and a weight (kg/L), the faster first.
 
         C(t) = sum weight exp(-rate t) after a unit bolus    (Gibaldi & Perrier 1982)
@@ -100,13 +102,15 @@ def phases(body: Disposition, clearance_factor: Lanes = 1.0):
     return (fast, share / body.central_volume), (out * back / fast, (1.0 - share) / body.central_volume)
 
 
-def two_compartments(t, start, duration, body: Disposition):
+def two_compartment_concentration(t, start, duration, body: Disposition):
     """Concentration (per L/kg) in the central compartment at `t`, of a unit amount given evenly over `duration`."""
-    parts = [weight * fed_and_content(t, start, duration, rate)[1] for rate, weight in phases(body)]
+    parts = [
+        weight * cumulative_input_and_content(t, start, duration, rate)[1] for rate, weight in disposition_phases(body)
+    ]
     return sum(parts) / duration
 
 
-def tablet(t, dt, start, release, absorption_rate, elimination_rate, clearance_factor):
+def bateman_concentration(t, dt, start, release, absorption_rate, elimination_rate, clearance_factor):
     """Concentration after one tablet, as a share of its peak in the typical subject; mean over a step.
 
         C(t) = ka/(ka - ke) (exp(-ke t) - exp(-ka t)) / C_max,   C_max = exp(-ke t_max)    (Bateman 1910)
@@ -117,8 +121,8 @@ def tablet(t, dt, start, release, absorption_rate, elimination_rate, clearance_f
     time_of_peak = jnp.log(absorption_rate / elimination_rate) / (absorption_rate - elimination_rate)
     peak = jnp.exp(-elimination_rate * time_of_peak)
     cleared = elimination_rate * clearance_factor
-    plasma = infusion(t, dt, start, release, cleared)
-    gut = infusion(t, dt, start, release, absorption_rate)
+    plasma = infusion_content(t, dt, start, release, cleared)
+    gut = infusion_content(t, dt, start, release, absorption_rate)
     return absorption_rate / (absorption_rate - cleared) * (plasma - gut) / peak
 
 

@@ -19,18 +19,18 @@ from jaxtyping import Array, Float
 from ..data import constants
 from .pharmacokinetics import (
     Disposition,
-    Lanes,
-    fed_and_content,
+    LaneArrayLike,
+    bateman_concentration,
+    cumulative_input_and_content,
+    disposition_phases,
     mean_content,
-    phases,
     sum_over_doses,
-    tablet,
-    unit_infusion,
+    unit_rate_content,
 )
 
-DAY = 24.0  # h
-TABLETS_FELT = 4  # tablets of one clock time that still count: after three days a half-life of 6 h leaves 2e-4
-LEAST_RATIO = 1e-3  # concentration over half-concentration below which a Hill curve is a straight line
+HOURS_PER_DAY = 24.0  # h
+MAX_ACTIVE_TABLETS = 4  # tablets of one clock time that still count: after three days a half-life of 6 h leaves 2e-4
+MIN_CONCENTRATION_RATIO = 1e-3  # concentration over half-concentration below which a Hill curve is a straight line
 
 
 class KetamineKinetics(eqx.Module):
@@ -47,7 +47,7 @@ class KetamineKinetics(eqx.Module):
     molar_mass: Float[Array, ""]
 
 
-class Occupancy(eqx.Module):
+class OccupancyCurve(eqx.Module):
     """Share of a transporter that a drug occupies, as a function of its concentration.
 
     Attributes:
@@ -61,7 +61,7 @@ class Occupancy(eqx.Module):
     hill: Float[Array, "..."]
 
 
-class Tablet(eqx.Module):
+class TabletDrug(eqx.Module):
     """A drug of short half-life, taken as tablets; the concentration is in mg, as that of the tablet which peaks there.
 
     Attributes:
@@ -74,7 +74,7 @@ class Tablet(eqx.Module):
     absorption_rate: Float[Array, "..."]
     elimination_rate: Float[Array, "..."]
     release: Float[Array, "..."]
-    occupancy: Occupancy
+    occupancy: OccupancyCurve
 
 
 class DailyDrug(eqx.Module):
@@ -86,32 +86,40 @@ class DailyDrug(eqx.Module):
     """
 
     elimination_rate: Float[Array, "..."]
-    occupancy: Occupancy
+    occupancy: OccupancyCurve
 
 
-def ketamine() -> KetamineKinetics:
+def ketamine_constants() -> KetamineKinetics:
     """Ketamine in people, from the package's table of constants."""
-    molar_mass = jnp.asarray(constants.value("ketamine.molar_mass"), jnp.result_type(float))
+    molar_mass = jnp.asarray(constants.constant_value("ketamine.molar_mass"), jnp.result_type(float))
     return KetamineKinetics(
-        Disposition(**constants.arrays("ketamine.s")), Disposition(**constants.arrays("ketamine.r")), molar_mass
+        Disposition(**constants.section_arrays("ketamine.s")),
+        Disposition(**constants.section_arrays("ketamine.r")),
+        molar_mass,
     )
 
 
-def methylphenidate() -> Tablet:
+def methylphenidate_constants() -> TabletDrug:
     """Oral methylphenidate at the dopamine transporter, from the package's table of constants."""
-    return Tablet(
-        **constants.arrays("methylphenidate"), occupancy=Occupancy(**constants.arrays("methylphenidate.occupancy"))
+    return TabletDrug(
+        **constants.section_arrays("methylphenidate"),
+        occupancy=OccupancyCurve(**constants.section_arrays("methylphenidate.occupancy")),
     )
 
 
-def bupropion() -> DailyDrug:
+def bupropion_constants() -> DailyDrug:
     """Bupropion at the dopamine transporter, from the package's table of constants."""
-    return DailyDrug(**constants.arrays("bupropion"), occupancy=Occupancy(**constants.arrays("bupropion.occupancy")))
+    return DailyDrug(
+        **constants.section_arrays("bupropion"),
+        occupancy=OccupancyCurve(**constants.section_arrays("bupropion.occupancy")),
+    )
 
 
-def ssri() -> DailyDrug:
+def ssri_constants() -> DailyDrug:
     """An SSRI dosed like escitalopram at the serotonin transporter, from the package's table of constants."""
-    return DailyDrug(**constants.arrays("ssri"), occupancy=Occupancy(**constants.arrays("ssri.occupancy")))
+    return DailyDrug(
+        **constants.section_arrays("ssri"), occupancy=OccupancyCurve(**constants.section_arrays("ssri.occupancy"))
+    )
 
 
 def ketamine_concentration(
@@ -121,8 +129,8 @@ def ketamine_concentration(
     durations: Float[Array, "dose *#lane"],
     kinetics: KetamineKinetics,
     *,
-    clearance_factor: Lanes = 1.0,
-    s_share: Lanes = 0.5,
+    clearance_factor: LaneArrayLike = 1.0,
+    s_share: LaneArrayLike = 0.5,
 ) -> Float[Array, "step *lane"]:
     """Ketamine in plasma (S and R together, uM), mean from each of `ends` to the next.
 
@@ -134,19 +142,19 @@ def ketamine_concentration(
         doses: mg/kg, each infused at a constant rate.
         starts: h. When each infusion begins.
         durations: h. How long each infusion lasts; positive.
-        kinetics: constants, from `ketamine()`.
+        kinetics: constants, from `ketamine_constants()`.
         clearance_factor: clearance of the subject over that of the typical one, both enantiomers.
         s_share: share of S-ketamine in the dose: 0.5 for racemic ketamine, 1 for esketamine.
     """
     parts = [
         (rate, weight * share)
         for body, share in ((kinetics.s, s_share), (kinetics.r, 1.0 - s_share))
-        for rate, weight in phases(body, clearance_factor)
+        for rate, weight in disposition_phases(body, clearance_factor)
     ]
 
     def curve(t, dose, start, duration):
         speed = 1e3 * dose / kinetics.molar_mass / duration  # umol/kg/h
-        fed, contents = zip(*(fed_and_content(t, start, duration, rate) for rate, _ in parts), strict=True)
+        fed, contents = zip(*(cumulative_input_and_content(t, start, duration, rate) for rate, _ in parts), strict=True)
         return speed * fed[0], [speed * content for content in contents]
 
     def mean(dt, fed, changes):
@@ -166,9 +174,9 @@ def tablet_concentration(
     clock: Float[Array, "dose *#lane"],
     starts: Float[Array, "dose *#lane"],
     stops: Float[Array, "dose *#lane"],
-    drug: Tablet,
+    drug: TabletDrug,
     *,
-    clearance_factor: Lanes = 1.0,
+    clearance_factor: LaneArrayLike = 1.0,
 ) -> Float[Array, "step *lane"]:
     """Concentration of tablets taken every day (mg: one tablet of d mg peaks at d), mean over each step.
 
@@ -182,21 +190,23 @@ def tablet_concentration(
         clock: h. When the tablet is taken, from the beginning of each day of the regimen.
         starts: h. Beginning of the first day.
         stops: h. End of the last day.
-        drug: constants, such as `methylphenidate()`; of a half-life up to about 8 h.
+        drug: constants, such as `methylphenidate_constants()`; of a half-life up to about 8 h.
         clearance_factor: clearance of the subject over that of the typical one.
     """
 
     def concentration(t, dose, hour, start, stop):
         first = start + hour
-        today = jax.lax.stop_gradient(jnp.floor((t + dt - first) / DAY))  # the latest tablet that can be felt
+        today = jax.lax.stop_gradient(jnp.floor((t + dt - first) / HOURS_PER_DAY))  # the latest tablet that can be felt
 
         def felt(back):
             day = today - back
-            taken = jnp.where(day >= 0, jnp.clip((stop - start) / DAY - day, 0.0, 1.0), 0.0)
+            taken = jnp.where(day >= 0, jnp.clip((stop - start) / HOURS_PER_DAY - day, 0.0, 1.0), 0.0)
             rates = drug.absorption_rate, drug.elimination_rate
-            return taken * tablet(t, dt, first + DAY * day, drug.release, *rates, clearance_factor)
+            return taken * bateman_concentration(
+                t, dt, first + HOURS_PER_DAY * day, drug.release, *rates, clearance_factor
+            )
 
-        return dose * jnp.sum(jax.vmap(felt)(jnp.arange(TABLETS_FELT, dtype=today.dtype)), axis=0)
+        return dose * jnp.sum(jax.vmap(felt)(jnp.arange(MAX_ACTIVE_TABLETS, dtype=today.dtype)), axis=0)
 
     return sum_over_doses(concentration, times, doses, clock, starts, stops)
 
@@ -209,7 +219,7 @@ def daily_concentration(
     stops: Float[Array, "dose *#lane"],
     drug: DailyDrug,
     *,
-    clearance_factor: Lanes = 1.0,
+    clearance_factor: LaneArrayLike = 1.0,
 ) -> Float[Array, "step *lane"]:
     """Concentration under continuous daily dosing (mg/day: a dose of d settles at d), mean over each step.
 
@@ -219,25 +229,25 @@ def daily_concentration(
         doses: mg/day, each of one period of treatment.
         starts: h. Beginning of each period.
         stops: h. End of each period; not before its start.
-        drug: constants, such as `ssri()` or `bupropion()`.
+        drug: constants, such as `ssri_constants()` or `bupropion_constants()`.
         clearance_factor: clearance of the subject over that of the typical one.
     """
 
     def concentration(t, dose, start, stop):
         duration = jnp.maximum(stop - start, 0.0)
-        content = unit_infusion(t, dt, start, duration, drug.elimination_rate * clearance_factor)
+        content = unit_rate_content(t, dt, start, duration, drug.elimination_rate * clearance_factor)
         return dose * drug.elimination_rate * content
 
     return sum_over_doses(concentration, times, doses, starts, stops)
 
 
-def occupancy(concentration: Lanes, site: Occupancy) -> Float[Array, "*#lane"]:
+def transporter_occupancy(concentration: LaneArrayLike, site: OccupancyCurve) -> Float[Array, "*#lane"]:
     """Occupied share: maximum x^hill/(1 + x^hill), with x = concentration/half (Hill 1910)."""
-    bound = power(concentration / site.half, site.hill)
+    bound = regularised_power(concentration / site.half, site.hill)
     return site.maximum * bound / (1.0 + bound)
 
 
-def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
+def combine_occupancy(a: LaneArrayLike, b: LaneArrayLike) -> Float[Array, "*#lane"]:
     """Share of one transporter that two competing drugs occupy together, given what each would occupy alone.
 
     Competition adds odds, o/(1 - o) = a/(1 - a) + b/(1 - b) (Gaddum 1937), here without dividing by the free shares.
@@ -248,6 +258,6 @@ def combine_occupancy(a: Lanes, b: Lanes) -> Float[Array, "*#lane"]:
     return jnp.asarray((a + b - 2.0 * a * b) / (1.0 - a * b))
 
 
-def power(x: Lanes, exponent: Lanes) -> Float[Array, "*#lane"]:
-    """x^exponent for x >= 0, made straight below `LEAST_RATIO`, where the slope would be infinite or undefined."""
-    return jnp.asarray(x * (jnp.square(x) + LEAST_RATIO**2) ** (0.5 * (exponent - 1.0)))
+def regularised_power(x: LaneArrayLike, exponent: LaneArrayLike) -> Float[Array, "*#lane"]:
+    """x^exponent for x >= 0, made straight below `MIN_CONCENTRATION_RATIO`, where the slope would be infinite or undefined."""
+    return jnp.asarray(x * (jnp.square(x) + MIN_CONCENTRATION_RATIO**2) ** (0.5 * (exponent - 1.0)))

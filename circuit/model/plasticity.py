@@ -116,14 +116,14 @@ class Synapses(eqx.Module):
     glutamate_power: Float[Array, "*subject"]
 
 
-def plasticity() -> Plasticity:
+def plasticity_constants() -> Plasticity:
     """The constants of the package's table (section `plasticity.*`)."""
-    return Plasticity(**constants.arrays("plasticity"))
+    return Plasticity(**constants.section_arrays("plasticity"))
 
 
-def synapses() -> Synapses:
+def synapse_constants() -> Synapses:
     """The constants of the package's table (section `synapses.*`)."""
-    return Synapses(**constants.arrays("synapses"))
+    return Synapses(**constants.section_arrays("synapses"))
 
 
 Lane = Float[Array, "*#subject"]
@@ -136,7 +136,7 @@ class Relaxation(eqx.Module):
     rate: Lane
 
 
-def drive(aversive: Lane, control: Lane, p: Synapses) -> Lane:
+def afferent_drive(aversive: Lane, control: Lane, p: Synapses) -> Lane:
     """Activity of excitatory afferents, 1 at peace. Prefrontal control takes its share off the aversive part, at most all.
 
     The direct projection from medial prefrontal cortex to the LHb is excitatory (Warden 2012): control acts through
@@ -145,7 +145,7 @@ def drive(aversive: Lane, control: Lane, p: Synapses) -> Lane:
     return 1 + p.aversive_gain * aversive * jnp.maximum(1 - p.control * control, 0)
 
 
-def open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:
+def nmda_open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:
     """Share f of the time that an NMDA channel is open: glutamate pooled from the population, and its cell depolarised.
 
     f = coincidence S^power/(S^power + glutamate_half^power), never above the share of time that the cell alone would allow.
@@ -155,48 +155,48 @@ def open_share(output: Lane, coincidence: Lane, p: Synapses) -> Lane:
     return coincidence * jax.nn.sigmoid(p.glutamate_power * (jnp.log(output) - jnp.log(p.glutamate_half)))
 
 
-def potentiation(output: Lane, stress: Lane, p: Plasticity) -> Lane:
+def potentiation_drive(output: Lane, stress: Lane, p: Plasticity) -> Lane:
     """Drive of potentiation by stress and by the shortfall of VTA `output` (1 = the healthy reference)."""
     deficit = jax.nn.sigmoid((1 - output - p.deficit_half) / p.deficit_slope)
     return p.susceptibility * (p.stress_drive * stress + p.feedback * deficit)
 
 
-def depression(output: Lane, intensity: Lane, stress: Lane, p: Plasticity) -> Lane:
+def ltd_rate(output: Lane, intensity: Lane, stress: Lane, p: Plasticity) -> Lane:
     """Rate (1/h) of LTD in a session of `intensity` while the habenula puts out `output` (Hz)."""
     active = jax.nn.sigmoid(p.depression_hill * (jnp.log(output) - jnp.log(p.depression_half)))  # Hill, in logarithms
     gate = p.depression_gate * active + (1 - p.depression_gate)
     return p.depression_rate * intensity * gate / (1 + p.depression_stress * stress)
 
 
-def gain(drive: Lane, depression: Lane, p: Plasticity) -> Relaxation:
-    """Postsynaptic gain: decay, potentiation by `drive`, LTD at rate `depression` (1/h)."""
+def gain_relaxation(drive: Lane, depression: Lane, p: Plasticity) -> Relaxation:
+    """Postsynaptic gain: decay, potentiation by `afferent_drive`, LTD at rate `ltd_rate` (1/h)."""
     up = p.gain_rate * drive
     rate = 1 / p.gain_time + up + depression
     return Relaxation((1 / p.gain_time + up * p.gain_maximum + depression * p.gain_floor) / rate, rate)
 
 
-def release(stress: Lane, p: Plasticity) -> Relaxation:
+def release_relaxation(stress: Lane, p: Plasticity) -> Relaxation:
     """Presynaptic release."""
     up = p.release_rate * p.susceptibility * stress
     rate = 1 / p.release_time + up
     return Relaxation((1 / p.release_time + up * p.release_maximum) / rate, rate)
 
 
-def kir_shift(drive: Lane, p: Plasticity) -> Relaxation:
+def kir_shift_relaxation(drive: Lane, p: Plasticity) -> Relaxation:
     """Shift of the resting potential by Kir4.1 (mV)."""
     up = p.kir_rate * drive
     rate = 1 / p.kir_time + up
     return Relaxation(-p.kir_maximum * up / rate, rate)
 
 
-def inhibition(stress: Lane, intensity: Lane, serotonin: Lane, p: Plasticity) -> Relaxation:
+def inhibition_relaxation(stress: Lane, intensity: Lane, serotonin: Lane, p: Plasticity) -> Relaxation:
     """Inhibitory strength; `intensity` of a session weakens it, `serotonin` (0 to 1) restores it a little."""
     down = p.inhibition_rate * p.susceptibility * stress + p.disinhibition_rate * intensity
     rate = 1 / p.inhibition_time + down
     return Relaxation((1 + p.inhibition_serotonin * serotonin) / p.inhibition_time / rate, rate)
 
 
-def control(dopamine: Lane, reference: Lane, stress: Lane, p: Plasticity) -> Relaxation:
+def control_relaxation(dopamine: Lane, reference: Lane, stress: Lane, p: Plasticity) -> Relaxation:
     """Prefrontal control, 1 in health, under accumbens `dopamine` (uM; `reference` in health), which stands for that there.
 
     Catecholamines open and shut prefrontal networks within minutes to hours (Arnsten 2009).

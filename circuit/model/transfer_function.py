@@ -21,11 +21,11 @@ from jaxtyping import Array, Float
 from ...kernels import matmul
 from . import lateral_habenula as lhb
 
-FILE = Path(__file__).with_name("transfer_function.npz")
+TRANSFER_FILE = Path(__file__).with_name("transfer_function.npz")
 
-# Range of conditions in which the network is distilled, in the order of the fields of `Conditions`.
+# Range of conditions in which the network is distilled, in the order of the fields of `NeuronConditions`.
 # The synaptic strength enters by its logarithm.
-RANGE = {
+CONDITION_RANGES = {
     "excitation": (0.5, 5.0),
     "nmda": (0.0, 1.0),
     "t_channel": (0.0, 1.0),
@@ -33,10 +33,10 @@ RANGE = {
     "current": (-0.3, 0.3),
     "inhibition": (0.0, 0.016),
 }
-WIDTH = 8  # inputs of the network, with zeros: kernels want powers of two
+INPUT_WIDTH = 8  # inputs of the network, with zeros: kernels want powers of two
 
 
-class Transfer(eqx.Module):
+class TransferFunction(eqx.Module):
     """The network. Inputs are scaled to about -1..1, outputs stand for (log S, log rate, burst share, log coincidence).
 
     Attributes:
@@ -48,7 +48,7 @@ class Transfer(eqx.Module):
     biases: tuple[Float[Array, "h 1"], Float[Array, "h 1"], Float[Array, "4 1"]]
 
 
-class Response(eqx.Module):
+class PopulationResponse(eqx.Module):
     """Mean activity under given conditions.
 
     Attributes:
@@ -64,12 +64,12 @@ class Response(eqx.Module):
     coincidence: Float[Array, "*subject"]
 
 
-def features(given: lhb.Conditions) -> Float[Array, "6 *subject"]:
+def condition_features(given: lhb.NeuronConditions) -> Float[Array, "6 *subject"]:
     """The network's inputs: conditions with the logarithm of synaptic strength."""
-    return jnp.stack(_features(given))
+    return jnp.stack(_feature_list(given))
 
 
-def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "input *subject"]) -> Array:
+def apply_network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "input *subject"]) -> Array:
     """Layers of tanh units, and a linear one."""
     column = lambda bias: bias.reshape(-1, *(1,) * (x.ndim - 1))
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -77,32 +77,32 @@ def network(weights: Sequence[Array], biases: Sequence[Array], x: Float[Array, "
     return matmul(weights[-1], x) + column(biases[-1])
 
 
-def respond(transfer: Transfer, given: lhb.Conditions) -> Response:
+def evaluate_transfer(transfer: TransferFunction, given: lhb.NeuronConditions) -> PopulationResponse:
     """Evaluate the network. Floored where the distillation is; `bursting` is in error by about 0.01, and cut off at 0.
 
     Conditions may have axes before the lanes: one product of matrices does them all.
     """
-    x = _features(given)
+    x = _feature_list(given)
     zero = jnp.zeros_like(x[0])
-    y = network(transfer.weights, transfer.biases, jnp.stack([*x, *[zero] * (WIDTH - len(x))]))
-    return Response(jnp.exp(y[0]), jnp.exp(y[1]), jnp.maximum(y[2], 0), jnp.exp(y[3]))
+    y = apply_network(transfer.weights, transfer.biases, jnp.stack([*x, *[zero] * (INPUT_WIDTH - len(x))]))
+    return PopulationResponse(jnp.exp(y[0]), jnp.exp(y[1]), jnp.maximum(y[2], 0), jnp.exp(y[3]))
 
 
-def _features(given: lhb.Conditions) -> list[Float[Array, "*subject"]]:
-    """One by one, in the order of `RANGE`."""
-    return [jnp.log(given.excitation), *(getattr(given, name) for name in RANGE if name != "excitation")]
+def _feature_list(given: lhb.NeuronConditions) -> list[Float[Array, "*subject"]]:
+    """One by one, in the order of `CONDITION_RANGES`."""
+    return [jnp.log(given.excitation), *(getattr(given, name) for name in CONDITION_RANGES if name != "excitation")]
 
 
-def outside(given: lhb.Conditions) -> dict[str, Float[Array, " subject"]]:
+def distance_outside_range(given: lhb.NeuronConditions) -> dict[str, Float[Array, " subject"]]:
     """By name, the conditions of lanes that lie beyond the distilled range, as a distance in units of its width."""
     distance = {}
-    for name, (low, high) in RANGE.items():
+    for name, (low, high) in CONDITION_RANGES.items():
         value = getattr(given, name)
         distance[name] = jnp.maximum(jnp.maximum(low - value, value - high), 0) / (high - low)
     return distance
 
 
-def fingerprint(p: lhb.Neuron) -> str:
+def neuron_fingerprint(p: lhb.Neuron) -> str:
     """Hash of the neuron's constants, to six digits.
 
     Raises:
@@ -117,27 +117,27 @@ def fingerprint(p: lhb.Neuron) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load(p: lhb.Neuron, path: Path = FILE) -> Transfer:
+def read_transfer_function(p: lhb.Neuron, path: Path = TRANSFER_FILE) -> TransferFunction:
     """The distilled network for the neuron `p`.
 
     Raises:
         ValueError: the file was distilled from a neuron with other constants.
     """
-    arrays, distilled = _read(path)
-    if distilled != fingerprint(p):
+    arrays, distilled = _read_arrays(path)
+    if distilled != neuron_fingerprint(p):
         raise ValueError(
-            f"{path.name} was distilled from neuron {distilled}, but the constants given are neuron {fingerprint(p)}. "
+            f"{path.name} was distilled from neuron {distilled}, but the constants given are neuron {neuron_fingerprint(p)}. "
             "Run python -m habenula.circuit.calibration.transfer_function after changing constants of the LHb neuron."
         )
     weights, biases = (
         [jnp.asarray(arrays[f"{kind}{i}"], jnp.result_type(float)) for i in range(3)] for kind in ("weight", "bias")
     )
-    columns = jnp.pad(weights[0], ((0, 0), (0, WIDTH - len(RANGE))))
-    return Transfer((columns, weights[1], weights[2]), (biases[0], biases[1], biases[2]))
+    columns = jnp.pad(weights[0], ((0, 0), (0, INPUT_WIDTH - len(CONDITION_RANGES))))
+    return TransferFunction((columns, weights[1], weights[2]), (biases[0], biases[1], biases[2]))
 
 
 @functools.cache
-def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     return arrays, str(arrays.pop("fingerprint"))

@@ -2,7 +2,7 @@
 
 Channels shut as the block grows, within minutes of an infusion: the drug enters where the habenula bursts, and entering it
 ends the bursts. A step that held the share of open channels for an hour would load far too much, and the drug would seem to
-stay for days by that error alone; so `blocked` follows the block by two minutes, along an open share that is looked up in
+stay for days by that error alone; so `advance_block` follows the block by two minutes, along an open share that is looked up in
 the circuit at four blocks.
 
 Units: h, uM. Functions are elementwise over lanes. Constants: `circuit/data/constants.csv`, fitted by
@@ -18,17 +18,20 @@ from jaxtyping import Array, Float
 
 from ...kernels import exponential_rosenbrock
 from ..data import constants
-from .pharmacokinetics import Lanes
-from .pharmacology import power
+from .pharmacokinetics import LaneArrayLike
+from .pharmacology import regularised_power
 
 Lane = Float[Array, "*#lane"]
 
-READINGS = 4  # of the concentration in each step of the slow clock
-SUBSTEPS = 8  # of the block in each of them
-LOOKS = 4  # blocks at which the open share is looked up
-AHEAD, CLOSEST = 0.12, 0.01  # between the blocks at which the open share is looked up, at most and at least
-LEAST = 1e-3  # 1/h, beside rates on and off that are both 0
-FASTEST = 3.0  # e-folds by which the block's own rate may grow in a substep
+SAMPLES_PER_STEP = 4  # of the concentration in each step of the slow clock
+SUBSTEPS_PER_SAMPLE = 8  # of the block in each of them
+LOOKUP_COUNT = 4  # blocks at which the open share is looked up
+MAX_LOOKUP_SPACING, MIN_LOOKUP_SPACING = (
+    0.12,
+    0.01,
+)  # between the blocks at which the open share is looked up, at most and at least
+RATE_FLOOR = 1e-3  # 1/h, beside rates on and off that are both 0
+MAX_GROWTH = 3.0  # e-folds by which the block's own rate may grow in a substep
 
 
 class ChannelBlock(eqx.Module):
@@ -49,13 +52,13 @@ class ChannelBlock(eqx.Module):
     turnover: Float[Array, "..."]
 
 
-def ketamine_block() -> ChannelBlock:
+def ketamine_block_constants() -> ChannelBlock:
     """Ketamine at human NMDA receptors, from the package's table of constants."""
-    return ChannelBlock(**constants.arrays("ketamine_block"))
+    return ChannelBlock(**constants.section_arrays("ketamine_block"))
 
 
-def block_rates(
-    concentration: Lanes, open_share: Lanes, block: ChannelBlock
+def steady_block_and_rate(
+    concentration: LaneArrayLike, open_share: LaneArrayLike, block: ChannelBlock
 ) -> tuple[Float[Array, "*#lane"], Float[Array, "*#lane"]]:
     """Steady share b of blocked channels and the rate (1/h) at which it is approached, for an exact exponential step.
 
@@ -68,16 +71,16 @@ def block_rates(
     Args:
         concentration: uM.
         open_share: f, share of time that the channel is open, 0 to 1.
-        block: constants, from `ketamine_block()`.
+        block: constants, from `ketamine_block_constants()`.
     """
-    on_rate = _entering(concentration, block)
-    rate = jnp.asarray(open_share * on_rate + _leaving(open_share, block))
+    on_rate = _blocking_rate(concentration, block)
+    rate = jnp.asarray(open_share * on_rate + _unblocking_rate(open_share, block))
     # A drug that cannot leave (trapped, no activity, no turnover) stays: the rate is 0, the steady block that of any f.
     f = jnp.where(rate > 0, open_share, 1.0)
-    return f * on_rate / (f * on_rate + _leaving(f, block)), rate
+    return f * on_rate / (f * on_rate + _unblocking_rate(f, block)), rate
 
 
-class Shutting(eqx.Module):
+class OpenShareCurve(eqx.Module):
     """The share f of open channels within a step: a cubic in the block for ln f, and a drift with all that changes besides.
 
     ln f = level + first u + second u(u-1)/2 + third u(u-1)(u-2)/6 + drift t, with u = x/apart and x the change of block.
@@ -104,13 +107,19 @@ class Shutting(eqx.Module):
         return value, slope / self.apart
 
 
-def spacing(block: Lane, concentration: Float[Array, "reading *#lane"], p: ChannelBlock) -> Float[Array, "*lane"]:
+def lookup_spacing(
+    block: Lane, concentration: Float[Array, "reading *#lane"], p: ChannelBlock
+) -> Float[Array, "*lane"]:
     """How far apart the four blocks lie at which the open share is looked up, towards where the block will go."""
-    steady, _ = block_rates(jnp.mean(concentration, axis=0), jnp.ones_like(block), p)
-    return jnp.where(steady > block, AHEAD, -jnp.clip(block / (LOOKS - 1), CLOSEST, AHEAD))
+    steady, _ = steady_block_and_rate(jnp.mean(concentration, axis=0), jnp.ones_like(block), p)
+    return jnp.where(
+        steady > block,
+        MAX_LOOKUP_SPACING,
+        -jnp.clip(block / (LOOKUP_COUNT - 1), MIN_LOOKUP_SPACING, MAX_LOOKUP_SPACING),
+    )
 
 
-def shutting(level: Lane, before: Lane, looked: Float[Array, "4 *#lane"], apart: Lane) -> Shutting:
+def interpolate_open_share(level: Lane, before: Lane, looked: Float[Array, "4 *#lane"], apart: Lane) -> OpenShareCurve:
     """How channels shut as the block moves in a step.
 
     Args:
@@ -118,15 +127,15 @@ def shutting(level: Lane, before: Lane, looked: Float[Array, "4 *#lane"], apart:
         before: the same at rest.
         looked: ln f at rest in the circuit as it will be, but with the block at the beginning, and one, two and three times
             `apart` from it.
-        apart: the distance between those blocks, from `spacing`.
+        apart: the distance between those blocks, from `lookup_spacing`.
     """
-    first = [looked[i + 1] - looked[i] for i in range(LOOKS - 1)]
-    second = [first[i + 1] - first[i] for i in range(LOOKS - 2)]
-    return Shutting(level, first[0], second[0], second[1] - second[0], apart, looked[0] - before)
+    first = [looked[i + 1] - looked[i] for i in range(LOOKUP_COUNT - 1)]
+    second = [first[i + 1] - first[i] for i in range(LOOKUP_COUNT - 2)]
+    return OpenShareCurve(level, first[0], second[0], second[1] - second[0], apart, looked[0] - before)
 
 
-def blocked(
-    block: Lane, concentration: Float[Array, "reading *#lane"], share: Shutting, dt: float, p: ChannelBlock
+def advance_block(
+    block: Lane, concentration: Float[Array, "reading *#lane"], share: OpenShareCurve, dt: float, p: ChannelBlock
 ) -> Float[Array, "*lane"]:
     """The block after `dt` (h), while the channels that it shuts are shut.
 
@@ -136,13 +145,13 @@ def blocked(
     Args:
         block: share of channels that hold ketamine at the beginning.
         concentration: uM. Means over equal parts of the step, in order.
-        share: how channels shut meanwhile, from `shutting`.
+        share: how channels shut meanwhile, from `interpolate_open_share`.
         dt: h.
-        p: constants, from `ketamine_block()`.
+        p: constants, from `ketamine_block_constants()`.
     """
-    count = concentration.shape[0] * SUBSTEPS
+    count = concentration.shape[0] * SUBSTEPS_PER_SAMPLE
     h = dt / count
-    off, lost = p.off_rate * p.trapping, _leaving(0.0, p)  # 1/h, through open channels and whatever they do
+    off, lost = p.off_rate * p.trapping, _unblocking_rate(0.0, p)  # 1/h, through open channels and whatever they do
     kept = jnp.exp(-lost * h)
 
     def substep(n, b, on):
@@ -152,22 +161,22 @@ def blocked(
         net = on * (1.0 - b) - off * b
         flow = f * net - lost * b
         steepness = f * (slope * net - on - off) - lost
-        onward = exponential_rosenbrock(b, flow, jnp.minimum(steepness, FASTEST / h), h)
-        balance = on / (on + off + LEAST)
+        onward = exponential_rosenbrock(b, flow, jnp.minimum(steepness, MAX_GROWTH / h), h)
+        balance = on / (on + off + RATE_FLOOR)
         return jnp.clip(onward, jnp.minimum(b, balance) * kept, jnp.maximum(b, balance))
 
     b = block
     for reading in range(concentration.shape[0]):
-        begins, on = reading * SUBSTEPS, _entering(concentration[reading], p)
-        b = jax.lax.fori_loop(begins, begins + SUBSTEPS, functools.partial(substep, on=on), b)
+        begins, on = reading * SUBSTEPS_PER_SAMPLE, _blocking_rate(concentration[reading], p)
+        b = jax.lax.fori_loop(begins, begins + SUBSTEPS_PER_SAMPLE, functools.partial(substep, on=on), b)
     return b
 
 
-def _entering(concentration: Lanes, block: ChannelBlock) -> Lanes:
+def _blocking_rate(concentration: LaneArrayLike, block: ChannelBlock) -> LaneArrayLike:
     """Rate (1/h) at which an open channel is blocked; constants are shared or one per lane, and so is `concentration`."""
-    return block.off_rate * power(concentration / block.half_concentration, block.hill)
+    return block.off_rate * regularised_power(concentration / block.half_concentration, block.hill)
 
 
-def _leaving(open_share: Lanes, block: ChannelBlock) -> Float[Array, "*#lane"]:
+def _unblocking_rate(open_share: LaneArrayLike, block: ChannelBlock) -> Float[Array, "*#lane"]:
     """Rate (1/h) at which a blocked one is freed."""
     return jnp.asarray(block.off_rate * (block.trapping * open_share + 1.0 - block.trapping) + block.turnover)

@@ -2,9 +2,10 @@
 
 The slopes of the miss alone, where a start came to rest, say which bounds the amounts press against: to ask for less of
 everything, as a burden does, or for an earlier effect, as the shortfall does, is no reason to miss. Whether those bounds
-would suffice is not left to a straight line: `corner` is where the amounts stand at them, `utmost` where all do, and one
+would suffice is not left to a straight line: `active_bound_point` is where the amounts stand at them,
+`extreme_point` where all do, and one
 more course of each tells what is reached there. If that is too little, one more tells what wider bounds would be worth:
-what stands at a bound moves to the intervention's own (`beyond`). These are the widest that could be asked for; twice the
+what stands at a bound moves to the intervention's own (`relax_bounds`). These are the widest that could be asked for; twice the
 width of very narrow ones would show little and prove nothing. Who comes hardly nearer there is not held back by bounds.
 """
 
@@ -17,16 +18,16 @@ from ..fitting.bijections import constrain
 from ..fitting.dose_spacing import SHARPNESS
 from ..fitting.regimen import Leaf, values_of
 from ..model.interventions import Arm
-from .gradient_step import Free, Search
+from .gradient_step import AdamState, FreeValues
 
-MARGIN = 1e-3  # share of the width by which starts, and the corner, keep away from their bounds
-EDGE = float(np.log(1 / MARGIN - 1))  # free number that stands there
-AT_BOUND = 0.05  # share of the width
-HARDLY = 0.25  # of the tolerance: difference in what is reached that does not count
-WORTH = 0.5  # of the miss: what wider bounds must win back to be what is missing
+BOUND_MARGIN = 1e-3  # share of the width by which starts, and the corner, keep away from their bounds
+FREE_VALUE_AT_MARGIN = float(np.log(1 / BOUND_MARGIN - 1))  # free number that stands there
+AT_BOUND_SHARE = 0.05  # share of the width
+NEGLIGIBLE_TOLERANCE_SHARE = 0.25  # of the tolerance: difference in what is reached that does not count
+MIN_MISS_REDUCTION = 0.5  # of the miss: what wider bounds must win back to be what is missing
 
 
-class Pulls(NamedTuple):
+class BoundGradients(NamedTuple):
     """How the square of the miss slopes in every fitted number of every start; (number, start, column).
 
     Attributes:
@@ -40,35 +41,40 @@ class Pulls(NamedTuple):
     room: np.ndarray
 
 
-def corner(place: Search, leaves: tuple[Leaf, ...]) -> Free:
+def active_bound_point(place: AdamState, leaves: tuple[Leaf, ...]) -> FreeValues:
     """Free numbers with every amount at the bound that its slope at `place` points to; times stay."""
-    moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(EDGE, u.dtype))
+    moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(FREE_VALUE_AT_MARGIN, u.dtype))
     return tuple(
         moved(u, g) if leaf.is_amount else u for leaf, u, g in zip(leaves, place.best, place.slope, strict=True)
     )
 
 
-def utmost(place: Search, leaves: tuple[Leaf, ...], when: float) -> Free:
+def extreme_point(place: AdamState, leaves: tuple[Leaf, ...], when: float) -> FreeValues:
     """Free numbers with every amount at its most where the target was not reached, at its least where it was passed.
 
     Doses that have come to nothing have no slope that would bring them elsewhere, so times are set alike: as early as can be
     where `when` is -1, as late where it is 1, as they are where it is 0.
     """
-    amount = jnp.where(place.reached < 1, EDGE, -EDGE)
+    amount = jnp.where(place.reached < 1, FREE_VALUE_AT_MARGIN, -FREE_VALUE_AT_MARGIN)
     return tuple(
-        jnp.broadcast_to(amount.astype(u.dtype), u.shape) if leaf.is_amount else jnp.where(when == 0, u, when * EDGE)
+        jnp.broadcast_to(amount.astype(u.dtype), u.shape)
+        if leaf.is_amount
+        else jnp.where(when == 0, u, when * FREE_VALUE_AT_MARGIN)
         for leaf, u in zip(leaves, place.best, strict=True)
     )
 
 
-def beyond(place: Search, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> Free:
+def relax_bounds(place: AdamState, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> FreeValues:
     """Free numbers of `widest`, the leaves with wider bounds, for the regimen at `place`.
 
     But what stands at a bound that is narrower moves to the wider one.
     """
-    found, near = [], float(np.log(1 / AT_BOUND - 1))
+    found, near = [], float(np.log(1 / AT_BOUND_SHARE - 1))
     for leaf, wide, u in zip(leaves, widest, place.best, strict=True):
-        edge, same = jnp.asarray(EDGE, u.dtype), wide.interval.unconstrain(leaf.interval.constrain(u), MARGIN)
+        edge, same = (
+            jnp.asarray(FREE_VALUE_AT_MARGIN, u.dtype),
+            wide.interval.unconstrain(leaf.interval.constrain(u), BOUND_MARGIN),
+        )
         if wide.interval.high > leaf.interval.high:
             same = jnp.where(u > near, edge, same)
         if wide.interval.low < leaf.interval.low:
@@ -77,7 +83,7 @@ def beyond(place: Search, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) ->
     return tuple(found)
 
 
-def pulls(place: Search, leaves: tuple[Leaf, ...], arm: Arm) -> Pulls:
+def bound_gradients(place: AdamState, leaves: tuple[Leaf, ...], arm: Arm) -> BoundGradients:
     """Slopes at a place that was looked at with neither burden nor shortfall."""
     held, plain = values_of(place.best, leaves, arm), constrain(place.best, tuple(leaf.interval for leaf in leaves))
     parts = []
@@ -86,16 +92,16 @@ def pulls(place: Search, leaves: tuple[Leaf, ...], arm: Arm) -> Pulls:
         pull = np.asarray(place.slope[i], float) / (share * (1 - share))
         if leaf.per_day is not None:  # by the amount of a day as it is held back, which its limit is a bound of
             kept = np.clip(np.asarray(held[i], float) / np.maximum(np.asarray(plain[i], float), 1e-12), 0.05, 1)
-            pull, share = pull / kept ** (SHARPNESS + 1), np.where(kept < 1 - AT_BOUND, 1.0, share)
+            pull, share = pull / kept ** (SHARPNESS + 1), np.where(kept < 1 - AT_BOUND_SHARE, 1.0, share)
         room = np.where(pull > 0, share, 1 - share)
         parts.append([each.reshape(-1, *share.shape[-2:]) for each in (share, pull, room)])
-    return Pulls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    return BoundGradients(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def statuses(
+def classify_starts(
     reached: np.ndarray,
     tolerance: float,
-    here: Pulls,
+    here: BoundGradients,
     most: np.ndarray | None = None,
     wider: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -110,16 +116,20 @@ def statuses(
     """
     found = np.empty(reached.shape, object)
     for at in np.ndindex(reached.shape):
-        slopes = Pulls(*(of[:, *at] for of in here))
-        found[at] = _status(float(reached[at]), tolerance, slopes, _seen(most, at), _seen(wider, at))
+        slopes = BoundGradients(*(of[:, *at] for of in here))
+        found[at] = _classify_start(
+            float(reached[at]), tolerance, slopes, _finite_or_none(most, at), _finite_or_none(wider, at)
+        )
     return found
 
 
-def _seen(reached: np.ndarray | None, at: tuple[int, ...]) -> float | None:
+def _finite_or_none(reached: np.ndarray | None, at: tuple[int, ...]) -> float | None:
     return None if reached is None or not np.isfinite(reached[at]) else float(reached[at])
 
 
-def _status(reached: float, tolerance: float, here: Pulls, most: float | None, wider: float | None) -> str:
+def _classify_start(
+    reached: float, tolerance: float, here: BoundGradients, most: float | None, wider: float | None
+) -> str:
     """What stopped one start; `most` and `wider` are what is reached within the bounds at most, and within wider ones."""
     miss = reached - 1
     if not np.isfinite(reached):
@@ -129,20 +139,20 @@ def _status(reached: float, tolerance: float, here: Pulls, most: float | None, w
     enough = lambda seen: seen is not None and (miss * (seen - 1) < 0 or abs(seen - 1) < tolerance)
     if enough(most):
         return "steps"  # there is enough to gain within the bounds: it has been seen
-    too_little = most is not None and abs(most - 1) <= abs(miss) + HARDLY * tolerance
+    too_little = most is not None and abs(most - 1) <= abs(miss) + NEGLIGIBLE_TOLERANCE_SHARE * tolerance
     if not too_little and (abs(here.pull) * here.room).sum() > miss**2 - tolerance**2:
         return "steps"  # so it seems to first order
     least = min(abs(miss), np.inf if most is None else abs(most - 1))
-    helps = enough(wider) or (wider is not None and abs(wider - 1) < (1 - WORTH) * least)
+    helps = enough(wider) or (wider is not None and abs(wider - 1) < (1 - MIN_MISS_REDUCTION) * least)
     return "bounds" if helps else "plateau"
 
 
-def sentence(
+def describe_status(
     status: str, names: str, after: float, target: float, tolerance: float, steps: int, furthest: str | None = None
 ) -> str:
     """The status of a fit of `names` in a sentence without its full stop.
 
-    `after` and `target` in Hz; `furthest` is what else was seen, see `seen_within`.
+    `after` and `target` in Hz; `furthest` is what else was seen, see `describe_furthest_output`.
     """
     where = f"VTA output comes to {after:.2f} Hz of the {target:.2f} asked for"
     flat = f"{where}, and hardly changes with {names}: start elsewhere, fit other leaves, or ask for less"
@@ -156,7 +166,7 @@ def sentence(
     }[status]
 
 
-def seen_within(output: float, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> str:
+def describe_furthest_output(output: float, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> str:
     """What was seen at the bounds of `widest`, in words; those are named that are wider than in `leaves`, or all."""
     wider = [wide for leaf, wide in zip(leaves, widest, strict=True) if wide.interval != leaf.interval]
     ends = [f"{leaf.name} from {leaf.interval.low:.4g} to {leaf.interval.high:.4g}" for leaf in wider or widest]

@@ -28,12 +28,12 @@ from ..model.interventions import Arm
 from ..simulation.batching import Kept, tiled, tiled_arm, with_neuron
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
-from .target import SAVE_EVERY, Goal, judge
+from .target import SAVE_EVERY, TargetArrays, relative_miss
 
-CLIP = 1.0  # largest norm of a start's gradient, which near a saddle grows as fast as trajectories part
+MAX_GRADIENT_NORM = 1.0  # largest norm of a start's gradient, which near a saddle grows as fast as trajectories part
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.95)  # forgets a steep place within tens of steps
 
-Free = tuple[Float[Array, "... start column"], ...]
+FreeValues = tuple[Float[Array, "... start column"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Problem(eqx.Module):
 
     cohort: Cohort
     arm: Arm
-    goal: Goal
+    goal: TargetArrays
     shortfall: Float[Array, ""]
     burden: Float[Array, "start 1"]
 
 
-class Search(eqx.Module):
+class AdamState(eqx.Module):
     """Where the starts are, and the best that each has found.
 
     A column is a subject in personal fits; shared fits have one.
@@ -95,10 +95,10 @@ class Search(eqx.Module):
         blind: leaves by which the derivative of a subject's loss was ever not finite; there it does not count.
     """
 
-    free: Free
+    free: FreeValues
     moments: PyTree
-    best: Free
-    slope: Free
+    best: FreeValues
+    slope: FreeValues
     loss: Float[Array, "start column"]
     reached: Float[Array, "start column"]
     resting: Int[Array, "start column"]
@@ -106,45 +106,45 @@ class Search(eqx.Module):
     blind: Bool[Array, "leaf start subject"]
 
 
-def begin(free: Free, subjects: int) -> Search:
+def init_adam_state(free: FreeValues, subjects: int) -> AdamState:
     """A search that has made no step from `free`."""
     shape = free[0].shape[-2:]
     nowhere = jnp.full(shape, jnp.inf, free[0].dtype)
     zeros = jax.tree.map(jnp.zeros_like, free)
     none = jnp.zeros((len(free), shape[0], subjects), bool)
-    return Search(free, ADAM.init(free), free, zeros, nowhere, nowhere, jnp.zeros(shape, jnp.int32), none[0], none)
+    return AdamState(free, ADAM.init(free), free, zeros, nowhere, nowhere, jnp.zeros(shape, jnp.int32), none[0], none)
 
 
 @entry_point
-def advance(search: Search, problem: Problem, rate: Float[Array, ""], task: Task) -> Search:
+def take_adam_step(search: AdamState, problem: Problem, rate: Float[Array, ""], task: Task) -> AdamState:
     """Judge where every start is, and move each down its own gradient at a learning rate of `rate`."""
     unseen = jnp.zeros(search.blind.shape, search.loss.dtype)
-    lost = jax.value_and_grad(_lost, argnums=(0, 1), has_aux=True)
+    lost = jax.value_and_grad(_total_loss, argnums=(0, 1), has_aux=True)
     (_, (loss, reached, bad)), (slope, blind) = lost(search.free, unseen, problem, task)
     slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), slope)
     squares = sum(jnp.square(g).reshape(-1, *loss.shape).sum(axis=0) for g in slope)
-    shorten = 1 / jnp.maximum(1, jnp.sqrt(squares) / CLIP)
-    clipped = jax.tree.map(lambda g: g * _over_doses(shorten, g), slope)
+    shorten = 1 / jnp.maximum(1, jnp.sqrt(squares) / MAX_GRADIENT_NORM)
+    clipped = jax.tree.map(lambda g: g * _add_dose_axes(shorten, g), slope)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
         downhill, moments = ADAM.update(clipped, search.moments)
     onward = regimen.apart(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), task.leaves)
-    here = Search(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad, blind > 0)
-    return better_of(here, search, problem.goal.within)
+    here = AdamState(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad, blind > 0)
+    return update_best(here, search, problem.goal.within)
 
 
-def better_of(here: Search, before: Search, tolerance: Float[Array, ""]) -> Search:
+def update_best(here: AdamState, before: AdamState, tolerance: Float[Array, ""]) -> AdamState:
     """Where `here` has come, with the best of both: within tolerance first, then of least loss."""
     within, was_within = (abs(of.reached - 1) < tolerance for of in (here, before))
     better = jnp.where(within == was_within, here.loss < before.loss, within)
     gained = better & ((within != was_within) | (here.loss < 0.99 * before.loss))
-    found = best_where(better, here, before)
+    found = update_best_where(better, here, before)
     return eqx.tree_at(lambda s: s.resting, found, jnp.where(gained, 0, before.resting + 1))
 
 
-def best_where(chosen: Bool[Array, "start column"], here: Search, before: Search) -> Search:
+def update_best_where(chosen: Bool[Array, "start column"], here: AdamState, before: AdamState) -> AdamState:
     """Where `here` has come, with its best where that is chosen, and that of `before` elsewhere."""
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_over_doses(chosen, a), a, b), new, old)
-    return Search(
+    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(_add_dose_axes(chosen, a), a, b), new, old)
+    return AdamState(
         free=here.free,
         moments=here.moments,
         best=choose(here.best, before.best),
@@ -157,45 +157,45 @@ def best_where(chosen: Bool[Array, "start column"], here: Search, before: Search
     )
 
 
-def _lost(free: Free, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
+def _total_loss(free: FreeValues, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
     """Sum of all losses; and the losses and what is reached, (start, column), and who is bad, (start, subject).
 
     `unseen` is nothing; its derivative is 1 where that by a leaf is not finite in a lane.
     """
-    found = _judged(regimen.values_of(free, task.leaves, problem.arm), unseen, problem, task)
+    found = _compute_losses(regimen.values_of(free, task.leaves, problem.arm), unseen, problem, task)
     loss, reached, _ = found
     return jnp.where(jnp.isfinite(reached), loss, 0).sum(), found
 
 
 @entry_point
-def reached_by(
-    values: Free, problem: Problem, task: Task
+def compute_ratio_to_target(
+    values: FreeValues, problem: Problem, task: Task
 ) -> tuple[Float[Array, "start column"], Bool[Array, "start subject"]]:
     """What a regimen reaches, relative to the target, and which subjects are not finite; no bound is asked."""
     unseen = jnp.zeros((len(values), values[0].shape[-2], len(problem.cohort)), values[0].dtype)
-    _, reached, bad = _judged(values, unseen, problem, task)
+    _, reached, bad = _compute_losses(values, unseen, problem, task)
     return reached, bad
 
 
-def _judged(values: Free, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
+def _compute_losses(values: FreeValues, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
     """Loss of a regimen and what it reaches, (start, column), and who is bad, (start, subject)."""
     starts, subjects = values[0].shape[-2], len(problem.cohort)
-    output = _outputs(values, unseen, problem, task, starts, subjects) / problem.goal.wanted[None]
+    output = _vta_outputs(values, unseen, problem, task, starts, subjects) / problem.goal.wanted[None]
     good = jnp.isfinite(output).all(axis=-1)
     output = jnp.where(good[..., None], output, 1)
 
-    square, reached = judge(output, good, problem.goal, task.every, task.over_cohort)
+    square, reached = relative_miss(output, good, problem.goal, task.every, task.over_cohort)
     lacking = jnp.square(jnp.maximum(1 - output, 0)).mean(axis=-1)
     known = good
     if not task.personal:
         lacking = _mean_over_subjects(lacking, good)
         known = good.any(axis=-1, keepdims=True)
-    loss = square + problem.shortfall * lacking + problem.burden * burden_of(values, task.leaves)
+    loss = square + problem.shortfall * lacking + problem.burden * compute_burden(values, task.leaves)
     loss, reached = (jnp.where(known, value, jnp.inf) for value in (loss, reached))
     return loss, reached, ~good
 
 
-def _outputs(
+def _vta_outputs(
     values, unseen, problem: Problem, task: Task, starts: int, subjects: int
 ) -> Float[Array, "start subject saved"]:
     """VTA output (Hz) of every subject from every start."""
@@ -203,7 +203,7 @@ def _outputs(
 
     def lanes(value, unseen):
         each = jnp.broadcast_to(value, (*value.shape[:-1], subjects))
-        return _drop_bad(each.reshape(*value.shape[:-2], starts * subjects), unseen.reshape(-1))
+        return _mask_nonfinite_gradient(each.reshape(*value.shape[:-2], starts * subjects), unseen.reshape(-1))
 
     each = [lanes(value, nothing) for value, nothing in zip(values, unseen, strict=True)]
     arm = regimen.replace(tiled_arm(problem.arm, starts), task.leaves, each)
@@ -211,7 +211,7 @@ def _outputs(
     return found["vta_output"].reshape(starts, subjects, -1)
 
 
-def burden_of(values: Free, leaves: tuple[Leaf, ...]) -> Float[Array, "start column"]:
+def compute_burden(values: FreeValues, leaves: tuple[Leaf, ...]) -> Float[Array, "start column"]:
     """Amounts as shares of their bounds: a mean over the doses of each leaf, then over leaves."""
     shares = [
         ((value - leaf.interval.low) / leaf.interval.width).reshape(-1, *value.shape[-2:]).mean(axis=0)
@@ -227,21 +227,21 @@ def _mean_over_subjects(value: Array, good: Array) -> Float[Array, "start 1"]:
     return jnp.where(good, value, 0).sum(axis=-1, keepdims=True) / count
 
 
-def _over_doses(value: Shaped[Array, "start column"], like: Array) -> Array:
+def _add_dose_axes(value: Shaped[Array, "start column"], like: Array) -> Array:
     """`value` with leading axes for the doses of a leaf."""
     return value.reshape((1,) * (like.ndim - value.ndim) + value.shape)
 
 
-def _drop_bad(x: Array, unseen: Float[Array, " lane"]) -> Array:
+def _mask_nonfinite_gradient(x: Array, unseen: Float[Array, " lane"]) -> Array:
     """The same; but lanes whose derivative is not finite do not pass it on to the regimen that others share.
 
     The derivative by `unseen` tells which lanes these are. Linear, so that it is known forwards too.
     """
     unseen = unseen + 0 * x.reshape(-1, x.shape[-1])[0]  # not without a tangent, which `linear_call` cannot take
-    return linear_call(lambda _, given: given[0], _kept, (), (x, unseen))
+    return linear_call(lambda _, given: given[0], _mask_nonfinite_cotangent, (), (x, unseen))
 
 
-def _kept(_, g: Array) -> tuple[Array, Array]:
+def _mask_nonfinite_cotangent(_, g: Array) -> tuple[Array, Array]:
     finite = jnp.isfinite(g)
     wrong = ~finite.reshape(-1, g.shape[-1]).all(axis=0)
     return jnp.where(finite, g, 0), wrong.astype(g.dtype)

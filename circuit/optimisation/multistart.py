@@ -10,14 +10,24 @@ from ..fitting import failures as failure_records
 from ..fitting import regimen
 from ..fitting.failures import Failure
 from ..fitting.regimen import Leaf
-from .gradient_step import Free, Problem, Search, Task, advance, begin, reached_by
+from .gradient_step import (
+    AdamState,
+    FreeValues,
+    Problem,
+    Task,
+    compute_ratio_to_target,
+    init_adam_state,
+    take_adam_step,
+)
 from .problem import Options, Question
 
-WELL_WITHIN = 0.25  # of the tolerance: miss at which a start has nothing left to gain but a smaller burden
+CONVERGED_TOLERANCE_SHARE = (
+    0.25  # of the tolerance: miss at which a start has nothing left to gain but a smaller burden
+)
 PATIENCE = 8  # steps without gain after which it rests
 
 
-class Watch:
+class NonfiniteLog:
     """Looks after each step at what has newly stopped being finite, and keeps it so that it can be lived again."""
 
     def __init__(self, question: Question):
@@ -25,7 +35,7 @@ class Watch:
         shape = (question.starts[0].shape[-2], len(question.cohort))
         self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(question.starts), *shape), bool)
 
-    def see(self, free: Free, search: Search, step: int, leaves: tuple[Leaf, ...] | None = None) -> None:
+    def see(self, free: FreeValues, search: AdamState, step: int, leaves: tuple[Leaf, ...] | None = None) -> None:
         """What `free` has led to, as step number `step` was made; of leaves with other bounds, if so."""
         bad, blind = np.asarray(search.bad), np.asarray(search.blind)
         new = bad & ~self._bad
@@ -56,15 +66,15 @@ class Watch:
         self.failures.append(failure)
 
 
-def descend(
-    question: Question, options: Options, settled: Callable[[Search, Problem], bool]
-) -> tuple[Search, int, Watch]:
+def run_gradient_descent(
+    question: Question, options: Options, settled: Callable[[AdamState, Problem], bool]
+) -> tuple[AdamState, int, NonfiniteLog]:
     """Steps at a rate that falls to 0 by a cosine, until all is settled; where that ended, after how many, and the watch."""
-    search, made, watch = begin(question.starts, len(question.cohort)), 0, Watch(question)
+    search, made, watch = init_adam_state(question.starts, len(question.cohort)), 0, NonfiniteLog(question)
     steps = options.steps
     while made < steps and not settled(search, question.problem):
         rate = options.learning_rate * (1 + np.cos(np.pi * made / steps)) / 2
-        free, search = search.free, advance(search, question.problem, _number(rate, search), question.task)
+        free, search = search.free, take_adam_step(search, question.problem, _as_scalar(rate, search), question.task)
         watch.see(free, search, made)
         made += 1
         if options.progress is not None:
@@ -72,33 +82,35 @@ def descend(
     return search, made, watch
 
 
-def look(search: Search, free: Free, problem: Problem, task: Task) -> Search:
+def evaluate_point(search: AdamState, free: FreeValues, problem: Problem, task: Task) -> AdamState:
     """A search that has seen `free` alone: its loss, what it reaches, its slope."""
     nowhere = jnp.full_like(search.loss, jnp.inf)
     unseen = eqx.tree_at(lambda s: (s.free, s.loss, s.reached), search, (free, nowhere, nowhere))
-    return advance(unseen, problem, _number(0.0, search), task)
+    return take_adam_step(unseen, problem, _as_scalar(0.0, search), task)
 
 
-def look_beyond(search: Search, free: Free, problem: Problem, task: Task, leaves: tuple[Leaf, ...]) -> Search:
+def evaluate_within_bounds(
+    search: AdamState, free: FreeValues, problem: Problem, task: Task, leaves: tuple[Leaf, ...]
+) -> AdamState:
     """A search that has seen `free` numbers of `leaves` with wider bounds: what it reaches, without a slope."""
-    reached, bad = reached_by(regimen.values_of(free, leaves, problem.arm), problem, task)
+    reached, bad = compute_ratio_to_target(regimen.values_of(free, leaves, problem.arm), problem, task)
     return eqx.tree_at(lambda s: (s.reached, s.bad), search, (reached, bad))
 
 
-def rests_within(search: Search, problem: Problem) -> bool:
+def has_reached_target(search: AdamState, problem: Problem) -> bool:
     """Whether every start has reached the target and has nothing more to gain."""
     miss, resting = abs(np.asarray(search.reached) - 1), np.asarray(search.resting) >= PATIENCE
     tolerance = float(problem.goal.within)
-    content = (miss < WELL_WITHIN * tolerance) & (resting | (np.asarray(problem.burden) == 0))
+    content = (miss < CONVERGED_TOLERANCE_SHARE * tolerance) & (resting | (np.asarray(problem.burden) == 0))
     return bool((content | ((miss < tolerance) & resting)).all())
 
 
-def rests(search: Search, problem: Problem) -> bool:
+def has_stopped_improving(search: AdamState, problem: Problem) -> bool:
     """Whether no start has anything more to gain, and has not had for twice as long: neighbours on a front are close."""
     return bool((np.asarray(search.resting) >= 2 * PATIENCE).all())
 
 
-def failed_of(failures: Sequence[Failure]) -> str:
+def describe_failures(failures: Sequence[Failure]) -> str:
     """What is to be said of them in the reason of a fit; nothing if there are none."""
     if not failures:
         return ""
@@ -106,5 +118,5 @@ def failed_of(failures: Sequence[Failure]) -> str:
     return f"; {lives} lives were not finite and are left out there, first {failures[0]}"
 
 
-def _number(value: float, search: Search):
+def _as_scalar(value: float, search: AdamState):
     return jnp.asarray(value, search.loss.dtype)

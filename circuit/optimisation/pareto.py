@@ -18,17 +18,19 @@ from ..fitting.failures import Failure
 from ..fitting.regimen import values_of
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
-from .gradient_step import Search, burden_of
-from .multistart import descend, failed_of, rests
-from .problem import Options, Question, ask
+from .gradient_step import AdamState, compute_burden
+from .multistart import describe_failures, has_stopped_improving, run_gradient_descent
+from .problem import Options, Question, make_regimen_problem
 from .target import Target
 
-WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
-HARDLY = 1e-3  # of burden, and of the target: less than that more is no more, lest neighbours be taken for a gain
+BURDEN_WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
+MIN_IMPROVEMENT = (
+    1e-3  # of burden, and of the target: less than that more is no more, lest neighbours be taken for a gain
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class FrontPoint:
     """A regimen on the front.
 
     Attributes:
@@ -64,7 +66,7 @@ class Front:
         reason: all that in a sentence.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[FrontPoint, ...]
     target: float
     untreated: float
     dominated: tuple[tuple[float, float, float], ...]
@@ -72,7 +74,7 @@ class Front:
     steps: int
     reason: str
 
-    def least(self, within: float) -> Point | None:
+    def least(self, within: float) -> FrontPoint | None:
         """The regimen of least burden whose output comes within a share of the target, if one does."""
         return next((point for point in self.points if point.miss < within), None)
 
@@ -83,7 +85,7 @@ def pareto(
     target: float | Target | None = None,
     *,
     over: Sequence[str] = ("intensity", "times"),
-    weights: Sequence[float] = WEIGHTS,
+    weights: Sequence[float] = BURDEN_WEIGHTS,
     days: float = 63.0,
     window: tuple[float, float] | None = None,
     over_cohort: str | float = "mean",
@@ -143,33 +145,39 @@ def pareto(
         plan=plan,
         progress=progress,
     )
-    question = ask(cohort, arm, target, window, options, nearest_first=False)
-    search, made, watch = descend(question, options, rests)
-    return _drawn(search, question, options, tuple(watch.failures), made)
+    question = make_regimen_problem(cohort, arm, target, window, options, nearest_first=False)
+    search, made, watch = run_gradient_descent(question, options, has_stopped_improving)
+    return _assemble_front(search, question, options, tuple(watch.failures), made)
 
 
-def _drawn(search: Search, question: Question, options: Options, failures: tuple[Failure, ...], made: int) -> Front:
+def _assemble_front(
+    search: AdamState, question: Question, options: Options, failures: tuple[Failure, ...], made: int
+) -> Front:
     """The front of what all starts have come to."""
     values = values_of(search.best, question.task.leaves, question.problem.arm)
-    burdens, reached = burden_of(values, question.task.leaves)[:, 0], search.reached[:, 0]
+    burdens, reached = compute_burden(values, question.task.leaves)[:, 0], search.reached[:, 0]
     found = [
-        _point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
+        _make_point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
         for lane, its in enumerate(zip(burdens.tolist(), reached.tolist(), strict=True))
     ]
-    on, off = _front(np.array([point.burden for point in found]), np.array([point.miss for point in found]))
+    on, off = _nondominated_lanes(
+        np.array([point.burden for point in found]), np.array([point.miss for point in found])
+    )
     points, level = tuple(found[lane] for lane in on), float(question.target[0])
     left_out = tuple((found[lane].weight, found[lane].burden, found[lane].output) for lane in off)
     untreated = level * float(question.before[0])
-    reason = _reason(points, level, untreated, len(off), made) + failed_of(failures) + "."
+    reason = _describe_front(points, level, untreated, len(off), made) + describe_failures(failures) + "."
     return Front(points, level, untreated, left_out, failures, made, reason)
 
 
-def _point(values: Sequence[Array], weight: float, burden: float, reached: float, question: Question) -> Point:
+def _make_point(
+    values: Sequence[Array], weight: float, burden: float, reached: float, question: Question
+) -> FrontPoint:
     """The best regimen of one start."""
     leaves = question.task.leaves
     arm = regimen.in_order(regimen.replace(question.problem.arm, leaves, values), leaves)
     fitted = {leaf.name: np.asarray(leaf.of(arm)) for leaf in leaves}
-    return Point(
+    return FrontPoint(
         weight=weight,
         burden=burden,
         output=float(question.target[0]) * reached,
@@ -180,18 +188,18 @@ def _point(values: Sequence[Array], weight: float, burden: float, reached: float
     )
 
 
-def _front(burden: np.ndarray, miss: np.ndarray) -> tuple[list[int], list[int]]:
+def _nondominated_lanes(burden: np.ndarray, miss: np.ndarray) -> tuple[list[int], list[int]]:
     """Lanes on the front, from the least burden on, and those that another dominates; lanes that failed are in neither."""
     on: list[int] = []
     off: list[int] = []
     for lane in np.lexsort((miss, burden)):
         if not np.isfinite(miss[lane]):
             continue
-        (off if on and miss[lane] > miss[on[-1]] - HARDLY else on).append(int(lane))
+        (off if on and miss[lane] > miss[on[-1]] - MIN_IMPROVEMENT else on).append(int(lane))
     return on, off
 
 
-def _reason(points: tuple[Point, ...], target: float, untreated: float, dominated: int, made: int) -> str:
+def _describe_front(points: tuple[FrontPoint, ...], target: float, untreated: float, dominated: int, made: int) -> str:
     if not points:
         return f"no regimen stayed finite in {made} steps"
     first, last = points[0], points[-1]

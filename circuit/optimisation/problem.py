@@ -12,18 +12,20 @@ from ..fitting.bijections import unconstrain
 from ..fitting.dose_spacing import Limits
 from ..fitting.regimen import Leaf, find_leaves
 from ..model import interventions
-from ..model.interventions import PER_DOSE, Arm, Intervention, as_arm
-from ..model.slow_clock import SOONEST
+from ..model.interventions import PER_DOSE_FIELDS, Arm, Intervention, as_arm
+from ..model.slow_clock import QUICK_COMPILE_PLAN
 from ..simulation import validation
 from ..simulation.batching import without_neuron
 from ..simulation.cohort import Cohort
 from ..simulation.conditions import as_healthy, healthy_output
-from ..simulation.course import PLAN, course
-from .diagnosis import MARGIN
-from .gradient_step import Free, Problem, Task
-from .target import SAVE_EVERY, Goal, Target, as_target, check_cohort, judge
+from ..simulation.course import DEFAULT_PLAN, course
+from .diagnosis import BOUND_MARGIN
+from .gradient_step import FreeValues, Problem, Task
+from .target import SAVE_EVERY, Target, TargetArrays, as_target, check_cohort_criterion, relative_miss
 
-LONG = 4e6  # subject-hours: gradients through so many are sooner made in tiles, which compile 2 to 7 s longer, save 1 to 3 us
+# Gradients through so many subject-hours are sooner made in tiles, which compile 2 to 7 s longer and save 1 to 3 us
+# a subject-hour.
+MIN_TILED_SUBJECT_HOURS = 4e6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,9 @@ class Options:
     def plan_for(self, subjects: int) -> Plan:
         """How to use the hardware: as told, or in tiles where all gradients together live through many hours."""
         lives = subjects * self.starts * len(self.burdens)
-        return self.plan or (PLAN if lives * 24 * self.days * self.steps > LONG else SOONEST)
+        return self.plan or (
+            DEFAULT_PLAN if lives * 24 * self.days * self.steps > MIN_TILED_SUBJECT_HOURS else QUICK_COMPILE_PLAN
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,12 +96,12 @@ class Question:
     problem: Problem
     task: Task
     widest: tuple[Leaf, ...]
-    starts: Free
+    starts: FreeValues
     target: np.ndarray
     before: np.ndarray
 
 
-def ask(
+def make_regimen_problem(
     cohort: Cohort,
     arm: Intervention | Arm,
     target: float | Target | None,
@@ -118,12 +122,12 @@ def ask(
     validation.check_course(cohort, arm, days, 0.0, SAVE_EVERY)
     plan = options.plan_for(len(cohort))
     judged = target.judged(days)
-    check_cohort("mean" if over_cohort is None else over_cohort, over_cohort is None)
+    check_cohort_criterion("mean" if over_cohort is None else over_cohort, over_cohort is None)
     last = days if target.until is None else min(days, target.until)
     if last <= regimen.LAST:
         raise ValueError(f"{target.until=} leaves no time to treat before the stress; let it begin later.")
     leaves, widest = (find_leaves(arm, options.over, within, last, options.limits) for within in (options.bounds, {}))
-    own = interventions.personal(arm)
+    own = interventions.per_subject_mask(arm)
     for leaf in leaves:
         if over_cohort is not None and leaf.of(own):
             raise ValueError(f"{leaf.name} has one value per subject: fit it with personal=True, or give one for all.")
@@ -137,32 +141,32 @@ def ask(
     if over_cohort is None and target.output is None:  # each subject's own health, with the same everyday life
         well = live(as_healthy(cohort))[:, judged].mean(axis=1)
         healthy = np.where(np.isfinite(well), well, healthy)
-    goal = Goal(
+    goal = TargetArrays(
         number(target.wanted(days, healthy)), number(judged * 1.0), number(target.within if nearest_first else 0.0)
     )
     bare, neuron = without_neuron(cohort)
     task = Task(leaves, neuron, days, target.every, over_cohort, plan)
     burden = number(np.repeat(options.burdens, starts)[:, None])
     problem = Problem(bare, arm, goal, number(options.shortfall), burden)
-    free = _starts(arm, leaves, starts, len(cohort) if task.personal else 1, options.seed)
+    free = _draw_starts(arm, leaves, starts, len(cohort) if task.personal else 1, options.seed)
     free = tuple(jnp.concatenate([each] * len(options.burdens), axis=-2) for each in free)
 
     relative = number(live(cohort)) / goal.wanted
     good = jnp.isfinite(relative).all(axis=-1)
     relative = jnp.where(good[:, None], relative, 1)[None]
-    _, before = judge(relative, good[None], goal, task.every, over_cohort)
+    _, before = relative_miss(relative, good[None], goal, task.every, over_cohort)
     asked = np.asarray(goal.wanted)[:, judged].mean(axis=1)
     return Question(cohort, problem, task, widest, free, asked, np.asarray(before)[0])
 
 
-def _starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int) -> Free:
+def _draw_starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int) -> FreeValues:
     """Free numbers of every leaf, (*dose, start, column): the arm as given, then uniform in bounds."""
     generator, found = np.random.default_rng(seed), []
     for leaf in leaves:
         given = np.asarray(leaf.of(arm))
-        doses = given.shape[: leaf.field in PER_DOSE]
+        doses = given.shape[: leaf.field in PER_DOSE_FIELDS]
         given = np.broadcast_to(given.reshape(*doses, 1, -1), (*doses, 1, columns))
         drawn = generator.uniform(leaf.interval.low, leaf.interval.high, (*doses, starts - 1, 1))
         drawn = np.broadcast_to(drawn, (*doses, starts - 1, columns))  # a subject's fit is the same in any cohort
         found.append(jnp.asarray(np.concatenate([given, drawn], axis=-2), jnp.result_type(float)))
-    return unconstrain(tuple(found), tuple(leaf.interval for leaf in leaves), margin=MARGIN)
+    return unconstrain(tuple(found), tuple(leaf.interval for leaf in leaves), margin=BOUND_MARGIN)

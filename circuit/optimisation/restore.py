@@ -22,10 +22,25 @@ from ..fitting.failures import Failure
 from ..fitting.regimen import values_of
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
-from .diagnosis import beyond, corner, pulls, seen_within, sentence, statuses, utmost
-from .gradient_step import Problem, Search, best_where, better_of
-from .multistart import Watch, descend, failed_of, look, look_beyond, rests_within
-from .problem import Options, Question, ask
+from .diagnosis import (
+    active_bound_point,
+    bound_gradients,
+    classify_starts,
+    describe_furthest_output,
+    describe_status,
+    extreme_point,
+    relax_bounds,
+)
+from .gradient_step import AdamState, Problem, update_best, update_best_where
+from .multistart import (
+    NonfiniteLog,
+    describe_failures,
+    evaluate_point,
+    evaluate_within_bounds,
+    has_reached_target,
+    run_gradient_descent,
+)
+from .problem import Options, Question, make_regimen_problem
 from .target import Target
 
 
@@ -144,15 +159,15 @@ def restore(
         plan=plan,
         progress=progress,
     )
-    question = ask(cohort, arm, target, window, options)
-    search, made, watch = descend(question, options, rests_within)
-    search, found, furthest = _stopped(search, question, watch, made)
-    return _result(search, found, furthest, question, tuple(watch.failures), made)
+    question = make_regimen_problem(cohort, arm, target, window, options)
+    search, made, watch = run_gradient_descent(question, options, has_reached_target)
+    search, found, furthest = _diagnose_starts(search, question, watch, made)
+    return _make_restoration(search, found, furthest, question, tuple(watch.failures), made)
 
 
-def _stopped(
-    search: Search, question: Question, watch: Watch, made: int
-) -> tuple[Search, np.ndarray, np.ndarray | None]:
+def _diagnose_starts(
+    search: AdamState, question: Question, watch: NonfiniteLog, made: int
+) -> tuple[AdamState, np.ndarray, np.ndarray | None]:
     """The search, what stopped every start, and what the furthest regimen reaches that was looked at, if any was.
 
     The search has the corner of the bounds where that is better; the others are (start, column). Starts that missed are
@@ -164,45 +179,47 @@ def _stopped(
     if not missed.any():
         return search, np.full(missed.shape, "reached", object), None
     alone = eqx.tree_at(lambda p: (p.shortfall, p.burden), problem, replace_fn=jnp.zeros_like)
-    here = look(search, search.best, alone, task)
+    here = evaluate_point(search, search.best, alone, task)
     kept, place, most = search, here, None
     if any(leaf.is_amount for leaf in task.leaves):
-        place = _furthest(here, question, alone, watch, made)
+        place = _evaluate_extreme_points(here, question, alone, watch, made)
         most = np.asarray(place.reached)
-        again = look(search, place.best, problem, task)
+        again = evaluate_point(search, place.best, problem, task)
         again = eqx.tree_at(lambda s: s.loss, again, jnp.where(missed, again.loss, jnp.inf))
-        kept = better_of(again, search, problem.goal.within)
+        kept = update_best(again, search, problem.goal.within)
     wider = most
     if question.widest != task.leaves:
-        free = beyond(place, task.leaves, question.widest)
-        seen = look_beyond(place, free, problem, task, question.widest)
+        free = relax_bounds(place, task.leaves, question.widest)
+        seen = evaluate_within_bounds(place, free, problem, task, question.widest)
         watch.see(free, seen, made, question.widest)
         wider = np.asarray(seen.reached)
-    slopes = pulls(here, task.leaves, problem.arm)
-    found = statuses(np.asarray(kept.reached), tolerance, slopes, most, wider)
+    slopes = bound_gradients(here, task.leaves, problem.arm)
+    found = classify_starts(np.asarray(kept.reached), tolerance, slopes, most, wider)
     elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
     return kept, np.where((found == "bounds") & elsewhere, "plateau", found), wider
 
 
-def _furthest(here: Search, question: Question, alone: Problem, watch: Watch, made: int) -> Search:
+def _evaluate_extreme_points(
+    here: AdamState, question: Question, alone: Problem, watch: NonfiniteLog, made: int
+) -> AdamState:
     """Of all places where the amounts are at their bounds, the one furthest towards the target from `here`, or past it."""
     leaves = question.task.leaves
     when = (0.0,) if all(leaf.is_amount for leaf in leaves) else (0.0, -1.0, 1.0)
     place = None
-    for free in (corner(here, leaves), *(utmost(here, leaves, times) for times in when)):
-        seen = look(here, free, alone, question.task)
+    for free in (active_bound_point(here, leaves), *(extreme_point(here, leaves, times) for times in when)):
+        seen = evaluate_point(here, free, alone, question.task)
         watch.see(free, seen, made)
         if place is None:
             place = seen
         else:
             further = (jnp.sign(1 - here.reached) * (seen.reached - place.reached) > 0) & jnp.isfinite(seen.reached)
-            place = best_where(further, seen, place)
+            place = update_best_where(further, seen, place)
     assert place is not None
     return place
 
 
-def _result(
-    search: Search,
+def _make_restoration(
+    search: AdamState,
     stopped: np.ndarray,
     furthest: np.ndarray | None,
     question: Question,
@@ -225,12 +242,12 @@ def _result(
         arm=arm,
         fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
         target=float(target.mean()),
-        before=_mean(target * question.before),
-        after=_mean(after),
-        starts=np.array([_mean(target * row) for row in reached]),
-        losses=np.array([_mean(row) for row in loss]),
+        before=_finite_mean(target * question.before),
+        after=_finite_mean(after),
+        starts=np.array([_finite_mean(target * row) for row in reached]),
+        losses=np.array([_finite_mean(row) for row in loss]),
         status=status,
-        reason=_reason(status, each, after, seen, question, made) + failed_of(failures) + ".",
+        reason=_describe_restoration(status, each, after, seen, question, made) + describe_failures(failures) + ".",
         failures=failures,
         steps=made,
         each=after if task.personal else None,
@@ -239,7 +256,7 @@ def _result(
     )
 
 
-def _reason(
+def _describe_restoration(
     status: str, each: tuple[str, ...], after: np.ndarray, seen: np.ndarray | None, question: Question, made: int
 ) -> str:
     """The status in a sentence without its full stop, with what is to be said of subjects: of those who have it, a mean."""
@@ -248,10 +265,10 @@ def _reason(
         leaf.name for leaf, wide in zip(task.leaves, question.widest, strict=True) if leaf.interval != wide.interval
     ]
     names = " and ".join(could if status == "bounds" else [leaf.name for leaf in task.leaves])
-    over = lambda values: _mean(np.broadcast_to(values, those.shape)[those])
-    furthest = None if seen is None else seen_within(over(seen), task.leaves, question.widest)
+    over = lambda values: _finite_mean(np.broadcast_to(values, those.shape)[those])
+    furthest = None if seen is None else describe_furthest_output(over(seen), task.leaves, question.widest)
     within = float(question.problem.goal.within)
-    said = sentence(status, names, over(after), over(question.target), within, made, furthest)
+    said = describe_status(status, names, over(after), over(question.target), within, made, furthest)
     if len(each) == 1:
         return said
     everyone, reach = f"{len(each):,} subjects reach their target", each.count("reached")
@@ -264,7 +281,7 @@ def _reason(
     return f"{reach:,} of {everyone}; in the mean of {whom}, {said}"
 
 
-def _mean(values: np.ndarray) -> float:
+def _finite_mean(values: np.ndarray) -> float:
     """Mean of those that are finite; not a number if none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")

@@ -5,7 +5,7 @@
     Target.response(by=14, within=0.1)            within 10 % of health by day 14, and there to stay
     Target.after_stress(arm)                      what is left in the fortnight after a stress, treatment having ended before it
 
-A cohort is judged by its mean, by a quantile of its subjects, or by its worst tenth (`over_subjects`).
+A cohort is judged by its mean, by a quantile of its subjects, or by its worst tenth (`aggregate_subjects`).
 """
 
 import dataclasses
@@ -21,11 +21,13 @@ from jaxtyping import Array, Bool, Float
 from ..fitting.regimen import SAVE_EVERY
 from ..model.interventions import Arm, Intervention, Stress, as_arm
 
-TOLERANCE = 0.02  # relative miss within which a mean counts as reached
-EVERY_DAY = 0.05  # and each of several days: means of a few dozen subjects' everyday lives differ by a few hundredths
-WEEK, FORTNIGHT = 7.0, 14.0  # d
-TENTH = 0.1
-COHORTS = ("mean", "worst tenth")
+MEAN_TOLERANCE = 0.02  # relative miss within which a mean counts as reached
+DAILY_TOLERANCE = (
+    0.05  # and each of several days: means of a few dozen subjects' everyday lives differ by a few hundredths
+)
+DAYS_PER_WEEK, DAYS_PER_FORTNIGHT = 7.0, 14.0  # d
+WORST_FRACTION = 0.1
+COHORT_CRITERIA = ("mean", "worst tenth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Target:
     window: tuple[float, float] | None = None
     days: tuple[float, ...] | None = None
     every: bool = False
-    within: float = TOLERANCE
+    within: float = MEAN_TOLERANCE
     until: float | None = None
 
     def __post_init__(self):
@@ -69,13 +71,15 @@ class Target:
 
     @classmethod
     def mean(
-        cls, output: float | None = None, window: tuple[float, float] | None = None, within: float = TOLERANCE
+        cls, output: float | None = None, window: tuple[float, float] | None = None, within: float = MEAN_TOLERANCE
     ) -> "Target":
         """A mean over a window; the last week by default."""
-        return cls(_level(output), None if window is None else (float(window[0]), float(window[1])), within=within)
+        return cls(
+            _optional_float(output), None if window is None else (float(window[0]), float(window[1])), within=within
+        )
 
     @classmethod
-    def trajectory(cls, days: Sequence, output: Sequence, within: float = EVERY_DAY) -> "Target":
+    def trajectory(cls, days: Sequence, output: Sequence, within: float = DAILY_TOLERANCE) -> "Target":
         """A level (Hz) on each of several days."""
         return cls(tuple(map(float, output)), None, tuple(map(float, days)), every=True, within=within)
 
@@ -84,15 +88,17 @@ class Target:
         cls, by: float | int, within: float = 0.1, output: float | None = None, stay: float | int = math.inf
     ) -> "Target":
         """Within a share of the level by a day, and on every day after it, for `stay` days or to the end of the course."""
-        return cls(_level(output), (float(by) - SAVE_EVERY / 24, float(by) + float(stay)), every=True, within=within)
+        return cls(
+            _optional_float(output), (float(by) - SAVE_EVERY / 24, float(by) + float(stay)), every=True, within=within
+        )
 
     @classmethod
     def after_stress(
         cls,
         arm: Intervention | Arm,
         output: float | None = None,
-        days: float | int = FORTNIGHT,
-        within: float = TOLERANCE,
+        days: float | int = DAYS_PER_FORTNIGHT,
+        within: float = MEAN_TOLERANCE,
     ) -> "Target":
         """Durability: a mean over some days after the last stress of `arm` has ended, fitted treatment ending before it.
 
@@ -105,7 +111,12 @@ class Target:
         ends = [float(np.max(np.asarray(each.start) + np.asarray(each.days))) for each in stresses]
         last = stresses[int(np.argmax(ends))]
         end = max(ends)
-        return cls(_level(output), (end, end + float(days)), within=within, until=float(np.min(np.asarray(last.start))))
+        return cls(
+            _optional_float(output),
+            (end, end + float(days)),
+            within=within,
+            until=float(np.min(np.asarray(last.start))),
+        )
 
     def judged(self, days: float) -> Bool[np.ndarray, " saved"]:
         """Which daily records of a course are looked at.
@@ -118,7 +129,7 @@ class Target:
             if self.days[-1] > day[-1]:
                 raise ValueError(f"days={self.days} reach beyond the course, which ends on day {days:g}.")
             return np.isin(day, self.days)
-        first, last = (max(days - WEEK, 0.0), days) if self.window is None else self.window
+        first, last = (max(days - DAYS_PER_WEEK, 0.0), days) if self.window is None else self.window
         last = days if last == math.inf else last
         window, inside = (first, last), (day > first) & (day <= last)
         if not (0 <= first < last <= days and inside.any()):
@@ -139,7 +150,7 @@ class Target:
         return np.broadcast_to(np.reshape(np.asarray(level, float), (-1, 1)), (np.size(level), len(day)))
 
 
-class Goal(eqx.Module):
+class TargetArrays(eqx.Module):
     """The numbers of a target.
 
     Attributes:
@@ -171,10 +182,10 @@ def saved_days(days: float) -> Float[np.ndarray, " saved"]:
     return np.arange(1, round(days * 24) // SAVE_EVERY + 1) * SAVE_EVERY / 24
 
 
-def judge(
+def relative_miss(
     relative: Float[Array, "start subject saved"],
     good: Bool[Array, "start subject"],
-    goal: Goal,
+    goal: TargetArrays,
     every: bool,
     cohort: str | float | None,
 ) -> tuple[Float[Array, "start column"], Float[Array, "start column"]]:
@@ -187,19 +198,19 @@ def judge(
         good: who counts.
         goal: days and their weights.
         every: see `Target`.
-        cohort: see `over_subjects`; None for a judgement on each subject.
+        cohort: see `aggregate_subjects`; None for a judgement on each subject.
     """
     weight = (goal.weight / goal.weight.sum())[None, None]
     if not every:
         relative, weight = (relative * weight).sum(axis=-1, keepdims=True), jnp.ones((1, 1, 1), weight.dtype)
-    found = relative if cohort is None else over_subjects(relative, good, cohort)
+    found = relative if cohort is None else aggregate_subjects(relative, good, cohort)
     miss = found - 1
     worst = jnp.argmax(jnp.where(weight > 0, jnp.abs(miss), 0), axis=-1, keepdims=True)
     reached = jnp.take_along_axis(found, worst, axis=-1)[..., 0]
     return (jnp.square(miss) * weight).sum(axis=-1), reached
 
 
-def over_subjects(
+def aggregate_subjects(
     value: Float[Array, "start subject part"], good: Bool[Array, "start subject"], cohort: str | float
 ) -> Float[Array, "start 1 part"]:
     """One number for a cohort, of those who count: a weighted sum of its subjects in order.
@@ -215,7 +226,7 @@ def over_subjects(
         return jnp.where(good[..., None], value, 0).sum(axis=1, keepdims=True) / count[..., None]
     rank = jnp.arange(value.shape[1], dtype=value.dtype)[None]
     if cohort == "worst tenth":
-        most = jnp.maximum(TENTH * count, 1)
+        most = jnp.maximum(WORST_FRACTION * count, 1)
         weight = jnp.clip(most - rank, 0, 1) / most
     else:
         q = float(cohort)
@@ -228,14 +239,14 @@ def over_subjects(
     return (weight[..., None] * counted).sum(axis=1, keepdims=True)
 
 
-def check_cohort(cohort: str | float, personal: bool) -> None:
+def check_cohort_criterion(cohort: str | float, personal: bool) -> None:
     """Refuse what is no way to look at a cohort.
 
     Raises:
         ValueError: a name or a share that is none, or one for personal fits, which look at each subject.
     """
     share = isinstance(cohort, int | float) and not isinstance(cohort, bool) and 0 < cohort < 1
-    if cohort not in COHORTS and not share:
+    if cohort not in COHORT_CRITERIA and not share:
         raise ValueError(f"over_cohort={cohort!r} must be 'mean', 'worst tenth', or a quantile between 0 and 1.")
     if personal and cohort != "mean":
         raise ValueError(
@@ -243,5 +254,5 @@ def check_cohort(cohort: str | float, personal: bool) -> None:
         )
 
 
-def _level(output: float | None) -> float | None:
+def _optional_float(output: float | None) -> float | None:
     return None if output is None else float(output)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.interventions import Arm, personal
+from ..model.interventions import Arm, per_subject_mask
 from .cohort import Cohort
 
 Kept = tuple  # structure of the neuron's constants, and these; static
@@ -36,4 +36,4 @@ def tiled(cohort: Cohort, times: int) -> Cohort:
 
 def tiled_arm(arm: Arm, times: int) -> Arm:
     """Their arm: what is each subject's own, so many times."""
-    return jax.tree.map(lambda leaf, own: jnp.tile(leaf, times) if own else leaf, arm, personal(arm))
+    return jax.tree.map(lambda leaf, own: jnp.tile(leaf, times) if own else leaf, arm, per_subject_mask(arm))

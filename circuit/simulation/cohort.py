@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt
 
-from ...kernels import channel_keys, entry_point, normals
-from ..model.parameters import Parameters, take
+from ...kernels import channel_keys, entry_point, normals_at_step
+from ..model.parameters import Parameters, select_subjects
 from ..model.slow_clock import SlowState
 
 TRAITS_STEP = 0xFFFFFFFE  # the step of the noise that names traits; no course lasts so long
@@ -66,7 +66,7 @@ class Cohort(eqx.Module):
         """Some of the subjects, by an index array, a mask or a slice; a single number gives a cohort of one."""
         which = np.atleast_1d(np.arange(len(self))[which])
         state = jax.tree.map(lambda leaf: leaf[which], self.state)
-        return Cohort(self.subject[which], take(self.parameters, which), state, self.seed)
+        return Cohort(self.subject[which], select_subjects(self.parameters, which), state, self.seed)
 
 
 def with_traits(
@@ -90,7 +90,7 @@ def with_traits(
 
 @entry_point  # operation by operation, it would compile some seventy programs
 def _spread(p, subject, seed, shifts):
-    z = normals(channel_keys(seed, len(TRAITS)), subject, jnp.uint32(TRAITS_STEP))
+    z = normals_at_step(channel_keys(seed, len(TRAITS)), subject, jnp.uint32(TRAITS_STEP))
     z = jnp.asarray(_cholesky(), z.dtype) @ z
     for i, (path, spread) in enumerate(TRAITS.items()):
         typical = get(p, path)

@@ -14,7 +14,7 @@ from ..model.interventions import Arm, Stress
 from ..model.parameters import Parameters, typical
 from ..model.slow_clock import healthy_state
 from .cohort import Cohort, with_traits
-from .course import PLAN, course
+from .course import DEFAULT_PLAN, course
 
 HISTORY = 0x68697374  # tells the noise of the history from that of the course
 
@@ -59,7 +59,7 @@ def draw(
     *,
     first: int = 0,
     around: Parameters | None = None,
-    plan: Plan = PLAN,
+    plan: Plan = DEFAULT_PLAN,
 ) -> Cohort:
     """`subjects` of a condition, each with correlated traits, at the end of its history.
 

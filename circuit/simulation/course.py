@@ -12,22 +12,31 @@ from jaxtyping import Array, Float, Int
 
 from ...kernels import Plan, entry_point, integrate
 from ..model import dopamine, lateral_habenula, lhb_population, motivation, parameters
-from ..model.interventions import Arm, Intervention, as_arm, inputs_of, personal
+from ..model.interventions import Arm, Intervention, as_arm, compute_arm_inputs, per_subject_mask
 from ..model.parameters import Parameters
-from ..model.slow_clock import HOUR, PLAN, Activity, Inputs, SlowState, activity, or_zero, step
-from ..model.transfer_function import Transfer, load
+from ..model.slow_clock import (
+    DEFAULT_PLAN,
+    SLOW_STEP,
+    SlowActivity,
+    SlowInputs,
+    SlowState,
+    circuit_activity,
+    step_slow_clock,
+    zero_if_none,
+)
+from ..model.transfer_function import TransferFunction, read_transfer_function
 from . import validation
 from .cohort import Cohort
 
 Recorded = Float[Array, "subject saved"]
 
 # What a course can record: name, and how it follows from the state after an hour, the hour's activity and its inputs.
-QUANTITIES: dict[str, Callable[[SlowState, Activity, Array, Parameters], Array]] = {
+QUANTITIES: dict[str, Callable[[SlowState, SlowActivity, Array, Parameters], Array]] = {
     "vta_output": lambda state, seen, serotonin, p: seen.output,
     "active": lambda state, seen, serotonin, p: seen.number,
     "rate": lambda state, seen, serotonin, p: seen.rate,
     "dopamine": lambda state, seen, serotonin, p: seen.dopamine,
-    "drive": lambda state, seen, serotonin, p: motivation.drive(
+    "drive": lambda state, seen, serotonin, p: motivation.motivational_drive(
         seen.output / p.motivation.reference_output, seen.dopamine, p.motivation
     ),
     "liking": lambda state, seen, serotonin, p: motivation.liking(serotonin, p.motivation),
@@ -91,7 +100,7 @@ def course(
     save_every: int = 4,
     record: Sequence[str] = RECORD,
     verify: int = 0,
-    plan: Plan = PLAN,
+    plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Course:
     """Let `cohort` live through `days` under the interventions of `arm`, by steps of one hour.
@@ -135,23 +144,23 @@ def course(
 
 def observe(cohort: Cohort, record: Sequence[str] = RECORD) -> dict[str, Float[Array, " subject"]]:
     """What a cohort shows in its present state, before anything more is done to it; names as in `course`."""
-    p, inputs = cohort.parameters, Inputs()
-    seen = activity(cohort.state, inputs, jnp.asarray(0.0), p, load_transfer(p))
+    p, inputs = cohort.parameters, SlowInputs()
+    seen = circuit_activity(cohort.state, inputs, jnp.asarray(0.0), p, load_transfer(p))
     return {name: QUANTITIES[name](cohort.state, seen, jnp.zeros(len(cohort)), p) for name in record}
 
 
-def load_transfer(p: Parameters) -> Transfer:
+def load_transfer(p: Parameters) -> TransferFunction:
     """The transfer function of the neuron in `p`; under a derivative by the neuron's constants there is none."""
-    return load(p.neuron)
+    return read_transfer_function(p.neuron)
 
 
 @entry_point
 def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progress):
     """The run itself; see `course`. Records have lanes last."""
     p = cohort.parameters
-    arm_own, arm_shared = eqx.partition(arm, personal(arm))
-    own = (parameters.own(p), arm_own)
-    shared = (parameters.shared(p), arm_shared, transfer, first)
+    arm_own, arm_shared = eqx.partition(arm, per_subject_mask(arm))
+    own = (parameters.per_subject_parameters(p), arm_own)
+    shared = (parameters.common_parameters(p), arm_shared, transfer, first)
 
     def both(shared, own):
         return eqx.combine(shared[0], own[0]), eqx.combine(shared[1], own[1])
@@ -159,12 +168,12 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
     def prepare(shared, own):
         p, arm = both(shared, own)
         times = (shared[3] + jnp.arange(steps, dtype=jnp.int32)).astype(jnp.result_type(float))
-        return inputs_of(arm, times * HOUR, HOUR, p)
+        return compute_arm_inputs(arm, times * SLOW_STEP, SLOW_STEP, p)
 
     def advance(state, shared, own, inputs, z, j):
         p, _ = both(shared, own)
-        after, seen = step(state, inputs, z[0], p, shared[2])
-        serotonin = motivation.serotonin(or_zero(inputs.sert), after.adaptation)
+        after, seen = step_slow_clock(state, inputs, z[0], p, shared[2])
+        serotonin = motivation.serotonergic_effect(zero_if_none(inputs.sert), after.adaptation)
         return after, {name: QUANTITIES[name](after, seen, serotonin, p) for name in record}
 
     return integrate(
@@ -191,7 +200,9 @@ def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int,
     for index in np.flatnonzero(np.asarray(bad) >= 0):
         alone, its_arm = (
             cohort[int(index)],
-            jax.tree.map(lambda leaf, own, i=int(index): leaf[..., i : i + 1] if own else leaf, arm, personal(arm)),
+            jax.tree.map(
+                lambda leaf, own, i=int(index): leaf[..., i : i + 1] if own else leaf, arm, per_subject_mask(arm)
+            ),
         )
         for hour in range(first, int(bad[index])):
             transfer = load_transfer(alone.parameters)
@@ -224,20 +235,20 @@ def _verify(cohort: Cohort, samples: dict[str, Recorded], count: int) -> dict[st
     subjects, saved = samples["excitation"].shape
     chosen = np.random.default_rng(int(cohort.seed)).integers(subjects * saved, size=count)
     pick = {name: jnp.asarray(np.asarray(samples[name]).reshape(-1)[chosen]) for name in _VERIFIED}
-    p = parameters.take(cohort.parameters, chosen // saved)
-    conditions = lateral_habenula.conditions(
+    p = parameters.select_subjects(cohort.parameters, chosen // saved)
+    conditions = lateral_habenula.slice_conditions(
         count,
         excitation=pick["excitation"],
         nmda=1 - pick["block"],
         kir_shift=pick["kir_shift"],
         inhibition=p.synapses.inhibition * pick["inhibition"],
     )
-    fast = lhb_population.simulate(
+    fast = lhb_population.simulate_population(
         p.neuron, conditions, seconds=VERIFY_SECONDS, subjects=jnp.arange(count, dtype=jnp.uint32)
     )
     rmtg = dopamine.rmtg_rate(fast.output, jnp.zeros_like(fast.output), p.dopamine)
     return {
         "log_habenula": jnp.log(fast.output) - jnp.log(pick["habenula"]),
         "burst": fast.modes.bursting - pick["burst"],
-        "active": dopamine.number_active(rmtg, p.dopamine) - pick["active"],
+        "active": dopamine.active_fraction(rmtg, p.dopamine) - pick["active"],
     }

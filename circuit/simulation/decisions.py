@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ...kernels import channel_keys, normals
+from ...kernels import channel_keys, normals_at_step
 from ..behaviour import effort
 from ..behaviour.choices import Choices
 from ..behaviour.effort import EffortConstants, Preferences
@@ -37,7 +37,7 @@ def draw_preferences(subjects: int, seed: int = 0) -> Preferences:
         raise ValueError(f"{subjects=} must be at least 1.")
     mean, root = population_moments()
     number = jnp.arange(subjects, dtype=jnp.uint32)
-    z = normals(channel_keys(seed, len(mean)), number, jnp.uint32(PREFERENCES_STEP))
+    z = normals_at_step(channel_keys(seed, len(mean)), number, jnp.uint32(PREFERENCES_STEP))
     own = jnp.asarray(mean, z.dtype)[:, None] + jnp.asarray(root, z.dtype) @ z
     return Preferences(*own)
 
@@ -49,7 +49,7 @@ def select_preferences(preferences: Preferences, which) -> Preferences:
 
 def population_moments() -> tuple[np.ndarray, np.ndarray]:
     """Mean of bias, reward and effort weight over people, and the lower Cholesky factor of their covariance."""
-    p = constants.section("effort_population")
+    p = constants.section_values("effort_population")
     names = ("bias", "reward", "effort")
     sd = np.array([p[f"{name}_spread"] for name in names])
     correlation = np.eye(len(names))

@@ -11,8 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..model.parameters import Parameters
-from ..model.slow_clock import HOUR, Activity, Inputs, SlowState, activity, healthy_state, relax
-from ..model.transfer_function import Transfer
+from ..model.slow_clock import (
+    SLOW_STEP,
+    SlowActivity,
+    SlowInputs,
+    SlowState,
+    circuit_activity,
+    compute_relaxations,
+    healthy_state,
+)
+from ..model.transfer_function import TransferFunction
 from .course import load_transfer
 
 VARYING = ("release", "gain", "inhibition", "kir_shift", "control")  # aversion at its mean, no drug; mood only follows
@@ -62,9 +70,9 @@ def fixed_points(p: Parameters, stress: float = 0.0) -> list[FixedPoint]:
     return sorted(result, key=lambda point: -point.output)
 
 
-def seen_at(p: Parameters, state: SlowState, stress: float = 0.0) -> Activity:
+def seen_at(p: Parameters, state: SlowState, stress: float = 0.0) -> SlowActivity:
     """The circuit's activity at a slow `state`, without drugs."""
-    return activity(state, Inputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer(p))
+    return circuit_activity(state, SlowInputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer(p))
 
 
 def with_references(p: Parameters) -> Parameters:
@@ -81,11 +89,11 @@ def _state(x: Float[Array, "5 lane"], p: Parameters) -> SlowState:
     return eqx.tree_at(lambda s: [getattr(s, name) for name in VARYING], begin, list(x))
 
 
-def _drift(x: Float[Array, "5 lane"], p: Parameters, transfer: Transfer, stress: Float[Array, ""]):
+def _drift(x: Float[Array, "5 lane"], p: Parameters, transfer: TransferFunction, stress: Float[Array, ""]):
     """dx/dt (1/h) of the varying states."""
-    state, inputs = _state(x, p), Inputs(stress=stress)
-    seen = activity(state, inputs, jnp.asarray(0.0), p, transfer)
-    tendency = relax(state, inputs, seen, seen, p)
+    state, inputs = _state(x, p), SlowInputs(stress=stress)
+    seen = circuit_activity(state, inputs, jnp.asarray(0.0), p, transfer)
+    tendency = compute_relaxations(state, inputs, seen, seen, p)
     return jnp.stack([t.rate * (t.steady - getattr(state, name)) for name in VARYING if (t := tendency[name])])
 
 
@@ -114,14 +122,14 @@ def _newton(p, transfer, stress):
         return x + jnp.clip(move, -limit, limit), None
 
     x, _ = jax.lax.scan(update, x, length=ITERATIONS)
-    return x, 480.0 * HOUR * jnp.max(jnp.abs(jax.vmap(one, in_axes=1, out_axes=1)(x)) / scale[:, None], axis=0)
+    return x, 480.0 * SLOW_STEP * jnp.max(jnp.abs(jax.vmap(one, in_axes=1, out_axes=1)(x)) / scale[:, None], axis=0)
 
 
 def _vector(state: SlowState) -> Float[Array, "5 lane"]:
     return jnp.stack([getattr(state, name) for name in VARYING])
 
 
-def _classify(p: Parameters, transfer: Transfer, x: Float[Array, " 5"], stress) -> FixedPoint:
+def _classify(p: Parameters, transfer: TransferFunction, x: Float[Array, " 5"], stress) -> FixedPoint:
     one = lambda x: _drift(x[:, None], p, transfer, stress)[:, 0]
     eigenvalues = np.linalg.eigvals(np.asarray(jax.jacfwd(one)(x), np.float64))
     rates = tuple(sorted((complex(value) for value in eigenvalues), key=lambda value: -value.real))

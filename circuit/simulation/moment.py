@@ -9,13 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from ...kernels import Integration, Maximum, Mean, Measured, Plan, by_tangents, entry_point, integrate
+from ...kernels import Integration, Maximum, Mean, MeasuredStatistic, Plan, entry_point, grad_by_forward_mode, integrate
 from ..model import dopamine as da
 from ..model import lateral_habenula as lhb
 from ..model import parameters
-from ..model.fast_clock import DT, KINDS, FastInputs, FastState, conditions, reward_current, step
-from ..model.lhb_population import plan_for
-from ..model.transfer_function import Transfer, respond
+from ..model.fast_clock import (
+    EVENT_KINDS,
+    FAST_STEP,
+    FastInputs,
+    FastState,
+    momentary_conditions,
+    reward_current,
+    step_fast_clock,
+)
+from ..model.lhb_population import make_population_plan
+from ..model.transfer_function import TransferFunction, evaluate_transfer
 from .cohort import Cohort
 from .course import load_transfer
 
@@ -45,14 +53,14 @@ class Event(eqx.Module):
 
     def __init__(self, kind: str, at: Any, lasts: Any, size: Any = 1.0, fades: Any = 0.0):
         """Raises ValueError for an unknown kind."""
-        if kind not in KINDS:
-            raise ValueError(f"event kind {kind!r} is none of {KINDS}.")
+        if kind not in EVENT_KINDS:
+            raise ValueError(f"event kind {kind!r} is none of {EVENT_KINDS}.")
         number = lambda value: jnp.asarray(value, jnp.result_type(float))
         self.kind, self.at, self.lasts, self.size, self.fades = kind, *map(number, (at, lasts, size, fades))
 
     def now(self, t: Float[Array, ""]) -> Float[Array, "*subject"]:
         """Its size at time `t` (ms), 0 before and after; edges are rounded over a step, for gradients in time."""
-        edge = lambda since, over: jnp.clip((since + DT / 2) / (over + DT), 0, 1)
+        edge = lambda since, over: jnp.clip((since + FAST_STEP / 2) / (over + FAST_STEP), 0, 1)
         return self.size * (edge(t - self.at, 0.0) - edge(t - self.at - self.lasts, self.fades))
 
 
@@ -70,7 +78,7 @@ class Moment(eqx.Module):
     t: Float[Array, " saved"]
     record: dict[str, Recorded]
     mean: dict[str, Float[Array, " subject"]]
-    modes: lhb.Modes
+    modes: lhb.FiringModes
     finite: Array
 
     def __getitem__(self, name: str) -> Recorded:
@@ -116,13 +124,13 @@ def moment(
         raise ValueError(f"{len(cohort)} subjects of {neurons} neurons; there must be at least one of each.")
     if not 0 < seconds <= LONGEST or settle <= 0:
         raise ValueError(f"{seconds=} must lie above 0 and up to {LONGEST:g}, {settle=} above 0.")
-    steps = round(seconds * 1000 / DT)
+    steps = round(seconds * 1000 / FAST_STEP)
     if save_every < 1 or steps % save_every:
         raise ValueError(
-            f"{seconds=} is {steps} steps of {DT} ms, which do not divide into records every {save_every=}."
+            f"{seconds=} is {steps} steps of {FAST_STEP} ms, which do not divide into records every {save_every=}."
         )
-    plan = plan_for(neurons) if plan is None else plan
-    quiet = round(settle * 1000 / DT / 32) * 32
+    plan = make_population_plan(neurons) if plan is None else plan
+    quiet = round(settle * 1000 / FAST_STEP / 32) * 32
     found = _moment(
         cohort,
         tuple(events),
@@ -137,10 +145,12 @@ def moment(
         progress,
     )
     seen = found.statistics
-    modes = lhb.modes(seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / DT, seen["cell_potential"])
+    modes = lhb.classify_modes(
+        seen["cell_rate"], seen["cell_peak"], seen["cell_onset"] * 1000 / FAST_STEP, seen["cell_potential"]
+    )
     saves = steps // save_every if record else 0
     return Moment(
-        t=jnp.asarray(DT * save_every * np.arange(1, saves + 1), jnp.result_type(float)),
+        t=jnp.asarray(FAST_STEP * save_every * np.arange(1, saves + 1), jnp.result_type(float)),
         record={name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()},
         mean={name: seen[name] for name in QUANTITIES},
         modes=modes,
@@ -177,20 +187,23 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record,
         )
 
     own, shared = eqx.partition((cohort, events), lambda leaf: leaf.ndim > 0)
-    run = by_tangents(lived) if plan.backend == "fused" else lived
+    run = grad_by_forward_mode(lived) if plan.backend == "fused" else lived
     return run((shared, transfer), own)
 
 
-def settled(cohort: Cohort, transfer: Transfer, neurons: int, quiet: int, plan: Plan) -> FastState:
+def settled(cohort: Cohort, transfer: TransferFunction, neurons: int, quiet: int, plan: Plan) -> FastState:
     """The cohort after `quiet` steps from rest, in which nothing happens; its life begins at step `quiet`.
 
     Downstream begins settled under the habenular output that the transfer function expects.
     """
     p = cohort.parameters
-    cells = lhb.cells(p.neuron, neurons)
-    stage = conditions(cohort.state, _happening((), None, jnp.asarray(0.0)), p, 0.0)
-    output = respond(transfer, stage).output
-    rest = FastState(lhb.rest(p.neuron, cells, stage), da.rest(output, jnp.zeros_like(output), p.dopamine))
+    cells = lhb.heterogeneity_quadrature(p.neuron, neurons)
+    stage = momentary_conditions(cohort.state, _happening((), None, jnp.asarray(0.0)), p, 0.0)
+    output = evaluate_transfer(transfer, stage).output
+    rest = FastState(
+        lhb.resting_neuron_state(p.neuron, cells, stage),
+        da.resting_dopamine_state(output, jnp.zeros_like(output), p.dopamine),
+    )
     return live(cohort, rest, (), None, neurons=neurons, origin=0, start=0, steps=quiet, plan=plan).state
 
 
@@ -209,20 +222,20 @@ def live(
     A step puts out what is seen of it, the neurons' rates, and which of them begin a burst.
     """
     p = cohort.parameters
-    cells = lhb.cells(p.neuron, neurons)
+    cells = lhb.heterogeneity_quadrature(p.neuron, neurons)
     personal = jax.tree.map(lambda leaf: leaf.ndim > 0, tuple(events))
     event_own, event_shared = eqx.partition(tuple(events), personal)
-    own = (parameters.own(p), cohort.state, event_own)
-    shared = (parameters.shared(p), cells, event_shared, jnp.asarray(origin, jnp.int32))
+    own = (parameters.per_subject_parameters(p), cohort.state, event_own)
+    shared = (parameters.common_parameters(p), cells, event_shared, jnp.asarray(origin, jnp.int32))
     reward = reward_current()
 
     def advance(state, shared, own, _, z, j):
         p, slow = eqx.combine(shared[0], own[0]), own[1]
-        t = (j - shared[3]).astype(jnp.result_type(float)) * DT
+        t = (j - shared[3]).astype(jnp.result_type(float)) * FAST_STEP
         now = _happening(eqx.combine(shared[2], own[2]), inputs, t)
-        after, seen = step(state, slow, now, z, p, shared[1], reward)
+        after, seen = step_fast_clock(state, slow, now, z, p, shared[1], reward)
         rates = after.neurons.rate
-        onset = (rates > lhb.BURST_ONSET) & (state.neurons.rate <= lhb.BURST_ONSET)
+        onset = (rates > lhb.BURST_ONSET_RATE) & (state.neurons.rate <= lhb.BURST_ONSET_RATE)
         return after, (seen, rates, onset.astype(rates.dtype))
 
     return integrate(
@@ -237,14 +250,14 @@ def live(
     )
 
 
-def means(names: Sequence[str]) -> dict[str, Measured]:
+def means(names: Sequence[str]) -> dict[str, MeasuredStatistic]:
     """Statistics of `live`: the mean over its steps of each quantity."""
     return {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in names}
 
 
 def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
     """All that happens at time `t` (ms)."""
-    now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in KINDS}
+    now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in EVENT_KINDS}
     for event in events:
         now[event.kind] = now[event.kind] + event.now(t)
     if inputs is not None:

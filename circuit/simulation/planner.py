@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from ...kernels import KEPT, Plan, keeps_every_step
-from ..model.fast_clock import DT
+from ...kernels import MAX_RESIDUAL_BYTES_PER_TILE, Plan, stores_every_state
+from ..model.fast_clock import FAST_STEP
 from ..model.interventions import Arm, Intervention, Ketamine, as_arm
-from ..model.lhb_population import plan_for
-from ..model.slow_clock import PLAN
-from ..model.trapping_block import READINGS
+from ..model.lhb_population import make_population_plan
+from ..model.slow_clock import DEFAULT_PLAN
+from ..model.trapping_block import SAMPLES_PER_STEP
 from .hardware import GRADIENT, Machine, Rates, here
 
 NUMBER = 4  # bytes
 LANES = 16  # in one instruction: fewer cost as much
 TRAITS = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
-HAPPENS = 9 + READINGS  # numbers that happen to a subject in an hour, at most
+HAPPENS = 9 + SAMPLES_PER_STEP  # numbers that happen to a subject in an hour, at most
 STATE = 6  # numbers that a neuron is, and its maximum
 CELL = 12  # numbers that a neuron is: state, accumulators of its statistics, and their results
 COPIES = 2  # of records: tile by tile and joined, or joined and subject first
@@ -142,8 +142,10 @@ def forecast(
         run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
     else:
         assert seconds is not None
-        steps = round(1000 * seconds / DT)
-        run = Run(subjects, steps + round(1000 / DT), neurons, max(steps // save_every, 1), quantities, False, gradient)
+        steps = round(1000 * seconds / FAST_STEP)
+        run = Run(
+            subjects, steps + round(1000 / FAST_STEP), neurons, max(steps // save_every, 1), quantities, False, gradient
+        )
     machine = here() if machine is None else machine
     if devices is not None:
         machine = dataclasses.replace(machine, devices={name: min(devices, n) for name, n in machine.devices.items()})
@@ -200,8 +202,8 @@ def memory_of(run: Run, plan: Plan) -> dict[str, int]:
         state = max(cells, TRAITS)
         found["records"] *= 2  # and what their derivatives are
         each = STATE * run.neurons + TRAITS // 4
-        held = each * (run.steps if keeps_every_step(NUMBER * each * run.steps, tile, whole) else blocks)
-        if NUMBER * held * tile <= KEPT:
+        held = each * (run.steps if stores_every_state(NUMBER * each * run.steps, tile, whole) else blocks)
+        if NUMBER * held * tile <= MAX_RESIDUAL_BYTES_PER_TILE:
             found["kept of the run"] = COPIES * whole * held
         found["reverse"] = at_once * (
             2 * state * round(blocks**0.5 + 1) + plan.block * WITHIN * max(run.neurons, 1) + happens
@@ -215,8 +217,8 @@ def _plan(run: Run, machine: Machine, platform: str) -> Plan:
     if platform != "cpu":
         return Plan("scan", devices=devices)
     if run.neurons:
-        return dataclasses.replace(plan_for(run.neurons, devices), backend="tiled")
-    return dataclasses.replace(PLAN, backend="tiled", devices=devices)
+        return dataclasses.replace(make_population_plan(run.neurons, devices), backend="tiled")
+    return dataclasses.replace(DEFAULT_PLAN, backend="tiled", devices=devices)
 
 
 def _fitting(run: Run, plan: Plan, room: int) -> int:

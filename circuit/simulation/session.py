@@ -40,9 +40,9 @@ from ..behaviour.td_learning import (
     update_values,
 )
 from ..data import constants
-from ..model.fast_clock import DT, FastState
-from ..model.lhb_population import plan_for
-from ..model.transfer_function import Transfer
+from ..model.fast_clock import FAST_STEP, FastState
+from ..model.lhb_population import make_population_plan
+from ..model.transfer_function import TransferFunction
 from .cohort import Cohort
 from .course import load_transfer
 from .moment import QUANTITIES, Event, live, means, settled
@@ -117,7 +117,7 @@ class Session(eqx.Module):
 
 def timing() -> Timing:
     """The times of the package's table (section `pavlovian.*`)."""
-    return Timing(**constants.section("pavlovian"))
+    return Timing(**constants.section_values("pavlovian"))
 
 
 def session(
@@ -167,8 +167,8 @@ def session(
     how = shift_prior_by_mood(check_learner(learner, len(cohort)), cohort.state.mood)
     shown = schedule_trials(task, trials, cohort.subject, cohort.seed)
     when = timing() if when is None else when
-    plan = plan_for(neurons) if plan is None else plan
-    quiet = round(settle * 1000 / DT / 32) * 32
+    plan = make_population_plan(neurons) if plan is None else plan
+    quiet = round(settle * 1000 / FAST_STEP / 32) * 32
     cues, names = task.probability.shape[0], tuple(dict.fromkeys(record))
     found = _session(
         cohort, shown, how, load_transfer(cohort.parameters), cues, when, parts, names, neurons, quiet, plan, progress
@@ -182,7 +182,7 @@ def _session(
     cohort: Cohort,
     shown: Trials,
     how: Learner,
-    transfer: Transfer,
+    transfer: TransferFunction,
     cues: int,
     when: Timing,
     parts: int,
@@ -194,7 +194,7 @@ def _session(
 ):
     """The run itself: a quiet lead, then trial by trial, bin by bin. Within the scans lanes are last."""
     subjects, trials = shown.cue.shape
-    per_bin = round(BIN / DT)
+    per_bin = round(BIN / FAST_STEP)
     outcome_at = when.cue + when.delay
     windows = {"before": when.cue - when.window, "cue": when.cue, "outcome": outcome_at}
 

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan, Quantiles, Summary
-from ..model.interventions import Arm, Intervention, as_arm, personal
+from ..model.interventions import Arm, Intervention, as_arm, per_subject_mask
 from ..model.parameters import Parameters
 from . import validation
 from .conditions import Condition, draw
-from .course import PLAN, RECORD, Failure, course
+from .course import DEFAULT_PLAN, RECORD, Failure, course
 from .planner import chunk_of
 
 
@@ -75,7 +75,7 @@ def streamed_course(
     chunk: int | None = None,
     first: int = 0,
     around: Parameters | None = None,
-    plan: Plan = PLAN,
+    plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamedCourse:
     """Let `subjects` of `condition` live through `days` under `arm`, and keep statistics over them.
@@ -149,7 +149,7 @@ def live(
     record: tuple[str, ...],
     first: int = 0,
     around: Parameters | None = None,
-    plan: Plan = PLAN,
+    plan: Plan = DEFAULT_PLAN,
     wanted: Sequence[range] | None = None,
 ) -> Iterator[Piece]:
     """Draw each piece and let it live. `parts` are of all subjects, from `divide`; `wanted` are those still to live."""
@@ -168,7 +168,7 @@ def theirs(arm: Arm, part: range, size: int, subjects: int) -> Arm:
     """The arm of `size` subjects from `part.start` on; past the last of all `subjects`, that one's is repeated."""
     which = np.minimum(np.arange(part.start, part.start + size), subjects - 1)
     return jax.tree.map(
-        lambda leaf, own: jnp.asarray(np.asarray(leaf)[..., which]) if own else leaf, arm, personal(arm)
+        lambda leaf, own: jnp.asarray(np.asarray(leaf)[..., which]) if own else leaf, arm, per_subject_mask(arm)
     )
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from ..model.interventions import PER_DOSE, Intervention
+from ..model.interventions import PER_DOSE_FIELDS, Intervention
 from .cohort import Cohort
 
 LONGEST = 3660.0  # days
@@ -67,7 +67,7 @@ def _check_shapes(intervention: Intervention, subjects: int) -> None:
     kind, doses = type(intervention).__name__, {}
     for name in type(intervention).bounds:
         value = getattr(intervention, name)
-        per_dose = name in PER_DOSE
+        per_dose = name in PER_DOSE_FIELDS
         extra = value.shape[1:] if per_dose else value.shape
         if extra not in ((), (subjects,)):
             raise ValueError(

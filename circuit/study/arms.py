@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from ..model.interventions import (
-    PER_DOSE,
+    PER_DOSE_FIELDS,
     SSRI,
     Arm,
     Bupropion,
@@ -109,7 +109,7 @@ def _numbered(arm: Arm) -> list[tuple[tuple[type, int], Intervention]]:
 
 
 def _doses(intervention: Intervention) -> list[str]:
-    return [name for name in vars(intervention) if name in PER_DOSE]
+    return [name for name in vars(intervention) if name in PER_DOSE_FIELDS]
 
 
 def _count(intervention: Intervention) -> int:

@@ -14,18 +14,18 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import PyTree
 
-from .linear_map import linear
+from .linear_map import apply_linear_map
 
-Function = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
-Execution = Callable[[Function], Function]
+LanedFunction = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Executor = Callable[[LanedFunction], LanedFunction]
 # For each leaf of (shared, laned): its tangent; the number of the row, of all rows without the axis of lanes, that alone moves,
 # by 1; or None for what does not move.
-Direction = Sequence[Any]
+TangentDirection = Sequence[Any]
 # (shared, laned, directions) -> the tangents of a function's floating results in each of them, as trees.
-Pushes = Callable[[PyTree, PyTree, Sequence[Direction]], list[PyTree]]
+Jvps = Callable[[PyTree, PyTree, Sequence[TangentDirection]], list[PyTree]]
 
 
-class Kept(NamedTuple):
+class ResidualPolicy(NamedTuple):
     """A function that leaves something behind, with which its reverse derivative need not begin by computing it again.
 
     Attributes:
@@ -39,14 +39,14 @@ class Kept(NamedTuple):
     fits: Callable[[PyTree], bool]
 
 
-def differentiable(
+def with_custom_derivative(
     function: Callable[[PyTree, PyTree], PyTree],
-    execute: Execution,
-    derive: Execution | None = None,
+    execute: Executor,
+    derive: Executor | None = None,
     derived: Callable[[PyTree, PyTree], PyTree] | None = None,
-    pushes: Pushes | None = None,
+    pushes: Jvps | None = None,
     few: int = 0,
-    kept: Kept | None = None,
+    kept: ResidualPolicy | None = None,
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """`function(shared, laned)`, carried out by `execute`, with its derivatives carried out by `derive`.
 
@@ -75,7 +75,7 @@ def differentiable(
         return execute(lambda shared, laned: (function(shared, laned), ()))(shared, laned)[0]
 
     def rule(primals, tangents):
-        moves = jax.tree.map(_moves, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+        moves = jax.tree.map(_is_differentiated, tangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         moving, still = eqx.partition(primals, moves)
         resume, held = (lambda shared, laned, _: derived(shared, laned)), ()
         if kept is not None and kept.fits(jax.eval_shape(kept.keep, *primals)[1]):
@@ -85,20 +85,20 @@ def differentiable(
             out = executed(*primals)
         tangents = eqx.filter(tangents, moves)
         smooth, counts = eqx.partition(out, eqx.is_inexact_array)
-        smooth = _pushed_and_pulled((derived, resume), derive, moving, still, held, tangents, smooth, pushes, few)
+        smooth = _transposable_jvp((derived, resume), derive, moving, still, held, tangents, smooth, pushes, few)
         return out, eqx.combine(smooth, jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), counts))
 
     executed.defjvp(rule, symbolic_zeros=True)
     return executed
 
 
-def _moves(tangent) -> bool:
+def _is_differentiated(tangent) -> bool:
     """Whether an argument is being differentiated at all: constants and integers are not."""
     return not isinstance(tangent, SymbolicZero) and tangent.dtype != jax.dtypes.float0
 
 
-def _pushed_and_pulled(
-    functions, derive: Execution, moving, still, held, tangents, like: PyTree, pushes: Pushes | None, few: int
+def _transposable_jvp(
+    functions, derive: Executor, moving, still, held, tangents, like: PyTree, pushes: Jvps | None, few: int
 ) -> PyTree:
     """The tangents of the floating results, `like` them, as a linear map that knows its own transpose.
 
@@ -116,14 +116,14 @@ def _pushed_and_pulled(
 
     def push(shared, laned):
         if pushes is not None:
-            direction = _places((shared, laned), (shared[-1], laned[-1]))
-            return pushes(*_primals(shared, laned), [direction])[0], ()
+            direction = _flatten_direction((shared, laned), (shared[-1], laned[-1]))
+            return pushes(*_combine_primals(shared, laned), [direction])[0], ()
         of = smooth(forth, shared[1], laned[1])
         return jax.jvp(of, (shared[0], laned[0]), (shared[-1], laned[-1]))[1], ()
 
     def pull(shared, laned):
-        if pushes is not None and sum(_rows(shared[0], laned[0])) <= few:
-            return _contracted(pushes, shared, laned)
+        if pushes is not None and sum(_count_directions(shared[0], laned[0])) <= few:
+            return _cotangents_by_forward_mode(pushes, shared, laned)
         _, pulled = jax.vjp(smooth(back, shared[1], laned[1], laned[2]), shared[0], laned[0])
         total, own = pulled(laned[-1])
         return own, total
@@ -137,34 +137,34 @@ def _pushed_and_pulled(
         own, total = derive(pull)(shared, (*laned, cotangent))
         return total, own
 
-    return linear(forwards, backwards, (moving, still, ((), held)), tangents, like)
+    return apply_linear_map(forwards, backwards, (moving, still, ((), held)), tangents, like)
 
 
-def _primals(shared, laned) -> tuple[PyTree, PyTree]:
+def _combine_primals(shared, laned) -> tuple[PyTree, PyTree]:
     return eqx.combine(*shared[:2]), eqx.combine(*laned[:2])
 
 
-def _places(parts, moves) -> list:
+def _flatten_direction(parts, moves) -> list:
     """`moves`, a pair of trees with None for what does not move, as a direction."""
-    structure = jax.tree.structure(_primals(*parts))
+    structure = jax.tree.structure(_combine_primals(*parts))
     return structure.flatten_up_to(moves)
 
 
-def _rows(shared: PyTree, laned: PyTree) -> list[int]:
+def _count_directions(shared: PyTree, laned: PyTree) -> list[int]:
     """How many directions there are, leaf by leaf of what moves."""
     return [x.size for x in jax.tree.leaves(shared)] + [x.size // x.shape[-1] for x in jax.tree.leaves(laned)]
 
 
-def _contracted(pushes: Pushes, shared, laned) -> tuple[PyTree, PyTree]:
+def _cotangents_by_forward_mode(pushes: Jvps, shared, laned) -> tuple[PyTree, PyTree]:
     """Cotangents (laned, total) of what moves: products of the results' with the tangents in every direction."""
     moving, structure = jax.tree.flatten((shared[0], laned[0]))
-    rows, common = _rows(shared[0], laned[0]), len(jax.tree.leaves(shared[0]))
+    rows, common = _count_directions(shared[0], laned[0]), len(jax.tree.leaves(shared[0]))
     units = [(leaf, row) for leaf, count in enumerate(rows) for row in range(count)]
     one = lambda leaf, row: jax.tree.unflatten(structure, [row if i == leaf else None for i in range(len(rows))])
-    directions = [_places((shared, laned), one(*unit)) for unit in units]
+    directions = [_flatten_direction((shared, laned), one(*unit)) for unit in units]
     cotangent = jax.tree.leaves(laned[-1])
     found: list[list] = [[] for _ in rows]
-    for (leaf, _), tangent in zip(units, pushes(*_primals(shared, laned), directions), strict=True):
+    for (leaf, _), tangent in zip(units, pushes(*_combine_primals(shared, laned), directions), strict=True):
         products = [x * dx for x, dx in zip(cotangent, jax.tree.leaves(tangent), strict=True)]
         by_lane: Any = sum(x.sum(axis=tuple(range(x.ndim - 1))) for x in products)
         found[leaf].append(by_lane.sum() if leaf < common else by_lane)

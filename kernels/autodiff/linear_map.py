@@ -13,10 +13,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
 
-Map = Callable[[PyTree, PyTree], PyTree]
+LinearMap = Callable[[PyTree, PyTree], PyTree]
 
 
-def linear(forth: Map, back: Map, at: PyTree, moves: PyTree, like: PyTree) -> PyTree:
+def apply_linear_map(forth: LinearMap, back: LinearMap, at: PyTree, moves: PyTree, like: PyTree) -> PyTree:
     """`forth(at, moves)`, linear in `moves`; its transpose is `back(at, cotangents)`.
 
     Args:
@@ -37,31 +37,33 @@ def linear(forth: Map, back: Map, at: PyTree, moves: PyTree, like: PyTree) -> Py
         return jax.tree.leaves(back(places.unflatten(given), form.unflatten(cotangents)))
 
     shapes = tuple(ShapedArray(each.shape, each.dtype) for each in results)
-    found = _linear.bind(*leaves, *moved, forwards=forwards, backwards=backwards, shapes=shapes, known=len(leaves))
+    found = _linear_primitive.bind(
+        *leaves, *moved, forwards=forwards, backwards=backwards, shapes=shapes, known=len(leaves)
+    )
     return form.unflatten(found)
 
 
-def _applied(*given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
+def _apply_forward(*given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
     return forwards(*given)
 
 
-def _transposed(cotangents, *given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
+def _transpose_rule(cotangents, *given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
     given_back = backwards(given[:known], [ad.instantiate_zeros(each) for each in cotangents])
     return [None] * known + given_back
 
 
-def _refused(*_: Any, **__: Any):
+def _raise_unsupported(*_: Any, **__: Any):
     raise NotImplementedError(
         'a run under the backends "tiled" and "fused" has first derivatives, in one direction at a time: for `jax.jacfwd`, '
         'a `jax.vmap` of tangents, or second derivatives choose backend="scan", or take directions by `jax.lax.map`.'
     )
 
 
-_linear = Primitive("linear")
-_linear.multiple_results = True
-_linear.def_impl(_applied)
-_linear.def_abstract_eval(lambda *given, shapes, **_: shapes)
-ad.primitive_transposes[_linear] = _transposed
-ad.primitive_jvps[_linear] = _refused
-batching.primitive_batchers[_linear] = _refused
-mlir.register_lowering(_linear, mlir.lower_fun(_applied, multiple_results=True))
+_linear_primitive = Primitive("linear")
+_linear_primitive.multiple_results = True
+_linear_primitive.def_impl(_apply_forward)
+_linear_primitive.def_abstract_eval(lambda *given, shapes, **_: shapes)
+ad.primitive_transposes[_linear_primitive] = _transpose_rule
+ad.primitive_jvps[_linear_primitive] = _raise_unsupported
+batching.primitive_batchers[_linear_primitive] = _raise_unsupported
+mlir.register_lowering(_linear_primitive, mlir.lower_fun(_apply_forward, multiple_results=True))

@@ -11,17 +11,17 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Jaxpr, JaxprEqn, jaxpr_as_fun
 from jaxtyping import PyTree
 
-from ..jaxpr_rewrite import rewritten
-from .matmul import by_columns
+from ..jaxpr_rewrite import rewrite_jaxpr
+from .matmul import matmul_by_columns
 
 # What a marked call cannot contain: work for libraries, for the host or for other devices.
-_FOREIGN = re.compile(
+_UNHOISTABLE_PRIMITIVES = re.compile(
     "product$|dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
     "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
     "|debug_|pure_callback|io_callback|ffi_call"
 )
-_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
-_LARGE = 4096  # numbers: from here on, XLA hands the reduction of floats to a library
+_REDUCTION_PRIMITIVES = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+_MIN_LIBRARY_REDUCTION_SIZE = 4096  # numbers: from here on, XLA hands the reduction of floats to a library
 
 
 def hoisted(function: Callable) -> Callable:
@@ -32,24 +32,24 @@ def hoisted(function: Callable) -> Callable:
     (`small_while_loop_hoisting_pass`).
 
     Products of a matrix (`product`) are written as loops, which differ by rounding from what they are elsewhere. A function
-    that holds something else that the compiler cannot have in such a call (`hoistable`) is called without the mark, and its
-    numbers are the same; the speed tells, and so does `hoist_taken`.
+    that holds something else that the compiler cannot have in such a call (`is_hoistable`) is called without the mark, and its
+    numbers are the same; the speed tells, and so does `has_hoisted_call`.
     """
 
     def call(*args):
         traced, like = jax.make_jaxpr(function, return_shape=True)(*args)
-        if not hoistable(traced.jaxpr, products=True):
+        if not is_hoistable(traced.jaxpr, products=True):
             return function(*args)
-        written = traced.replace(jaxpr=looped(traced.jaxpr))
+        written = traced.replace(jaxpr=lower_matmuls_to_loops(traced.jaxpr))
         compute = lambda *args: jax.tree.unflatten(
             jax.tree.structure(like), jaxpr_as_fun(written)(*jax.tree.leaves(args))
         )
-        return _marked(_touching(compute), args, habenula="hoisted")
+        return _annotate_call(_keep_arguments_live(compute), args, habenula="hoisted")
 
     return call
 
 
-def apart(function: Callable) -> Callable:
+def outlined(function: Callable) -> Callable:
     """`function` as a call that XLA for CPU compiles by itself, in every program; the numbers are the same.
 
     Within a hoisted function, its loops are then not joined with those around it. Long loop bodies keep few of a
@@ -57,13 +57,13 @@ def apart(function: Callable) -> Callable:
     them other numbers meanwhile. Its derivatives are those of the plain function, which must not hold what is
     differentiated: they are computed where they stand, for a call would have to hand them all over.
     """
-    compiled = _touching(function)
-    call = jax.custom_jvp(lambda *args: _marked(compiled, args))
+    compiled = _keep_arguments_live(function)
+    call = jax.custom_jvp(lambda *args: _annotate_call(compiled, args))
     call.defjvp(lambda primals, tangents: jax.jvp(function, primals, tangents))
     return call
 
 
-def _touching(function: Callable) -> Any:
+def _keep_arguments_live(function: Callable) -> Any:
     """`function`, compiled, with one number of every argument beside its result.
 
     XLA aborts on a marked call with an argument that nothing inside uses, and divides one of a single result among threads.
@@ -72,7 +72,7 @@ def _touching(function: Callable) -> Any:
     return jax.jit(lambda *args: (function(*args), touches(args)))
 
 
-def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
+def _annotate_call(compiled: Callable, args: tuple, **marks: str) -> PyTree:
     """A call marked on every result, for a dead one may take its mark along.
 
     Its arguments stand behind a barrier: XLA aborts where constants meet a marked call inside another loop.
@@ -83,45 +83,46 @@ def _marked(compiled: Callable, args: tuple, **marks: str) -> PyTree:
     return out
 
 
-def hoistable(jaxpr: Jaxpr, products: bool = False) -> bool:
+def is_hoistable(jaxpr: Jaxpr, products: bool = False) -> bool:
     """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
 
-    Not so: matrix products (but for `products` that `looped` will write), sorts, scatters, decompositions, callbacks,
+    Not so: matrix products (but for `products` that `lower_matmuls_to_loops` will write), sorts, scatters,
+    decompositions, callbacks,
     collectives, and sums of 4096 floats or more.
     """
     inside = lambda equation: products and equation.primitive.name == "product"
-    return not any(_foreign(equation) for equation in _equations(jaxpr) if not inside(equation))
+    return not any(_is_unhoistable(equation) for equation in _iterate_equations(jaxpr) if not inside(equation))
 
 
-def looped(jaxpr: Jaxpr) -> Jaxpr:
+def lower_matmuls_to_loops(jaxpr: Jaxpr) -> Jaxpr:
     """The same operations as `hoisted` has them compiled: products of a matrix as loops."""
-    return rewritten(jaxpr, lambda each: _by_columns if each.primitive.name == "product" else None)
+    return rewrite_jaxpr(jaxpr, lambda each: _outlined_matmul_by_columns if each.primitive.name == "product" else None)
 
 
-_by_columns = apart(by_columns)  # made once, and so traced once for each shape
+_outlined_matmul_by_columns = outlined(matmul_by_columns)  # made once, and so traced once for each shape
 
 
-def hoist_taken(compiled: str) -> bool:
+def has_hoisted_call(compiled: str) -> bool:
     """Whether a compiled program, `jax.jit(f).lower(...).compile().as_text()`, kept a call that `hoisted` marked.
 
-    XLA marks small loops on its own account too, and `apart` marks parts of them.
+    XLA marks small loops on its own account too, and `outlined` marks parts of them.
     """
     return any(" call(" in line and 'habenula="hoisted"' in line for line in compiled.splitlines())
 
 
-def _foreign(equation: JaxprEqn) -> bool:
+def _is_unhoistable(equation: JaxprEqn) -> bool:
     name = equation.primitive.name
-    if name in _REDUCTIONS:
+    if name in _REDUCTION_PRIMITIVES:
         operand: Any = equation.invars[0].aval
-        return operand.size >= _LARGE and jnp.issubdtype(operand.dtype, jnp.inexact)
-    return _FOREIGN.match(name) is not None
+        return operand.size >= _MIN_LIBRARY_REDUCTION_SIZE and jnp.issubdtype(operand.dtype, jnp.inexact)
+    return _UNHOISTABLE_PRIMITIVES.match(name) is not None
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+def _iterate_equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """Every operation, also of the functions inside."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(list(equation.params.values())):
             inner = getattr(value, "jaxpr", value)  # a closed one holds an open one
             if isinstance(inner, Jaxpr):
-                yield from _equations(inner)
+                yield from _iterate_equations(inner)

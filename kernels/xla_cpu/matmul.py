@@ -16,7 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-_COLUMNS = 4  # of the matrix in a turn of the loop; the numbers of more would not fit the registers
+_COLUMNS_PER_ITERATION = 4  # of the matrix in a turn of the loop; the numbers of more would not fit the registers
 
 
 def matmul(matrix: Array, x: Array) -> Array:
@@ -34,18 +34,18 @@ def matmul(matrix: Array, x: Array) -> Array:
     """
     if matrix.ndim != 2 or x.ndim < 1 or matrix.shape[1] != x.shape[0]:
         raise ValueError(f"a matrix of shape {matrix.shape} cannot be multiplied by an array of shape {x.shape}.")
-    return _product.bind(matrix, x)
+    return _matmul_primitive.bind(matrix, x)
 
 
-def by_library(matrix: Array, x: Array) -> Array:
+def matmul_by_library(matrix: Array, x: Array) -> Array:
     """In full precision: GPUs would take 10 bits of each factor."""
     return jnp.tensordot(matrix, x, 1, precision=lax.Precision.HIGHEST)
 
 
-def by_columns(matrix: Array, x: Array) -> Array:
+def matmul_by_columns(matrix: Array, x: Array) -> Array:
     """The same to rounding: sums over the columns of the matrix, a few in each turn of a loop."""
     rows, terms = matrix.shape
-    together = math.gcd(terms, _COLUMNS)
+    together = math.gcd(terms, _COLUMNS_PER_ITERATION)
     columns = matrix.reshape(rows, terms, *(1,) * (x.ndim - 1))
 
     def more(turn, total):
@@ -58,13 +58,15 @@ def by_columns(matrix: Array, x: Array) -> Array:
     return lax.fori_loop(0, terms // together, more, jnp.zeros((rows, *x.shape[1:]), x.dtype))
 
 
-def _outer(cotangent: Array, matrix: Any, x: Array) -> Array:  # Any: in a derivative, a place for what moves
+def _outer_product(cotangent: Array, matrix: Any, x: Array) -> Array:  # Any: in a derivative, a place for what moves
     return jnp.tensordot(cotangent, x, (tuple(range(1, x.ndim)),) * 2, precision=lax.Precision.HIGHEST)
 
 
-_product = Primitive("product")
-_product.def_impl(jax.jit(by_library))
-_product.def_abstract_eval(lambda matrix, x: ShapedArray((matrix.shape[0], *x.shape[1:]), x.dtype))
-ad.defbilinear(_product, _outer, lambda cotangent, matrix, x: _product.bind(matrix.T, cotangent))
-mlir.register_lowering(_product, mlir.lower_fun(by_library, multiple_results=False))
-batching.primitive_batchers[_product] = lambda xs, axes: (jax.vmap(by_library, in_axes=axes)(*xs), 0)
+_matmul_primitive = Primitive("product")
+_matmul_primitive.def_impl(jax.jit(matmul_by_library))
+_matmul_primitive.def_abstract_eval(lambda matrix, x: ShapedArray((matrix.shape[0], *x.shape[1:]), x.dtype))
+ad.defbilinear(
+    _matmul_primitive, _outer_product, lambda cotangent, matrix, x: _matmul_primitive.bind(matrix.T, cotangent)
+)
+mlir.register_lowering(_matmul_primitive, mlir.lower_fun(matmul_by_library, multiple_results=False))
+batching.primitive_batchers[_matmul_primitive] = lambda xs, axes: (jax.vmap(matmul_by_library, in_axes=axes)(*xs), 0)

@@ -93,7 +93,7 @@ def test_how_many_must_be_known(subjects):
 
 def test_constants_of_the_task_can_be_others():
     """Where the greater reward takes no more presses and no more time, the effort is the least there is."""
-    p = constants.section("eefrt")
+    p = constants.section_values("eefrt")
     equal = effort_tasks.eefrt(hard_presses=p["easy_presses"], hard_seconds=p["easy_seconds"])
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 3.0)))
     lives = [effort_tasks.run_task(task, same, subjects=20) for task in (equal, effort_tasks.eefrt())]

@@ -8,25 +8,25 @@ from habenula.circuit.data.constants import Constant
 ROW = Constant("a.one", 1.0, "1/h", "assumed", "nobody 2020", "a note, with a comma")
 
 
-@pytest.mark.parametrize("constant", constants.table(), ids=lambda constant: constant.name)
+@pytest.mark.parametrize("constant", constants.load_constants(), ids=lambda constant: constant.name)
 def test_every_constant_has_a_unit_and_a_source(constant):
     assert constant.unit
     assert constant.source
-    assert constants.value(constant.name) == constant.value
+    assert constants.constant_value(constant.name) == constant.value
 
 
 def test_unknown_names_point_to_the_nearest():
     with pytest.raises(ValueError, match=r"ketamine_block\.off_rate"):
-        constants.value("ketamine_block.of_rate")
+        constants.constant_value("ketamine_block.of_rate")
     with pytest.raises(ValueError, match="ketamine_block"):
-        constants.section("ketamine_blok")
+        constants.section_values("ketamine_blok")
 
 
 def test_update_replaces_in_place_and_keeps_sections_together(tmp_path):
     path = tmp_path / "constants.csv"
-    constants.update([ROW, ROW._replace(name="b.one")], path)
-    constants.update([ROW._replace(name="a.two", value=2.0), ROW._replace(value=0.123456789)], path)
-    rows = constants.read(path)
+    constants.update_constants([ROW, ROW._replace(name="b.one")], path)
+    constants.update_constants([ROW._replace(name="a.two", value=2.0), ROW._replace(value=0.123456789)], path)
+    rows = constants.read_constants(path)
     assert [row.name for row in rows] == ["a.one", "a.two", "b.one"]
     assert rows[0] == ROW._replace(value=0.123457)
     assert list(tmp_path.iterdir()) == [path], "a temporary file was left behind"
@@ -48,15 +48,15 @@ def test_malformed_rows_are_refused_with_their_line(tmp_path, line, complaint):
     path = tmp_path / "constants.csv"
     path.write_text(",".join(Constant._fields) + f"\na.one,1,1/h,assumed,nobody 2020,\n{line}\n")
     with pytest.raises(ValueError, match=complaint):
-        constants.read(path)
+        constants.read_constants(path)
 
 
 def test_a_bad_update_leaves_the_file_alone(tmp_path):
     path = tmp_path / "constants.csv"
-    constants.update([ROW], path)
+    constants.update_constants([ROW], path)
     before = path.read_text()
     with pytest.raises(ValueError, match="status"):
-        constants.update([ROW._replace(value=2.0), ROW._replace(name="a.two", status="guessed")], path)
+        constants.update_constants([ROW._replace(value=2.0), ROW._replace(name="a.two", status="guessed")], path)
     with pytest.raises(ValueError, match="given twice"):
-        constants.update([ROW, ROW], path)
+        constants.update_constants([ROW, ROW], path)
     assert path.read_text() == before

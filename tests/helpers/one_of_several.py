@@ -38,14 +38,17 @@ def squares(gain: jax.Array, mine: range) -> jax.Array:
 
 def main(address: str, count: int, number: int, file: str) -> None:
     """Meet the others, live a share, join what was found, and write it."""
-    here = multiprocess.start(address, count, number)
+    here = multiprocess.initialise_processes(address, count, number)
     uneven = np.full(number + 2, number)  # of another size in every process
-    mine = multiprocess.share(SUBJECTS)
+    mine = multiprocess.shard_subjects(SUBJECTS)
     cohort = lived(mine)
     found = {"subject": cohort.subject, **vars(cohort.state), "clearance": cohort.parameters.clearance}
-    joined = multiprocess.gather(found)
-    loss, slope = multiprocess.total(jax.value_and_grad(squares)(jnp.float32(0.7), mine))
-    more = {"uneven": multiprocess.gather(uneven), "columns": multiprocess.gather(uneven[None], axis=-1)}
+    joined = multiprocess.gather_over_processes(found)
+    loss, slope = multiprocess.sum_over_processes(jax.value_and_grad(squares)(jnp.float32(0.7), mine))
+    more = {
+        "uneven": multiprocess.gather_over_processes(uneven),
+        "columns": multiprocess.gather_over_processes(uneven[None], axis=-1),
+    }
     devices = [jax.device_count(), jax.local_device_count()]
     np.savez(file, loss=loss, slope=slope, place=np.array([*here]), devices=np.array(devices), **more, **joined)
 

@@ -4,11 +4,11 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from habenula.circuit.model.parameters import typical
-from habenula.circuit.model.slow_clock import SOONEST, healthy_state
+from habenula.circuit.model.slow_clock import QUICK_COMPILE_PLAN, healthy_state
 from habenula.circuit.simulation.cohort import Cohort, with_traits
 
 # For tests of what subjects do and not of how they are computed: the plain loop compiles in a third of the time.
-PLAIN = SOONEST
+PLAIN = QUICK_COMPILE_PLAN
 
 
 def strained(subjects: int, seed: int = 3) -> Cohort:

@@ -2,8 +2,8 @@
 
 from habenula.circuit.data import evidence
 
-EVIDENCE = {row.id: row for row in evidence.rows()}
+EVIDENCE = {row.id: row for row in evidence.load_evidence()}
 
 
 def inside(id, value):
-    assert evidence.verdict(EVIDENCE[id], float(value)) == "inside", f"{id}: {value}, {EVIDENCE[id]}"
+    assert evidence.compare_with_evidence(EVIDENCE[id], float(value)) == "inside", f"{id}: {value}, {EVIDENCE[id]}"

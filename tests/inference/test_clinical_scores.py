@@ -28,7 +28,7 @@ def file(tmp_path):
 
 def test_scores_are_read_with_what_is_missing(file):
     lines = "b,drug,1,12,20\nb,drug,4.1,8,20\na,placebo,2,NA,\na,placebo,1,18,\n"
-    scores = clinical_scores.read(file(HEADER + lines), visits=VISITS)
+    scores = clinical_scores.read_scores(file(HEADER + lines), visits=VISITS)
     assert (scores.subject, scores.arm, scores.week) == (("b", "a"), ("drug", "placebo"), (1.0, 2.0, 4.0))
     np.testing.assert_array_equal(scores.score, [[12, np.nan, 8], [18, np.nan, np.nan]])
     np.testing.assert_array_equal(scores.baseline, [20, np.nan])
@@ -40,15 +40,17 @@ def test_scores_are_read_with_what_is_missing(file):
 def test_columns_of_other_names_and_days_are_read(file):
     path = file("ID,given,t,HAMD\n1,x,7,10\n1,x,27,9\n")
     names = {"subject": "ID", "arm": "given", "day": "t", "score": "HAMD"}
-    np.testing.assert_array_equal(clinical_scores.read(path, visits=VISITS, columns=names).score, [[10, np.nan, 9]])
+    np.testing.assert_array_equal(
+        clinical_scores.read_scores(path, visits=VISITS, columns=names).score, [[10, np.nan, 9]]
+    )
 
 
 def test_visits_may_have_names(file):
     path = file("subject,arm,visit,score\n1,x,B,10\n1,x,A,9\n")
-    scores = clinical_scores.read(path, visits={"A": 1, "B": 6})
+    scores = clinical_scores.read_scores(path, visits={"A": 1, "B": 6})
     np.testing.assert_array_equal(scores.score, [[9, 10]])
     with pytest.raises(ValueError, match="row 2, column visit: no week is given for visit 'B'; there are A"):
-        clinical_scores.read(path, visits={"A": 1})
+        clinical_scores.read_scores(path, visits={"A": 1})
 
 
 @pytest.mark.parametrize(
@@ -75,28 +77,28 @@ def test_visits_may_have_names(file):
 )
 def test_what_is_wrong_in_a_file_is_named_with_row_and_column(file, text, says):
     with pytest.raises(ValueError, match=r"scores\.csv") as refused:
-        clinical_scores.read(file(text), visits=VISITS)
+        clinical_scores.read_scores(file(text), visits=VISITS)
     assert says in str(refused.value)
 
 
 def test_impossible_visits_and_columns_are_refused(file):
     for visits in ((), (0, 1), (1, 1)):
         with pytest.raises(ValueError, match="must be different weeks above 0"):
-            clinical_scores.read(file(HEADER), visits=visits)
+            clinical_scores.read_scores(file(HEADER), visits=visits)
     with pytest.raises(ValueError, match=r"columns of \['points'\]: choose from subject"):
-        clinical_scores.read(file(HEADER), visits=VISITS, columns={"points": "x"})
+        clinical_scores.read_scores(file(HEADER), visits=VISITS, columns={"points": "x"})
 
 
 def test_the_link_and_its_rater():
     scale = clinical_scores.hamd17()
     assert float(clinical_scores.expected_score(1.0, scale)) == pytest.approx(float(scale.healthy))
     mood = np.full(20_000, 0.5)
-    scores = clinical_scores.rated(mood, scale, seed=1)
+    scores = clinical_scores.simulate_ratings(mood, scale, seed=1)
     expected, sd = float(clinical_scores.expected_score(0.5, scale)), float(scale.rater) * np.pi / np.sqrt(3)
     assert abs(scores.mean() - expected) < 5 * np.hypot(sd, 0.3) / np.sqrt(len(mood))
     assert abs(scores.std() - np.hypot(sd, np.sqrt(1 / 12))) < 5 * sd / np.sqrt(len(mood))
-    assert clinical_scores.rated(np.array([-9.0, 9.0]), scale).tolist() == [52, 0]
-    assert np.isnan(clinical_scores.rated(np.array([np.nan]), scale)).all()
+    assert clinical_scores.simulate_ratings(np.array([-9.0, 9.0]), scale).tolist() == [52, 0]
+    assert np.isnan(clinical_scores.simulate_ratings(np.array([np.nan]), scale)).all()
 
 
 def test_scores_are_observations_of_mood(float64):
@@ -104,8 +106,10 @@ def test_scores_are_observations_of_mood(float64):
     scale, true = clinical_scores.hamd17(), np.linspace(0.3, 0.9, 4)
     names = tuple("abcd")
     repeats = 400
-    scores = clinical_scores.rated(np.tile(true[:, None], (1, repeats)), scale, seed=2)
-    made = clinical_scores.Scores(names, ("x",) * 4, tuple(1.0 + i for i in range(repeats)), scores, np.full(4, np.nan))
+    scores = clinical_scores.simulate_ratings(np.tile(true[:, None], (1, repeats)), scale, seed=2)
+    made = clinical_scores.ClinicalScores(
+        names, ("x",) * 4, tuple(1.0 + i for i in range(repeats)), scores, np.full(4, np.nan)
+    )
     seen = made.observed(scale)
     grid = np.linspace(0.2, 1.0, 161)
     of = lambda mood: seen.noise.log_likelihood(seen.value, jnp.broadcast_to(mood[:, None], seen.value.shape)).sum(
@@ -116,7 +120,7 @@ def test_scores_are_observations_of_mood(float64):
     assert (abs(best - true) < 5 / np.sqrt(information) + 0.0025).all()
     check(lambda mood: of(mood).sum(), jnp.asarray(true + 0.01))
     check(lambda mood: clinical_scores.expected_score(mood, scale).sum(), jnp.asarray(true))
-    bad = clinical_scores.Scores(names[:1], ("x",), (1.0,), np.array([[7.5]]), np.array([20.0]))
+    bad = clinical_scores.ClinicalScores(names[:1], ("x",), (1.0,), np.array([[7.5]]), np.array([20.0]))
     with pytest.raises(ValueError, match=r"subject a, week 1: score 7.5 must be a whole number from 0 to 52"):
         bad.observed(scale)
 
@@ -128,7 +132,7 @@ def test_a_time_course_is_the_share_of_the_final_change_with_its_interval():
         own = -8 + 3 * generator.normal(size=people)
         score = 20 + own[:, None] * shape + 4 * generator.normal(size=(people, 3))
         score[generator.uniform(size=score.shape) < 0.1] = np.nan
-        made = clinical_scores.Scores(
+        made = clinical_scores.ClinicalScores(
             tuple(map(str, range(people))), ("x",) * people, VISITS, score, np.full(people, 20.0)
         )
         found = clinical_scores.time_course(made, seed)
@@ -138,13 +142,13 @@ def test_a_time_course_is_the_share_of_the_final_change_with_its_interval():
     assert abs(np.mean(held) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / repeats)  # the two visits are not independent
     with pytest.raises(ValueError, match="0 people have a baseline and a score in week 4; 2 are needed"):
         clinical_scores.time_course(
-            clinical_scores.Scores(("a",), ("x",), VISITS, np.full((1, 3), np.nan), np.full(1, np.nan))
+            clinical_scores.ClinicalScores(("a",), ("x",), VISITS, np.full((1, 3), np.nan), np.full(1, np.nan))
         )
 
 
 def test_a_visit_takes_off_as_much_as_it_did_in_trials():
     """The table holds what the script finds: on average over two weeks, as one more visit counts alike in all."""
-    assert script.gain(3) == pytest.approx(np.mean(list(script.EXTRA.values())), rel=0.01)
+    assert script.simulate_extra_visit(3) == pytest.approx(np.mean(list(script.EXTRA_VISIT_EFFECT.values())), rel=0.01)
 
 
 @pytest.mark.slow
@@ -160,18 +164,20 @@ def test_the_response_to_an_ssri_beside_that_of_patients(shared_data):
     folder = shared_data / "antidepressant_hamd17_rct"
     if not folder.is_dir():
         pytest.skip(f"no published scores at {folder}")
-    patients = clinical_scores.read(folder / "hamd17.csv", visits=dict(zip("4567", weeks, strict=True)), columns=names)
+    patients = clinical_scores.read_scores(
+        folder / "hamd17.csv", visits=dict(zip("4567", weeks, strict=True)), columns=names
+    )
     assert len(patients.subject) == 172
     assert (~np.isnan(patients.score)).sum() == 608
     people, scale = draw(depressed(), 256, seed=1), clinical_scores.hamd17()
-    before = clinical_scores.rated(np.asarray(people.state.mood), scale, seed=1)
+    before = clinical_scores.simulate_ratings(np.asarray(people.state.mood), scale, seed=1)
 
     def lived(who, arm, name):
         seen = course(who, arm, days=42.0, save_every=24 * 7, record=("mood",))
         mood = np.asarray(seen["mood"])[:, [week - 1 for week in weeks]]
         everyone = tuple(map(str, range(256)))
-        scores = clinical_scores.rated(mood, scale, 2)
-        return clinical_scores.Scores(everyone, (name,) * 256, tuple(map(float, weeks)), scores, before)
+        scores = clinical_scores.simulate_ratings(mood, scale, 2)
+        return clinical_scores.ClinicalScores(everyone, (name,) * 256, tuple(map(float, weeks)), scores, before)
 
     constants = people.parameters.motivation
     at_once = eqx.tree_at(  # as much in the end, within a day

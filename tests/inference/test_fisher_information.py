@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from habenula.circuit.inference.fisher_information import about_shared, covariance, solve
+from habenula.circuit.inference.fisher_information import (
+    marginal_information,
+    posterior_covariance,
+    solve_information_system,
+)
 
 SUBJECTS = 4
 SHARED = {"own": [False, False], "shared": [True, True], "both": [False, True, False, True]}
@@ -39,7 +43,7 @@ def test_a_solve_is_that_of_the_dense_matrix(name):
         for k in range(len(shared)):
             flat[place(i, k)] += right[0, i, k]
     expected = np.linalg.solve(dense, flat)
-    found = solve(blocks, prior, shared, right, np.zeros((1, SUBJECTS)))
+    found = solve_information_system(blocks, prior, shared, right, np.zeros((1, SUBJECTS)))
     for i in range(SUBJECTS):
         for k in range(len(shared)):
             np.testing.assert_allclose(found[0, i, k], expected[place(i, k)], rtol=1e-9)
@@ -49,7 +53,7 @@ def test_a_solve_is_that_of_the_dense_matrix(name):
 def test_a_covariance_is_that_of_the_dense_matrix(name):
     shared = np.array(SHARED[name])
     blocks, prior, dense, place = arrow(shared)
-    expected, found = np.linalg.inv(dense), covariance(blocks, prior, shared)
+    expected, found = np.linalg.inv(dense), posterior_covariance(blocks, prior, shared)
     for i in range(SUBJECTS):
         where = [place(i, k) for k in range(len(shared))]
         np.testing.assert_allclose(found[0, i], expected[np.ix_(where, where)], rtol=1e-9)
@@ -60,12 +64,12 @@ def test_information_about_what_is_shared_leaves_out_its_prior():
     blocks, prior, dense, place = arrow(shared)
     where = [place(0, k) for k in np.flatnonzero(shared)]
     expected = np.linalg.inv(np.linalg.inv(dense)[np.ix_(where, where)]) - np.diag(prior[shared])
-    np.testing.assert_allclose(about_shared(blocks, prior, shared)[0], expected, rtol=1e-9)
+    np.testing.assert_allclose(marginal_information(blocks, prior, shared)[0], expected, rtol=1e-9)
 
 
 def test_damping_shortens_a_step():
     shared = np.array(SHARED["both"])
     blocks, prior, _, _ = arrow(shared)
     right = np.ones((1, SUBJECTS, len(shared)))
-    free, held = (solve(blocks, prior, shared, right, np.full((1, 1), by)) for by in (0.0, 1e6))
+    free, held = (solve_information_system(blocks, prior, shared, right, np.full((1, 1), by)) for by in (0.0, 1e6))
     assert abs(held).max() < 1e-4 * abs(free).max()

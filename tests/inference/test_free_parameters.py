@@ -5,7 +5,7 @@ import pytest
 from people import strained as new_people
 
 from habenula.circuit.fitting.bijections import Positive
-from habenula.circuit.inference.free_parameters import believe, find, given, with_values
+from habenula.circuit.inference.free_parameters import current_values, make_prior, resolve_free_parameters, with_values
 from habenula.circuit.model.interventions import Ketamine, Stress
 
 ARM = (Ketamine([0.5, 0.3], [1.0, 3.0]), Stress(1.0, 0.0, 2.0))
@@ -19,7 +19,7 @@ def strained(subjects):
 
 
 def one(name, arm=ARM, bounds=None):
-    return find(strained(3), arm, {name: "subject"}, bounds or {}, days=7.0)[0]
+    return resolve_free_parameters(strained(3), arm, {name: "subject"}, bounds or {}, days=7.0)[0]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_doses_have_names_of_their_own():
 )
 def test_names_that_mean_nothing_are_refused(over, bounds, message):
     with pytest.raises(ValueError, match=message):
-        find(strained(3), ARM, over, bounds, days=7.0)
+        resolve_free_parameters(strained(3), ARM, over, bounds, days=7.0)
 
 
 def test_constants_of_the_neuron_cannot_be_recovered():
@@ -91,11 +91,11 @@ def test_one_number_is_that_of_every_dose():
 
 def test_the_prior_stands_around_what_is_given():
     people = strained(3)
-    unknowns = find(people, ARM, {"mg_per_kg": "subject", "clearance": "subject"}, {}, days=7.0)
-    belief = believe(unknowns, people, ARM, {"clearance": (2.0, 0.1)})
+    unknowns = resolve_free_parameters(people, ARM, {"mg_per_kg": "subject", "clearance": "subject"}, {}, days=7.0)
+    belief = make_prior(unknowns, people, ARM, {"clearance": (2.0, 0.1)})
     assert belief.centre.shape == (3, 3)
     np.testing.assert_allclose(
-        unknowns[0].scale.constrain(belief.centre[:2]), given(unknowns[0], people, ARM), rtol=1e-5
+        unknowns[0].scale.constrain(belief.centre[:2]), current_values(unknowns[0], people, ARM), rtol=1e-5
     )
     assert isinstance(unknowns[1].scale, Positive)
     np.testing.assert_allclose(belief.centre[2], np.log(2.0), rtol=1e-6)
@@ -114,4 +114,4 @@ def test_the_prior_stands_around_what_is_given():
 def test_beliefs_that_mean_nothing_are_refused(over, prior, message):
     people = strained(3)
     with pytest.raises(ValueError, match=message):
-        believe(find(people, ARM, (over,), {}, days=7.0), people, ARM, prior)
+        make_prior(resolve_free_parameters(people, ARM, (over,), {}, days=7.0), people, ARM, prior)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from habenula.circuit.inference.observations import Binomial, Gaussian, Observed, Ordinal, Poisson, aligned, records
+from habenula.circuit.inference.observations import (
+    Binomial,
+    Gaussian,
+    Observed,
+    Ordinal,
+    Poisson,
+    align_observations,
+    record_schedule,
+)
 
 CUTS = np.array([0.2, 0.5, 0.9])
 
@@ -53,11 +61,11 @@ def test_draws_have_the_slope_of_mean_zero_and_the_variance_of_the_information(n
 
 
 def test_records_lie_on_the_hours_that_the_days_have_in_common():
-    assert records([Observed("mood", (7, 14), Gaussian(1.0)), Observed("drive", 28, Gaussian(1.0))]) == (
+    assert record_schedule([Observed("mood", (7, 14), Gaussian(1.0)), Observed("drive", 28, Gaussian(1.0))]) == (
         28 * 24,
         7 * 24,
     )
-    assert records([Observed("mood", (1 + 4 / 24, 2), Gaussian(1.0))]) == (48, 4)
+    assert record_schedule([Observed("mood", (1 + 4 / 24, 2), Gaussian(1.0))]) == (48, 4)
 
 
 VALUE = np.ones((2, 2))
@@ -95,4 +103,4 @@ VALUE = np.ones((2, 2))
 )
 def test_data_that_mean_nothing_are_refused(observed, message):
     with pytest.raises(ValueError, match=message):
-        aligned(observed, subjects=2)
+        align_observations(observed, subjects=2)

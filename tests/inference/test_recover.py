@@ -9,19 +9,21 @@ import straight
 from people import strained
 
 from habenula.circuit.inference import fisher_scoring
-from habenula.circuit.inference.fisher_scoring import search
+from habenula.circuit.inference.fisher_scoring import run_fisher_scoring
 from habenula.circuit.inference.free_parameters import with_values
 from habenula.circuit.inference.likelihood import log_density, recovery_problem
 from habenula.circuit.inference.observations import Binomial, Gaussian, Observed, simulate_observations
-from habenula.circuit.inference.recover import identifiable, places, recover
-from habenula.circuit.inference.result import conclude
+from habenula.circuit.inference.recover import draw_starting_points, identifiable, recover
+from habenula.circuit.inference.result import summarise_recovery
 from habenula.circuit.model.interventions import Ketamine, Recalibration
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
 
 
 def fitted(question, steps=30, starts=2, **options):
-    return conclude(question, search(question, places(question, starts, 0), steps=steps, **options))
+    return summarise_recovery(
+        question, run_fisher_scoring(question, draw_starting_points(question, starts, 0), steps=steps, **options)
+    )
 
 
 def drawn(subjects, truth, seed=0):
@@ -32,7 +34,7 @@ def drawn(subjects, truth, seed=0):
 
 @pytest.fixture
 def lines(monkeypatch):
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood())
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood())
 
 
 @pytest.mark.usefixtures("lines")
@@ -98,10 +100,10 @@ def test_a_population_is_found_with_its_mean_and_spread():
 
 def test_who_is_not_finite_is_named_and_the_others_are_as_alone(monkeypatch):
     values = drawn(4, np.array([[-1.0, -0.7]]) * np.ones((4, 1)))
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood())
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood())
     whole = fitted(straight.question(values))
     second = lambda free: np.broadcast_to(np.arange(4) == 2, free.shape[1:])
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood(bad=second))
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood(bad=second))
     found = fitted(straight.question(values))
     assert found.statuses == ("converged", "converged", "failed", "converged")
     assert {failure.subject for failure in found.failures} == {2}
@@ -114,7 +116,7 @@ def test_who_is_not_finite_is_named_and_the_others_are_as_alone(monkeypatch):
 
 def test_a_step_into_what_is_not_finite_is_taken_back(monkeypatch):
     values = drawn(3, np.array([[2.0, -0.7]]) * np.ones((3, 1)))
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood(bad=lambda free: free[0] > 0.5))
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood(bad=lambda free: free[0] > 0.5))
     found = fitted(straight.question(values), starts=1)
     assert (found.free[:, 0] <= 0.5).all()
     assert (found.free[:, 0] > 0.3).all()
@@ -124,7 +126,7 @@ def test_a_step_into_what_is_not_finite_is_taken_back(monkeypatch):
 
 def test_what_the_data_cannot_see_is_named(monkeypatch):
     blind = np.array([[1.0, 0.5, -0.3, 0.2], [0.0, 0.0, 0.0, 0.0]])
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood(blind))
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood(blind))
     question = straight.question(drawn(3, np.array([[-1.0, -0.7]]) * np.ones((3, 1))))
     assert identifiable(question)["synapses.everyday"] == pytest.approx(0, abs=1e-9)
     assert identifiable(question)["mg_per_kg"] > 0.9
@@ -135,7 +137,7 @@ def test_what_the_data_cannot_see_is_named(monkeypatch):
 
 def test_numbers_that_only_their_sum_shows_make_a_sloppy_direction(monkeypatch):
     confounded = np.array([[1.0, 0.5, -0.3, 0.2], [1.0, 0.5, -0.3, 0.2]])
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood(confounded))
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood(confounded))
     options = {"prior": {"mg_per_kg": (0.5, 1.0), "synapses.everyday": (0.5, 1.0)}}
     found = fitted(straight.question(drawn(3, np.array([[-1.0, -0.7]]) * np.ones((3, 1))), **options))
     sloppy, stiff = found.directions
@@ -148,9 +150,9 @@ def test_numbers_that_only_their_sum_shows_make_a_sloppy_direction(monkeypatch):
 @pytest.mark.usefixtures("lines")
 def test_a_schedule_slows_the_search_and_progress_counts_it():
     question, seen = straight.question(drawn(3, np.array([[-1.0, -0.7]]) * np.ones((3, 1)))), []
-    begin = places(question, 1, 0)
-    fast = search(question, begin, steps=1, progress=lambda *of: seen.append(of))
-    slow = search(question, begin, steps=1, learning_rate=lambda step: 0.1)
+    begin = draw_starting_points(question, 1, 0)
+    fast = run_fisher_scoring(question, begin, steps=1, progress=lambda *of: seen.append(of))
+    slow = run_fisher_scoring(question, begin, steps=1, learning_rate=lambda step: 0.1)
     np.testing.assert_allclose(slow.free - begin, 0.1 * (fast.free - begin), atol=1e-5)
     assert seen == [(1, 1)]
 
@@ -223,7 +225,7 @@ def test_a_failure_can_be_replayed():
     ],
 )
 def test_bad_input_is_refused_before_anything_is_compiled(monkeypatch, options, message):
-    monkeypatch.setattr(fisher_scoring, "likelihood", None)
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", None)
     data = Observed("block", (1, 2), Binomial(), np.zeros((2, 2)))
     with pytest.raises(ValueError, match=message):
         recover(strained(2), (Ketamine(),), data, **{"over": ("mg_per_kg",)} | options)

@@ -7,23 +7,23 @@ import straight
 from people import strained
 
 from habenula.circuit.inference import fisher_scoring, uncertainty
-from habenula.circuit.inference.fisher_scoring import search
+from habenula.circuit.inference.fisher_scoring import run_fisher_scoring
 from habenula.circuit.inference.free_parameters import with_values
 from habenula.circuit.inference.observations import Gaussian, Observed, simulate_observations
-from habenula.circuit.inference.recover import places, recover
-from habenula.circuit.inference.result import conclude
+from habenula.circuit.inference.recover import draw_starting_points, recover
+from habenula.circuit.inference.result import summarise_recovery
 from habenula.circuit.inference.uncertainty import design, profile
 from habenula.circuit.model.interventions import Ketamine
 
 
 @pytest.fixture(params=["subject", "shared"])
 def found(request, monkeypatch):
-    monkeypatch.setattr(fisher_scoring, "likelihood", straight.likelihood())
-    monkeypatch.setattr(uncertainty, "likelihood", straight.likelihood())
+    monkeypatch.setattr(fisher_scoring, "compute_likelihood", straight.likelihood())
+    monkeypatch.setattr(uncertainty, "compute_likelihood", straight.likelihood())
     truth = np.array([[-1.0, -0.7]]) * np.ones((4, 1))
     values = truth @ straight.SLOPES + straight.SD * np.random.default_rng(0).normal(size=(4, 4))
     question = straight.question(values, dict.fromkeys(straight.OVER, request.param))
-    return conclude(question, search(question, places(question, 1, 0), steps=20))
+    return summarise_recovery(question, run_fisher_scoring(question, draw_starting_points(question, 1, 0), steps=20))
 
 
 def test_the_profile_of_a_normal_likelihood_is_a_parabola(found):

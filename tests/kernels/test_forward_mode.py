@@ -12,7 +12,7 @@ from habenula.circuit.model import lateral_habenula as lhb
 from habenula.circuit.model.interventions import Ketamine
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
-from habenula.kernels import Histogram, Maximum, Mean, Plan, Variance, by_tangents, integrate
+from habenula.kernels import Histogram, Maximum, Mean, Plan, Variance, grad_by_forward_mode, integrate
 
 lowered = importlib.import_module("machine_code").kernels  # of programs for a GPU that is not there
 
@@ -114,7 +114,7 @@ def test_runs_that_follow_each_other_have_one_derivative(float64):
 
     def slopes(plan, together):
         live = functools.partial(lived, plan=plan)
-        run = by_tangents(live) if together else live
+        run = grad_by_forward_mode(live) if together else live
         lost = lambda shared, own: (run(shared, own) ** 2 * jnp.arange(1.0, 1.0 + LANES)).sum()
         return jax.grad(lost, (0, 1))
 
@@ -153,20 +153,20 @@ def test_few_directions_are_kernels_and_many_the_plain_loop(by, offsets, count):
 
 @pytest.fixture(scope="module")
 def conditions():
-    p = lhb.neuron()
-    return p, lhb.cells(p, 8), lhb.conditions(LANES, excitation=jnp.linspace(1.0, 2.0, LANES))
+    p = lhb.neuron_constants()
+    return p, lhb.heterogeneity_quadrature(p, 8), lhb.slice_conditions(LANES, excitation=jnp.linspace(1.0, 2.0, LANES))
 
 
 def output(given, p, cells, plan):
     """Mean drive of the RMTg over 16 ms, of neurons from rest in the healthy slice."""
 
     def advance(state, shared, own, inputs, z, j):
-        after = lhb.step(state, own, z, *shared, 0.25)
-        return after, lhb.output(after.rate, shared[0])
+        after = lhb.step_neurons(state, own, z, *shared, 0.25)
+        return after, lhb.habenula_output(after.rate, shared[0])
 
     run = integrate(
         advance,
-        jax.lax.stop_gradient(lhb.rest(p, cells, given)),
+        jax.lax.stop_gradient(lhb.resting_neuron_state(p, cells, given)),
         steps=64,
         subjects=jnp.arange(LANES),
         shared=(p, cells),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.kernels.autodiff.linear_map import linear
+from habenula.kernels.autodiff.linear_map import apply_linear_map
 
 X, DX = jnp.asarray([1.0, -2.0, 3.0]), jnp.asarray([0.5, 1.0, -1.0])
 
@@ -30,7 +30,7 @@ def cubes():
     @cube.defjvp
     def _(primals, tangents):
         (x,), out = primals, cube(*primals)
-        return out, linear(forth, back, x, tangents, out)
+        return out, apply_linear_map(forth, back, x, tangents, out)
 
     return cube, traced
 

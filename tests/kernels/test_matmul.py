@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.kernels import Plan, hoist_taken, integrate, matmul
-from habenula.kernels.xla_cpu.hoist import hoistable, hoisted, looped
-from habenula.kernels.xla_cpu.matmul import by_columns
+from habenula.kernels import Plan, has_hoisted_call, integrate, matmul
+from habenula.kernels.xla_cpu.hoist import hoisted, is_hoistable, lower_matmuls_to_loops
+from habenula.kernels.xla_cpu.matmul import matmul_by_columns
 
 LANES = 16
 GENERATOR = np.random.default_rng(3)
@@ -27,7 +27,12 @@ def test_both_ways_are_the_product(shape, lanes):
     matrix, x = numbers(*shape), numbers(shape[1], *lanes)
     expected = np.einsum("oi,i...->o...", np.asarray(matrix, np.float64), np.asarray(x, np.float64))
     scale = np.einsum("oi,i...->o...", np.abs(matrix), np.abs(x))
-    for found in (matmul(matrix, x), jax.jit(matmul)(matrix, x), by_columns(matrix, x), hoisted(matmul)(matrix, x)):
+    for found in (
+        matmul(matrix, x),
+        jax.jit(matmul)(matrix, x),
+        matmul_by_columns(matrix, x),
+        hoisted(matmul)(matrix, x),
+    ):
         assert found.shape == expected.shape
         assert np.all(np.abs(found - expected) <= 4e-7 * scale)
 
@@ -67,9 +72,9 @@ def test_a_step_with_a_product_is_hoisted_and_its_gradient_too():
     tiled, scanned = (by_state(plan)(state) for plan in plans)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), tiled, scanned)
     forward = jax.jit(lambda x: final(matrix, x, plans[0])).lower(state).compile().as_text()
-    assert hoist_taken(forward)
+    assert has_hoisted_call(forward)
     backward = by_state(plans[0]).lower(state).compile().as_text()
-    assert len([line for line in backward.splitlines() if hoist_taken(line)]) == 2, "the run, and its derivative"
+    assert len([line for line in backward.splitlines() if has_hoisted_call(line)]) == 2, "the run, and its derivative"
     # By the matrix itself, a derivative sums over lanes: that is for the library, and everything else stays right.
     by_matrix = lambda plan: jax.grad(lambda matrix: final(matrix, state, plan))(matrix)
     np.testing.assert_allclose(by_matrix(plans[0]), by_matrix(plans[1]), rtol=2e-5, atol=1e-5)
@@ -77,5 +82,5 @@ def test_a_step_with_a_product_is_hoisted_and_its_gradient_too():
 
 def test_it_is_foreign_to_a_call_until_it_is_a_loop():
     traced = jax.make_jaxpr(matmul)(jnp.ones((4, 4)), jnp.ones((4, LANES))).jaxpr
-    assert not hoistable(traced)
-    assert hoistable(looped(traced))
+    assert not is_hoistable(traced)
+    assert is_hoistable(lower_matmuls_to_loops(traced))

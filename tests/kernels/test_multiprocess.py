@@ -13,7 +13,7 @@ import one_of_several
 import pytest
 
 from habenula.kernels import multiprocess
-from habenula.kernels.multiprocess import Launch, Place
+from habenula.kernels.multiprocess import LaunchSettings, ProcessRank
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,16 +77,16 @@ def test_shares_of_any_size_are_joined(two):
 
 @pytest.mark.parametrize(("subjects", "count"), [(7, 3), (48, 2), (5, 5), (1_000_000, 96)])
 def test_shares_are_neighbours_even_and_complete(subjects, count):
-    shares = [multiprocess.share(subjects, Place(number, count)) for number in range(count)]
+    shares = [multiprocess.shard_subjects(subjects, ProcessRank(number, count)) for number in range(count)]
     assert [subject for share in shares for subject in share] == list(range(subjects))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_single_process_needs_no_others():
-    assert multiprocess.start(count=1, number=0) == Place(0, 1) == multiprocess.place()
-    assert multiprocess.share(5) == range(5)
+    assert multiprocess.initialise_processes(count=1, number=0) == ProcessRank(0, 1) == multiprocess.current_process()
+    assert multiprocess.shard_subjects(5) == range(5)
     tree = {"a": jnp.arange(3), "b": np.ones((2, 4), np.float32)}
-    for found in (multiprocess.gather(tree), multiprocess.total(tree)):
+    for found in (multiprocess.gather_over_processes(tree), multiprocess.sum_over_processes(tree)):
         assert jax.tree.map(lambda x, y: np.array_equal(x, y) and x.dtype == y.dtype, found, tree) == {
             "a": True,
             "b": True,
@@ -101,30 +101,45 @@ MPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORL
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, Launch(Place(0, 1), None, None)),
-        (SLURM, Launch(Place(5, 32), None, 1)),
-        (SLURM | {"CUDA_VISIBLE_DEVICES": "1"}, Launch(Place(5, 32), None, 0)),
-        (SLURM | {"CUDA_VISIBLE_DEVICES": "0,1"}, Launch(Place(5, 32), None, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "32"}, Launch(Place(0, 1), None, None)),  # a batch script, not yet srun
-        (TORCH, Launch(Place(3, 8), "node1:29401", 3)),
-        (SLURM | TORCH, Launch(Place(3, 8), "node1:29401", 3)),
-        (SLURM | MPI | {"JAX_COORDINATOR_ADDRESS": "a:1"}, Launch(Place(2, 4), "a:1", 0)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Launch(Place(1, 2), None, None)),
+        ({}, LaunchSettings(ProcessRank(0, 1), None, None)),
+        (SLURM, LaunchSettings(ProcessRank(5, 32), None, 1)),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "1"}, LaunchSettings(ProcessRank(5, 32), None, 0)),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "0,1"}, LaunchSettings(ProcessRank(5, 32), None, 1)),
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "32"},
+            LaunchSettings(ProcessRank(0, 1), None, None),
+        ),  # a batch script, not yet srun
+        (TORCH, LaunchSettings(ProcessRank(3, 8), "node1:29401", 3)),
+        (SLURM | TORCH, LaunchSettings(ProcessRank(3, 8), "node1:29401", 3)),
+        (SLURM | MPI | {"JAX_COORDINATOR_ADDRESS": "a:1"}, LaunchSettings(ProcessRank(2, 4), "a:1", 0)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, LaunchSettings(ProcessRank(1, 2), None, None)),
     ],
 )
 def test_what_launchers_tell(environment, expected):
-    assert multiprocess.launched(environment) == expected
+    assert multiprocess.detect_launch(environment) == expected
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: multiprocess.start(count=2), ValueError, "count=2 and number=None belong together"),
-        (lambda: multiprocess.start(count=2, number=2), ValueError, "process 2 of 2 is impossible"),
-        (lambda: multiprocess.start(count=2, number=0), ValueError, "2 processes need a place to meet: .*host:port"),
-        (lambda: multiprocess.share(1, Place(0, 2)), ValueError, "subjects=1 are fewer than the 2 processes"),
-        (lambda: multiprocess.gather(jnp.float32(1.0)), ValueError, r"shape \(\) has no axis=0"),
-        (lambda: jax.grad(lambda x: multiprocess.total(x))(1.0), TypeError, "outside jax.jit and jax.grad"),
+        (lambda: multiprocess.initialise_processes(count=2), ValueError, "count=2 and number=None belong together"),
+        (lambda: multiprocess.initialise_processes(count=2, number=2), ValueError, "process 2 of 2 is impossible"),
+        (
+            lambda: multiprocess.initialise_processes(count=2, number=0),
+            ValueError,
+            "2 processes need a place to meet: .*host:port",
+        ),
+        (
+            lambda: multiprocess.shard_subjects(1, ProcessRank(0, 2)),
+            ValueError,
+            "subjects=1 are fewer than the 2 processes",
+        ),
+        (lambda: multiprocess.gather_over_processes(jnp.float32(1.0)), ValueError, r"shape \(\) has no axis=0"),
+        (
+            lambda: jax.grad(lambda x: multiprocess.sum_over_processes(x))(1.0),
+            TypeError,
+            "outside jax.jit and jax.grad",
+        ),
     ],
 )
 def test_misuse_is_told(call, error, message, monkeypatch):

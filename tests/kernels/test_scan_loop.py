@@ -18,10 +18,10 @@ from habenula.kernels import (
     Plan,
     Variance,
     channel_keys,
+    has_hoisted_call,
     heun,
-    hoist_taken,
     integrate,
-    normals,
+    normals_at_step,
     scan_loop,
 )
 
@@ -107,7 +107,7 @@ def test_scan_is_the_loop_one_would_write():
 
     def advance(state, j):
         now = jax.tree.map(lambda x: x[j], inputs)
-        state, out = step(state, shared, own, now, normals(keys, subjects, j), j)
+        state, out = step(state, shared, own, now, normals_at_step(keys, subjects, j), j)
         return state, (state, out)
 
     state, (states, outs) = jax.jit(lambda state: lax.scan(advance, state, jnp.arange(STEPS)))(state)
@@ -131,7 +131,7 @@ def test_every_plan_gives_the_same_bits(plan):
 @pytest.mark.parametrize("plan", ["tiles of 16", "two devices"])
 def test_in_turns_too(monkeypatch, plan):
     """As large states are stepped, two steps at a time."""
-    monkeypatch.setattr(scan_loop, "_FEW", 0)
+    monkeypatch.setattr(scan_loop, "_MAX_PLAIN_STATE_SIZE", 0)
     assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
 
 
@@ -172,10 +172,10 @@ def test_two_parts_equal_the_whole():
 
 def test_the_loop_is_compiled_whole():
     compiled = lambda run: str(jax.jit(run).lower(*problem()).compile().as_text())
-    assert hoist_taken(compiled(runner(PLANS["tiles of 16"])))
-    assert not hoist_taken(compiled(runner(PLANS["not hoisted"])))
+    assert has_hoisted_call(compiled(runner(PLANS["tiles of 16"])))
+    assert not has_hoisted_call(compiled(runner(PLANS["not hoisted"])))
     gradient = compiled(jax.grad(loss(PLANS["tiles of 16"]), (1, 2)))
-    marked = [line for line in gradient.splitlines() if hoist_taken(line)]
+    marked = [line for line in gradient.splitlines() if has_hoisted_call(line)]
     assert len(marked) == 2, "one call of the run, whose results the loss is curved in, and one of its derivative"
 
 
@@ -195,7 +195,7 @@ def test_a_matrix_product_is_run_in_pieces():
     )
     state, tiled = jnp.ones((8, 32)), jax.jit(run(Plan("tiled", tile=16)))
     np.testing.assert_allclose(tiled(state).state, jax.jit(run(Plan("scan")))(state).state, rtol=1e-5, atol=1e-5)
-    assert not hoist_taken(str(tiled.lower(state).compile().as_text()))
+    assert not has_hoisted_call(str(tiled.lower(state).compile().as_text()))
 
 
 def loss(plan):
@@ -303,7 +303,7 @@ def memory_of_gradient(steps):
 
 def test_memory_of_the_gradient_grows_slower_than_steps(monkeypatch):
     """Where nothing may be kept of the run; `sys.modules`, as the module's name is the function's."""
-    monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", 0)
+    monkeypatch.setattr(sys.modules[integrate.__module__], "MAX_RESIDUAL_BYTES_PER_TILE", 0)
     few, many = 16 * 32, 16 * 32 * 64
     assert memory_of_gradient(many) < 64**0.5 * memory_of_gradient(few)
     assert memory_of_gradient(few) < 0.6 * few * 16 * 4, "less than one number of each step: blocks are computed again"
@@ -314,13 +314,13 @@ def test_what_the_gradient_keeps_is_bounded(monkeypatch):
     """One number of a block, up to a limit, with which the run is not made once more."""
     steps, kept = 16 * 32 * 64, 32 * 64 * 16 * 4
     module = sys.modules[integrate.__module__]
-    monkeypatch.setattr(module, "KEPT", kept - 1)
+    monkeypatch.setattr(module, "MAX_RESIDUAL_BYTES_PER_TILE", kept - 1)
     without = memory_of_gradient(steps)
-    monkeypatch.setattr(module, "KEPT", kept)
+    monkeypatch.setattr(module, "MAX_RESIDUAL_BYTES_PER_TILE", kept)
     assert without < kept / 2 < kept <= memory_of_gradient(steps) < 2 * kept
-    monkeypatch.setattr(module, "KEPT", 16 * kept)
+    monkeypatch.setattr(module, "MAX_RESIDUAL_BYTES_PER_TILE", 16 * kept)
     assert 16 * kept <= memory_of_gradient(steps) < 18 * kept, "of every step, so that no block is made once more"
-    monkeypatch.setattr(module, "EVERY_STEP", 16 * kept - 1)
+    monkeypatch.setattr(module, "MAX_RESIDUAL_BYTES", 16 * kept - 1)
     assert memory_of_gradient(steps) < 2 * kept
 
 
@@ -352,7 +352,7 @@ def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
     for block in (4, 16):
         run = functools.partial(loss, plan=Plan("tiled", block=block))
         for kept in (0, 96 * 16 * 8 - 1, 2**24):  # nothing, what blocks began with, what steps began with
-            monkeypatch.setattr(sys.modules[integrate.__module__], "KEPT", kept)
+            monkeypatch.setattr(sys.modules[integrate.__module__], "MAX_RESIDUAL_BYTES_PER_TILE", kept)
             np.testing.assert_allclose(jax.jit(jax.grad(lambda gain, run=run: run(gain)))(gain), expected, rtol=1e-10)
         pushed = jax.jit(lambda gain, run=run: jax.jvp(run, (gain,), (jnp.ones_like(gain),))[1])(gain)
         np.testing.assert_allclose(pushed, expected, rtol=1e-10)

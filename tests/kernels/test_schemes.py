@@ -13,7 +13,7 @@ from habenula.kernels import (
     exponential_rosenbrock,
     exponential_step,
     heun,
-    normals,
+    normals_at_step,
     ornstein_uhlenbeck,
 )
 
@@ -98,7 +98,7 @@ def paths(update, steps, lanes=2**14):
 
     def step(carry, j):
         x = carry[1]
-        return (x, update(x, normals(keys, subjects, j)[0])), None
+        return (x, update(x, normals_at_step(keys, subjects, j)[0])), None
 
     return lax.scan(step, (jnp.zeros(lanes), jnp.zeros(lanes)), jnp.arange(steps))[0]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from habenula.circuit.model import interventions as act
 from habenula.circuit.model.parameters import typical
-from habenula.circuit.model.trapping_block import READINGS
+from habenula.circuit.model.trapping_block import SAMPLES_PER_STEP
 from habenula.circuit.simulation.validation import check_intervention
 from habenula.circuit.study.arms import align, standard, within
 
@@ -20,7 +20,7 @@ HOURS = jnp.arange(24.0 * 8)
 @settings(deadline=None, max_examples=60)
 @given(start=st.floats(0.0, 150.0), duration=st.floats(0.3, 30.0))
 def test_a_window_holds_its_duration_wherever_it_begins(start, duration):
-    share = act.window(HOURS, 1.0, jnp.asarray(start), jnp.asarray(duration))
+    share = act.smooth_window(HOURS, 1.0, jnp.asarray(start), jnp.asarray(duration))
     np.testing.assert_allclose(share.sum(), duration, rtol=1e-4)
     assert share.min() >= 0
     assert share.max() <= 1 + 1e-6
@@ -29,7 +29,7 @@ def test_a_window_holds_its_duration_wherever_it_begins(start, duration):
 @pytest.mark.parametrize("start", [5.0, 5.25, 5.6])
 def test_a_window_is_smooth_in_its_beginning_also_on_the_hour(float64, start):
     weights = jnp.cos(jnp.arange(24.0))
-    f = lambda start: weights @ act.window(jnp.arange(24.0), 1.0, start, jnp.asarray(1.0))
+    f = lambda start: weights @ act.smooth_window(jnp.arange(24.0), 1.0, start, jnp.asarray(1.0))
     start = jnp.asarray(start)
     numeric = (f(start + 1e-5) - f(start - 1e-5)) / 2e-5
     np.testing.assert_allclose(jax.grad(f)(start), numeric, atol=1e-4)
@@ -48,7 +48,7 @@ ZERO = [
 
 @pytest.mark.parametrize("nothing", ZERO, ids=lambda nothing: type(nothing).__name__)
 def test_a_dose_of_zero_is_no_drug(nothing):
-    given = act.inputs_of((nothing,), HOURS, 1.0, typical())
+    given = act.compute_arm_inputs((nothing,), HOURS, 1.0, typical())
     for name, values in vars(given).items():
         if values is not None and name != "session":  # the time passes in a session, and nothing happens
             np.testing.assert_array_equal(values, 0.0)
@@ -69,7 +69,7 @@ def test_expectation_is_a_leaky_sum_of_visits(visits):
                 levels.append(level + change / 2)
                 level += change
             expected.append(np.mean(levels))
-        found = act.inputs_of((visits,), HOURS, 1.0, p).expectation
+        found = act.compute_arm_inputs((visits,), HOURS, 1.0, p).expectation
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
 
 
@@ -77,11 +77,11 @@ def test_visits_may_be_each_subjects_own():
     """As may be what they do to it: a shared schedule, people's own constants, and the other way round."""
     p = typical()
     own = eqx.tree_at(lambda p: p.motivation.visit_lift, p, p.motivation.visit_lift * jnp.array([1.0, 0.5, 0.0]))
-    alone = act.inputs_of((act.Placebo(start=1.0),), HOURS, 1.0, p).expectation
+    alone = act.compute_arm_inputs((act.Placebo(start=1.0),), HOURS, 1.0, p).expectation
     for arm, of in ((act.Placebo(start=1.0), own), (act.Placebo([1.0, 0.5, 0.0], start=1.0), p)):
-        found = act.inputs_of((arm,), HOURS, 1.0, of).expectation
+        found = act.compute_arm_inputs((arm,), HOURS, 1.0, of).expectation
         np.testing.assert_allclose(found, np.outer(alone, [1.0, 0.5, 0.0]), rtol=1e-5, atol=1e-7)
-    later = act.inputs_of((act.Placebo(start=[1.0, 3.0]),), HOURS, 1.0, p).expectation
+    later = act.compute_arm_inputs((act.Placebo(start=[1.0, 3.0]),), HOURS, 1.0, p).expectation
     np.testing.assert_allclose(later[:, 0], alone, rtol=1e-5)
     np.testing.assert_allclose(later[48:, 1], alone[:-48], rtol=1e-3, atol=1e-7)
 
@@ -89,20 +89,22 @@ def test_visits_may_be_each_subjects_own():
 def test_two_infusions_add_and_two_blockers_compete():
     p = typical()
     one, other = act.Ketamine(0.5, 1.0), act.Ketamine(0.3, 1.5)
-    both = act.inputs_of((one, other), HOURS, 1.0, p).ketamine
-    apart = sum(act.inputs_of((each,), HOURS, 1.0, p).ketamine for each in (one, other))
+    both = act.compute_arm_inputs((one, other), HOURS, 1.0, p).ketamine
+    apart = sum(act.compute_arm_inputs((each,), HOURS, 1.0, p).ketamine for each in (one, other))
     np.testing.assert_allclose(both, apart, rtol=1e-6)
     bupropion, tablets = act.Bupropion(300.0), act.Methylphenidate(20.0)
-    occupied = [act.inputs_of(arm, HOURS, 1.0, p).dat for arm in ((bupropion,), (tablets,), (bupropion, tablets))]
+    occupied = [
+        act.compute_arm_inputs(arm, HOURS, 1.0, p).dat for arm in ((bupropion,), (tablets,), (bupropion, tablets))
+    ]
     assert (occupied[2] <= occupied[0] + occupied[1] + 1e-6).all()
     assert (occupied[2] >= jnp.maximum(occupied[0], occupied[1]) - 1e-6).all()
 
 
 def test_one_dose_for_all_or_one_for_each():
     p = typical()
-    shared = act.inputs_of((act.Ketamine([0.5], [1.0]),), HOURS, 1.0, p).ketamine
-    each = act.inputs_of((act.Ketamine([[0.5, 0.25, 0.0]], [[1.0, 1.0, 1.0]]),), HOURS, 1.0, p).ketamine
-    assert each.shape == (len(HOURS), READINGS, 3)
+    shared = act.compute_arm_inputs((act.Ketamine([0.5], [1.0]),), HOURS, 1.0, p).ketamine
+    each = act.compute_arm_inputs((act.Ketamine([[0.5, 0.25, 0.0]], [[1.0, 1.0, 1.0]]),), HOURS, 1.0, p).ketamine
+    assert each.shape == (len(HOURS), SAMPLES_PER_STEP, 3)
     np.testing.assert_allclose(each[..., 0], shared, rtol=1e-6)
     np.testing.assert_allclose(each[..., 1], shared / 2, rtol=1e-6)
     np.testing.assert_array_equal(each[..., 2], 0.0)
@@ -131,7 +133,7 @@ def test_aligned_arms_share_a_shape_and_give_what_they_gave():
     shapes = {str(jax.tree.map(jnp.shape, arm)) for arm in aligned.values()}
     assert len(shapes) == 1
     for name, arm in arms.items():
-        before, after = (act.inputs_of(each, HOURS, 1.0, p) for each in (arm, aligned[name]))
+        before, after = (act.compute_arm_inputs(each, HOURS, 1.0, p) for each in (arm, aligned[name]))
         for channel, values in vars(after).items():
             if values is None:
                 continue

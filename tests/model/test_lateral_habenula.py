@@ -11,8 +11,8 @@ from habenula.circuit.model import lhb_population
 
 
 def test_cells_are_the_normal_quantiles_they_stand_for():
-    p = lhb.neuron()
-    cells = lhb.cells(p, 256)
+    p = lhb.neuron_constants()
+    cells = lhb.heterogeneity_quadrature(p, 256)
     for values, mean, spread in (
         (cells.leak_reversal, p.leak_reversal, p.leak_reversal_spread),
         (cells.spike_threshold, p.spike_threshold, p.spike_threshold_spread),
@@ -27,10 +27,10 @@ def test_cells_are_the_normal_quantiles_they_stand_for():
 
 def test_steps_follow_the_differential_equation(float64):
     """Without noise, many small steps agree with a fifth-order integrator of the same right-hand side."""
-    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), lhb.neuron())
-    given = lhb.conditions(1, excitation=1.8, kir_shift=-6.0, inhibition=0.002, current=0.05)
-    cells = lhb.cells(p, 4)
-    begin = lhb.rest(p, cells, given)
+    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), lhb.neuron_constants())
+    given = lhb.slice_conditions(1, excitation=1.8, kir_shift=-6.0, inhibition=0.002, current=0.05)
+    cells = lhb.heterogeneity_quadrature(p, 4)
+    begin = lhb.resting_neuron_state(p, cells, given)
 
     def right_hand_side(t, y, _):
         v, h, a = y
@@ -42,7 +42,7 @@ def test_steps_follow_the_differential_equation(float64):
         other = 0.002 * (-72 - v) + p.afterhyperpolarisation_conductance * a * (-90 - v) + 0.05
         tau = p.t_recovery_fast + p.t_recovery_slow * jax.nn.sigmoid(-(v + 60) / 3)
         available = jax.nn.sigmoid((p.t_availability_half - v) / p.t_availability_slope)
-        r = lhb.rate(v, p, cells)
+        r = lhb.spike_rate_envelope(v, p, cells)
         return (
             leak + calcium + ampa + nmda + other,
             (available - h) / tau,
@@ -63,7 +63,7 @@ def test_steps_follow_the_differential_equation(float64):
 
     def reached(dt):
         quiet = jnp.zeros((4, 1))
-        advance = lambda _, state: lhb.step(state, given, quiet, p, cells, dt)
+        advance = lambda _, state: lhb.step_neurons(state, given, quiet, p, cells, dt)
         return jax.lax.fori_loop(0, round(100 / dt), advance, begin)
 
     errors = [np.abs(reached(dt).potential - solved[0][-1]).max() for dt in (0.02, 0.01)]
@@ -75,8 +75,8 @@ def test_steps_follow_the_differential_equation(float64):
 def test_bursts_need_both_currents(blocked, left):
     """Bursting is the cycle of two currents: without either, it goes (Yang 2018)."""
     depressed = dict(excitation=1.84, kir_shift=-6.0)
-    given = lhb.conditions(2, **depressed, **{blocked: jnp.array([1.0, 0.0])})
-    seen = lhb_population.simulate(lhb.neuron(), given, neurons=64, seconds=3.0)
+    given = lhb.slice_conditions(2, **depressed, **{blocked: jnp.array([1.0, 0.0])})
+    seen = lhb_population.simulate_population(lhb.neuron_constants(), given, neurons=64, seconds=3.0)
     whole, without = np.asarray(seen.modes.bursting)
     assert whole > 0.15
     assert without <= left * whole
@@ -86,26 +86,28 @@ def test_modes_share_out_all_neurons():
     rates = jnp.array([[0.1], [2.0], [6.0], [0.2]])
     peaks = jnp.array([[5.0], [80.0], [200.0], [150.0]])
     onsets = jnp.array([[0.0], [0.0], [6.0], [1.5]])
-    seen = lhb.modes(rates, peaks, onsets, jnp.full((4, 1), -50.0))
+    seen = lhb.classify_modes(rates, peaks, onsets, jnp.full((4, 1), -50.0))
     np.testing.assert_allclose([seen.silent[0], seen.tonic[0], seen.bursting[0]], [0.25, 0.25, 0.5])
     np.testing.assert_allclose(seen.burst_rate, 3.75)
-    quiet = lhb.modes(rates[:2], peaks[:2], onsets[:2], jnp.full((2, 1), -50.0))
+    quiet = lhb.classify_modes(rates[:2], peaks[:2], onsets[:2], jnp.full((2, 1), -50.0))
     assert np.isnan(quiet.burst_rate[0])
 
 
 def test_bursts_count_for_more_than_the_same_spikes():
-    p = lhb.neuron()
+    p = lhb.neuron_constants()
     spread = jnp.full((10, 1), 10.0)
     burst = jnp.zeros((10, 1)).at[0].set(100.0)
-    assert float(lhb.output(burst, p)[0]) > 1.5 * float(lhb.output(spread, p)[0])
+    assert float(lhb.habenula_output(burst, p)[0]) > 1.5 * float(lhb.habenula_output(spread, p)[0])
 
 
 def test_population_does_not_depend_on_tiles():
     from habenula.kernels import Plan
 
-    given = lhb.conditions(20, excitation=jnp.linspace(0.8, 3.0, 20))
+    given = lhb.slice_conditions(20, excitation=jnp.linspace(0.8, 3.0, 20))
     runs = [
-        lhb_population.simulate(lhb.neuron(), given, neurons=8, seconds=0.5, settle=0.25, plan=Plan(tile=tile))
+        lhb_population.simulate_population(
+            lhb.neuron_constants(), given, neurons=8, seconds=0.5, settle=0.25, plan=Plan(tile=tile)
+        )
         for tile in (16, 32)
     ]
     np.testing.assert_array_equal(runs[0].output, runs[1].output)
@@ -113,6 +115,6 @@ def test_population_does_not_depend_on_tiles():
 
 def test_unknown_conditions_are_named():
     with pytest.raises(ValueError, match="excitatoin"):
-        lhb.conditions(1, excitatoin=2.0)
+        lhb.slice_conditions(1, excitatoin=2.0)
     with pytest.raises(ValueError, match="seconds=0"):
-        lhb_population.simulate(lhb.neuron(), lhb.conditions(1), seconds=0.0)
+        lhb_population.simulate_population(lhb.neuron_constants(), lhb.slice_conditions(1), seconds=0.0)

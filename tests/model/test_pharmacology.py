@@ -14,8 +14,8 @@ from scipy.integrate import quad, solve_ivp
 from habenula.circuit.data import constants
 from habenula.circuit.model import pharmacokinetics, pharmacology, trapping_block
 
-infusion = jax.jit(pharmacokinetics.infusion, static_argnames="dt")
-unit_infusion = jax.jit(pharmacokinetics.unit_infusion, static_argnames="dt")
+infusion = jax.jit(pharmacokinetics.infusion_content, static_argnames="dt")
+unit_infusion = jax.jit(pharmacokinetics.unit_rate_content, static_argnames="dt")
 ketamine_concentration = jax.jit(pharmacology.ketamine_concentration)
 tablet_concentration = jax.jit(pharmacology.tablet_concentration, static_argnames="dt")
 daily_concentration = jax.jit(pharmacology.daily_concentration, static_argnames="dt")
@@ -95,13 +95,13 @@ class TestInfusion:
 class TestKetamine:
     def dose(self, times, dt=1.0, mg_per_kg=0.5, start=0.0, duration=40 / 60, **options):
         one = lambda value: jnp.asarray([value])
-        kinetics = pharmacology.ketamine()
+        kinetics = pharmacology.ketamine_constants()
         ends = jnp.append(times, times[-1] + dt)
         return ketamine_concentration(ends, one(mg_per_kg), one(start), one(duration), kinetics, **options)
 
     def test_against_an_integrator(self, float64):
         """The two-compartment equations, integrated numerically: in, out, and to and fro."""
-        kinetics = pharmacology.ketamine()
+        kinetics = pharmacology.ketamine_constants()
         total = np.zeros(12)
         for body in (kinetics.s, kinetics.r):
             v1, clearance, v2, exchange = (float(leaf) for leaf in jax.tree.leaves(body))
@@ -128,10 +128,10 @@ class TestKetamine:
     def test_the_published_curves(self, float64, shared_data):
         from habenula.circuit.calibration import pharmacology as calibration
 
-        kinetics = pharmacology.ketamine()
+        kinetics = pharmacology.ketamine_constants()
         for enantiomer, body in (("s", kinetics.s), ("r", kinetics.r)):
             for curve in calibration.read_curves(shared_data / "ketamine_pk", enantiomer):
-                simulated = calibration.plasma(body, curve)
+                simulated = calibration.predict_plasma(body, curve)
                 missed = simulated - curve.concentrations
                 spread = curve.concentrations - curve.concentrations.mean()
                 assert 1 - jnp.sum(missed**2) / np.sum(spread**2) > 0.95
@@ -143,13 +143,19 @@ class TestKetamine:
         rates = jnp.asarray([0.28, 0.57, 1.14]) / 2  # mg/kg/h of this enantiomer, one hour each
         starts, durations = jnp.arange(3.0), jnp.ones(3)
         ends = jnp.asarray([3.0 - instant, 3.0, 5.0 - instant, 5.0])
-        peak, _, tail = ketamine_concentration(ends, rates, starts, durations, pharmacology.ketamine(), s_share=s_share)
+        peak, _, tail = ketamine_concentration(
+            ends, rates, starts, durations, pharmacology.ketamine_constants(), s_share=s_share
+        )
         inside(f"ket.pk.{enantiomer}.peak", peak)
         inside(f"ket.pk.{enantiomer}.5h", tail)
 
     def test_doses_add(self, float64):
         together = ketamine_concentration(
-            upto(5), jnp.array([0.5, 0.3]), jnp.array([2.2, 50.0]), jnp.array([0.7, 1.0]), pharmacology.ketamine()
+            upto(5),
+            jnp.array([0.5, 0.3]),
+            jnp.array([2.2, 50.0]),
+            jnp.array([0.7, 1.0]),
+            pharmacology.ketamine_constants(),
         )
         apart = self.dose(hours(5), start=2.2, duration=0.7) + self.dose(hours(5), 1.0, 0.3, 50.0, 1.0)
         np.testing.assert_allclose(together, apart, rtol=1e-12, atol=1e-14)  # uM
@@ -158,7 +164,7 @@ class TestKetamine:
         """A subject among others gets what it gets alone; constants and factors may differ between subjects."""
         doses = jnp.asarray([[0.5, 0.2, 0.0], [0.1, 0.5, 0.0]])
         starts, durations = doses + 3.0, jnp.full((2, 3), 0.7)
-        factor, kinetics = jnp.asarray([1.0, 0.7, 1.3]), pharmacology.ketamine()
+        factor, kinetics = jnp.asarray([1.0, 0.7, 1.3]), pharmacology.ketamine_constants()
         compute = lambda *one, clearance_factor: ketamine_concentration(
             upto(2), *one, kinetics, clearance_factor=clearance_factor
         )
@@ -175,7 +181,9 @@ class TestKetamine:
             zeros, ones = jnp.zeros((doses, 7)), jnp.ones((doses, 7))
 
             def total(amounts, starts):
-                return jnp.sum(ketamine_concentration(upto(10), amounts, starts, ones, pharmacology.ketamine()))
+                return jnp.sum(
+                    ketamine_concentration(upto(10), amounts, starts, ones, pharmacology.ketamine_constants())
+                )
 
             used = jax.jit(jax.grad(total, (0, 1))).lower(zeros, zeros).compile().memory_analysis()
             assert used is not None
@@ -205,7 +213,7 @@ class TestKetamine:
 class TestTablets:
     def level(self, times, dt=1.0, dose=20.0, clock=8.0, start=0.0, stop=24.0, drug=None):
         one = lambda value: jnp.asarray([value])
-        drug = drug or pharmacology.methylphenidate()
+        drug = drug or pharmacology.methylphenidate_constants()
         return tablet_concentration(times, dt, one(dose), one(clock), one(start), one(stop), drug)
 
     def test_one_tablet_peaks_at_its_dose(self, float64):
@@ -237,9 +245,9 @@ class TestTablets:
         assert float(jax.jvp(score, (point[name],), (1.0,))[1]) == pytest.approx(difference, rel=1e-5)
 
     def test_occupancy_of_the_dopamine_transporter(self):
-        site = pharmacology.methylphenidate().occupancy
+        site = pharmacology.methylphenidate_constants().occupancy
         for dose in (5, 10, 20, 40, 60):
-            inside(f"dat.mph.{dose}", pharmacology.occupancy(float(dose), site))
+            inside(f"dat.mph.{dose}", pharmacology.transporter_occupancy(float(dose), site))
 
 
 class TestDailyDrugs:
@@ -247,7 +255,7 @@ class TestDailyDrugs:
         one = lambda value: jnp.asarray([value])
         return daily_concentration(hours(days), 1.0, one(dose), one(start), one(stop), drug, clearance_factor=factor)
 
-    @pytest.mark.parametrize("drug", [pharmacology.ssri, pharmacology.bupropion])
+    @pytest.mark.parametrize("drug", [pharmacology.ssri_constants, pharmacology.bupropion_constants])
     def test_the_level_settles_at_the_dose(self, drug):
         curve = self.level(drug(), 30)
         assert curve[-1] == pytest.approx(10.0, rel=1e-4)
@@ -256,14 +264,14 @@ class TestDailyDrugs:
         assert self.level(drug(), 30, factor=2.0)[-1] == pytest.approx(5.0, rel=1e-4)
 
     def test_a_period_that_ends_before_it_begins_gives_nothing(self):
-        assert not self.level(pharmacology.ssri(), 5, start=50.0, stop=40.0).any()
+        assert not self.level(pharmacology.ssri_constants(), 5, start=50.0, stop=40.0).any()
 
     def test_the_fitted_occupancies(self):
-        ssri, bupropion = pharmacology.ssri().occupancy, pharmacology.bupropion().occupancy
-        inside("sert.minimum", pharmacology.occupancy(10.0, ssri))
-        inside("sert.plateau", pharmacology.occupancy(1e3, ssri))
-        inside("dat.bup.2002", pharmacology.occupancy(300.0, bupropion))
-        inside("dat.bup.2003", pharmacology.occupancy(300.0, bupropion))
+        ssri, bupropion = pharmacology.ssri_constants().occupancy, pharmacology.bupropion_constants().occupancy
+        inside("sert.minimum", pharmacology.transporter_occupancy(10.0, ssri))
+        inside("sert.plateau", pharmacology.transporter_occupancy(1e3, ssri))
+        inside("dat.bup.2002", pharmacology.transporter_occupancy(300.0, bupropion))
+        inside("dat.bup.2003", pharmacology.transporter_occupancy(300.0, bupropion))
 
     def test_competition_adds_odds(self, float64):
         a, b = 0.3, 0.55
@@ -280,14 +288,15 @@ def course(p, dose, start, factor):
     plasma = ketamine_concentration(
         jnp.append(times, times[-1] + 1), one(dose), one(start), one(0.65), ketamine, clearance_factor=factor
     )
-    steady, rate = trapping_block.block_rates(plasma, 0.01, block)
+    steady, rate = trapping_block.steady_block_and_rate(plasma, 0.01, block)
     mph = tablet_concentration(times, 1.0, one(40 * dose), one(8.0), one(start), one(80.5), tablet)
     bup = daily_concentration(times, 1.0, one(600 * dose), one(start), one(80.5), bupropion)
     escitalopram = daily_concentration(times, 1.0, one(20 * dose), one(start), one(80.5), ssri)
     dat = pharmacology.combine_occupancy(
-        pharmacology.occupancy(mph, tablet.occupancy), pharmacology.occupancy(bup, bupropion.occupancy)
+        pharmacology.transporter_occupancy(mph, tablet.occupancy),
+        pharmacology.transporter_occupancy(bup, bupropion.occupancy),
     )
-    sert = pharmacology.occupancy(escitalopram, ssri.occupancy)
+    sert = pharmacology.transporter_occupancy(escitalopram, ssri.occupancy)
     weight = jnp.cos(times)
     return jnp.sum(weight * (steady * -jnp.expm1(-0.01 * rate) + dat + sert))
 
@@ -295,11 +304,11 @@ def course(p, dose, start, factor):
 def test_gradients_of_everything(float64):
     """Forward and reverse against central differences, along random directions through all constants and doses."""
     p = (
-        pharmacology.ketamine(),
-        trapping_block.ketamine_block(),
-        pharmacology.methylphenidate(),
-        pharmacology.bupropion(),
-        pharmacology.ssri(),
+        pharmacology.ketamine_constants(),
+        trapping_block.ketamine_block_constants(),
+        pharmacology.methylphenidate_constants(),
+        pharmacology.bupropion_constants(),
+        pharmacology.ssri_constants(),
     )
     leaves, shape = jax.tree.flatten((p, 0.5, 3.3, 1.1))
     point = jnp.asarray([float(leaf) for leaf in leaves])
@@ -315,5 +324,9 @@ def test_gradients_of_everything(float64):
 
 
 def test_every_drug_reads_the_table():
-    assert float(trapping_block.ketamine_block().hill) == pytest.approx(constants.value("ketamine_block.hill"))
-    assert float(pharmacology.ssri().occupancy.maximum) == pytest.approx(constants.value("ssri.occupancy.maximum"))
+    assert float(trapping_block.ketamine_block_constants().hill) == pytest.approx(
+        constants.constant_value("ketamine_block.hill")
+    )
+    assert float(pharmacology.ssri_constants().occupancy.maximum) == pytest.approx(
+        constants.constant_value("ssri.occupancy.maximum")
+    )

@@ -9,7 +9,7 @@ from saturating import HEALTH, LACKING, SLOPE
 from habenula.circuit.fitting.dose_spacing import Limits
 from habenula.circuit.model.interventions import Recalibration
 from habenula.circuit.optimisation import gradient_step, problem
-from habenula.circuit.optimisation.pareto import _front, pareto
+from habenula.circuit.optimisation.pareto import _nondominated_lanes, pareto
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
 
@@ -77,7 +77,7 @@ def test_all_weights_are_lanes_of_one_search(front):
 def test_what_another_dominates_is_left_out():
     burden = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.4])
     miss = np.array([0.5, 0.6, 0.3, 0.2999, np.inf, 0.1])
-    assert _front(burden, miss) == ([0, 2, 5], [1, 3])
+    assert _nondominated_lanes(burden, miss) == ([0, 2, 5], [1, 3])
 
 
 @pytest.mark.parametrize(

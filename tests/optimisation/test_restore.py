@@ -15,8 +15,14 @@ from habenula.circuit.fitting.dose_spacing import Limits
 from habenula.circuit.fitting.regimen import Leaf, values_of
 from habenula.circuit.model.interventions import Ketamine, Recalibration, Stress
 from habenula.circuit.optimisation import gradient_step, problem
-from habenula.circuit.optimisation.diagnosis import beyond, corner, pulls, statuses, utmost
-from habenula.circuit.optimisation.gradient_step import begin
+from habenula.circuit.optimisation.diagnosis import (
+    active_bound_point,
+    bound_gradients,
+    classify_starts,
+    extreme_point,
+    relax_bounds,
+)
+from habenula.circuit.optimisation.gradient_step import init_adam_state
 from habenula.circuit.optimisation.problem import Options
 from habenula.circuit.optimisation.restore import restore
 from habenula.circuit.optimisation.target import Target
@@ -93,7 +99,7 @@ NOBODY_LOOKED = None
 def ended(reached, free, slope):
     """A search of one start and one subject, over two doses, that rests where the intensity slopes so."""
     best, slopes = ((jnp.full((2, 1, 1), of), jnp.zeros((2, 1, 1))) for of in (free, slope))
-    began = begin(best, subjects=1)
+    began = init_adam_state(best, subjects=1)
     at = lambda search: (search.slope, search.loss, search.reached)
     return eqx.tree_at(at, began, (slopes, jnp.ones((1, 1)), jnp.full((1, 1), reached)))
 
@@ -128,16 +134,16 @@ STEEP, FLAT = 1e-3, 1e-9  # at a bound, where a slope in free numbers is 150 tim
     ],
 )
 def test_statuses(reached, free, slope, most, wider, status):
-    here = pulls(ended(reached, free, slope), LEAVES, ARM)
+    here = bound_gradients(ended(reached, free, slope), LEAVES, ARM)
     looked = [None if seen is None else np.full((1, 1), seen) for seen in (most, wider)]
-    assert statuses(np.full((1, 1), reached), 0.02, here, *looked) == [[status]]
+    assert classify_starts(np.full((1, 1), reached), 0.02, here, *looked) == [[status]]
 
 
 def test_beyond_narrow_bounds_is_the_same_regimen_with_what_stands_at_them_at_wider_ones():
     narrow = (dataclasses.replace(INTENSITY, interval=Interval(1.0, 2.0)), TIMES)
     kept = narrow[0].interval.constrain(jnp.asarray(MIDDLE))
     for free, amount in ((HIGH, 4.0), (LOW, 0.0), (MIDDLE, kept)):
-        moved = beyond(ended(0.7, free, 0.1), narrow, LEAVES)
+        moved = relax_bounds(ended(0.7, free, 0.1), narrow, LEAVES)
         np.testing.assert_allclose(INTENSITY.interval.constrain(moved[0]), amount, atol=5e-3)
         np.testing.assert_allclose(moved[1], MIDDLE, atol=1e-6)  # times have no wider bounds
 
@@ -147,8 +153,8 @@ def test_amounts_that_a_day_holds_back_stand_at_a_bound():
     held = dataclasses.replace(INTENSITY, per_day=0.5)
     arm = (Recalibration(np.array([1.0, 1.2]), np.ones(2)),)
     search = ended(0.7, MIDDLE, -1e-4)
-    found = pulls(search, (held, TIMES), arm)
-    plain = pulls(search, LEAVES, arm)
+    found = bound_gradients(search, (held, TIMES), arm)
+    plain = bound_gradients(search, LEAVES, arm)
     kept = values_of(search.best, (held, TIMES), arm)[0] / values_of(search.best, LEAVES, arm)[0]
     assert (kept < 0.2).all()
     assert (found.room[:2] == 0).all()
@@ -156,7 +162,7 @@ def test_amounts_that_a_day_holds_back_stand_at_a_bound():
 
 
 def test_the_corner_puts_amounts_at_the_bound_downhill_and_leaves_times():
-    up, down = (corner(ended(0.7, MIDDLE, slope), LEAVES) for slope in (-0.1, 0.1))
+    up, down = (active_bound_point(ended(0.7, MIDDLE, slope), LEAVES) for slope in (-0.1, 0.1))
     np.testing.assert_allclose(INTENSITY.interval.constrain(up[0]), 4.0, rtol=2e-3)
     np.testing.assert_allclose(INTENSITY.interval.constrain(down[0]), 0.0, atol=5e-3)
     np.testing.assert_array_equal(up[1], MIDDLE)
@@ -165,7 +171,7 @@ def test_the_corner_puts_amounts_at_the_bound_downhill_and_leaves_times():
 def test_the_utmost_is_all_that_may_be_where_too_little_was_reached_and_the_least_where_too_much():
     for reached, amount in ((0.7, 4.0), (1.3, 0.0)):
         for when, time in ((-1.0, 0.0), (0.0, 6.5), (1.0, 13.0)):
-            free = utmost(ended(reached, MIDDLE, 0.1), LEAVES, when)
+            free = extreme_point(ended(reached, MIDDLE, 0.1), LEAVES, when)
             np.testing.assert_allclose(INTENSITY.interval.constrain(free[0]), amount, atol=5e-3)
             np.testing.assert_allclose(TIMES.interval.constrain(free[1]), time, atol=2e-2)
 

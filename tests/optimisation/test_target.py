@@ -6,7 +6,14 @@ import pytest
 from gradient_check import check
 
 from habenula.circuit.model.interventions import Recalibration, Stress
-from habenula.circuit.optimisation.target import Goal, Target, check_cohort, judge, over_subjects, saved_days
+from habenula.circuit.optimisation.target import (
+    Target,
+    TargetArrays,
+    aggregate_subjects,
+    check_cohort_criterion,
+    relative_miss,
+    saved_days,
+)
 
 DAYS = 30.0
 LATER = Stress(1.0, 14.0, 4.0)
@@ -17,7 +24,7 @@ def number(value):
 
 
 def goal(target, days=DAYS, healthy=4.0):
-    return Goal(number(target.wanted(days, healthy)), number(target.judged(days) * 1.0), number(target.within))
+    return TargetArrays(number(target.wanted(days, healthy)), number(target.judged(days) * 1.0), number(target.within))
 
 
 @pytest.mark.parametrize(
@@ -49,19 +56,19 @@ def test_after_a_stress_treatment_is_over():
 def test_a_mean_is_judged_by_its_mean_and_a_response_on_its_worst_day():
     output = jnp.ones((1, 2, 30)).at[:, :, 20].set(0.7)  # day 21
     good = jnp.ones((1, 2), bool)
-    square, reached = judge(output, good, goal(Target.mean(4.0, (20.0, 30.0))), False, "mean")
+    square, reached = relative_miss(output, good, goal(Target.mean(4.0, (20.0, 30.0))), False, "mean")
     np.testing.assert_allclose(reached, [[0.97]], rtol=1e-6)
     np.testing.assert_allclose(square, [[0.0009]], rtol=1e-5)
-    square, reached = judge(output, good, goal(Target.response(by=21)), True, "mean")
+    square, reached = relative_miss(output, good, goal(Target.response(by=21)), True, "mean")
     np.testing.assert_allclose(reached, [[0.7]], rtol=1e-6)
     np.testing.assert_allclose(square, [[0.09 / 10]], rtol=1e-5)
-    _, reached = judge(output, good, goal(Target.response(by=22)), True, "mean")
+    _, reached = relative_miss(output, good, goal(Target.response(by=22)), True, "mean")
     np.testing.assert_allclose(reached, [[1.0]], rtol=1e-6)
 
 
 def test_each_subject_is_judged_alone_where_there_is_no_cohort():
     output = jnp.ones((3, 2, 30)) * jnp.asarray([0.9, 1.2])[None, :, None]
-    square, reached = judge(output, jnp.ones((3, 2), bool), goal(Target.mean()), False, None)
+    square, reached = relative_miss(output, jnp.ones((3, 2), bool), goal(Target.mean()), False, None)
     np.testing.assert_allclose(reached, np.tile([0.9, 1.2], (3, 1)), rtol=1e-6)
     np.testing.assert_allclose(square, np.tile([0.01, 0.04], (3, 1)), rtol=1e-5)
 
@@ -75,7 +82,7 @@ def test_over_subjects(left_out):
     good = np.ones((2, 40), bool)
     good[:, :left_out] = False
     value = number(np.where(good[..., None], VALUE, 1.0))  # what is not finite stands as 1 and does not count
-    find = lambda cohort: np.asarray(over_subjects(value, jnp.asarray(good), cohort))[:, 0]
+    find = lambda cohort: np.asarray(aggregate_subjects(value, jnp.asarray(good), cohort))[:, 0]
     kept = np.sort(VALUE[:, left_out:], axis=1)
     np.testing.assert_allclose(find("mean"), kept.mean(axis=1), rtol=1e-5)
     count = kept.shape[1]
@@ -90,14 +97,14 @@ def test_over_subjects(left_out):
 
 def test_quantiles_come_in_order_and_move_with_all_subjects():
     value, good = number(VALUE), jnp.ones((2, 40), bool)
-    found = [np.asarray(over_subjects(value, good, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    found = [np.asarray(aggregate_subjects(value, good, q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
     assert (np.diff(found, axis=0) > 0).all()
-    np.testing.assert_allclose(over_subjects(value + 0.3, good, 0.25), found[1] + 0.3, rtol=1e-5)
+    np.testing.assert_allclose(aggregate_subjects(value + 0.3, good, 0.25), found[1] + 0.3, rtol=1e-5)
 
 
 def test_the_worst_tenth_of_three_is_the_worst():
     value = number([[[0.7], [0.3], [0.9]]])
-    assert float(over_subjects(value, jnp.ones((1, 3), bool), "worst tenth")[0, 0, 0]) == pytest.approx(0.3)
+    assert float(aggregate_subjects(value, jnp.ones((1, 3), bool), "worst tenth")[0, 0, 0]) == pytest.approx(0.3)
 
 
 @pytest.mark.usefixtures("float64")
@@ -105,7 +112,7 @@ def test_the_worst_tenth_of_three_is_the_worst():
 def test_slopes_over_subjects(cohort):
     weight = jnp.asarray(np.random.default_rng(2).normal(size=(2, 1, 3)))
     good = jnp.ones((2, 40), bool).at[0, 3].set(False)
-    check(lambda value: (over_subjects(value, good, cohort) * weight).sum(), jnp.asarray(VALUE))
+    check(lambda value: (aggregate_subjects(value, good, cohort) * weight).sum(), jnp.asarray(VALUE))
 
 
 @pytest.mark.usefixtures("float64")
@@ -113,7 +120,7 @@ def test_slopes_over_subjects(cohort):
 def test_slopes_of_a_judgement(every):
     output = jnp.asarray(np.random.default_rng(3).uniform(0.5, 1.2, (2, 5, 30)))
     asked = goal(Target.response(by=20) if every else Target.mean())
-    loss = lambda output: sum(part.sum() for part in judge(output, jnp.ones((2, 5), bool), asked, every, 0.4))
+    loss = lambda output: sum(part.sum() for part in relative_miss(output, jnp.ones((2, 5), bool), asked, every, 0.4))
     check(loss, output)
 
 
@@ -129,9 +136,9 @@ def test_slopes_of_a_judgement(every):
         (lambda: Target.response(by=31).judged(DAYS), r"window=\(30.0, 30.0\) must be"),
         (lambda: Target.after_stress(LATER, days=20).judged(DAYS), r"window=\(18.0, 38.0\) must be"),
         (lambda: Target.after_stress(Recalibration([0.0])), r"needs an arm with a Stress"),
-        (lambda: check_cohort("best", False), r"over_cohort='best' must be 'mean', 'worst tenth'"),
-        (lambda: check_cohort(1.0, False), r"over_cohort=1.0 must be"),
-        (lambda: check_cohort(0.1, True), r"personal fits look at each subject"),
+        (lambda: check_cohort_criterion("best", False), r"over_cohort='best' must be 'mean', 'worst tenth'"),
+        (lambda: check_cohort_criterion(1.0, False), r"over_cohort=1.0 must be"),
+        (lambda: check_cohort_criterion(0.1, True), r"personal fits look at each subject"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(make, message):

@@ -16,9 +16,9 @@ from habenula.circuit.inference.observations import Binomial, Gaussian, Observed
 from habenula.circuit.model.interventions import SSRI, Bupropion, Ketamine, Methylphenidate, Recalibration, Stress
 from habenula.circuit.model.parameters import typical
 from habenula.circuit.model.slow_clock import healthy_state
-from habenula.circuit.optimisation.gradient_step import _lost
+from habenula.circuit.optimisation.gradient_step import _total_loss
 from habenula.circuit.optimisation.problem import Options
-from habenula.circuit.optimisation.problem import ask as ask_regimen
+from habenula.circuit.optimisation.problem import make_regimen_problem as ask_regimen
 from habenula.circuit.optimisation.target import Target
 from habenula.circuit.simulation.cohort import Cohort, get, with_traits
 from habenula.circuit.simulation.course import course
@@ -146,7 +146,7 @@ def test_the_loss_of_a_fit(name):
     free = tuple(
         jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts)
     )
-    check(lambda free: _lost(free, none, question.problem, question.task)[0], free)
+    check(lambda free: _total_loss(free, none, question.problem, question.task)[0], free)
 
 
 @pytest.mark.slow

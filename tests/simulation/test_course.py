@@ -10,7 +10,7 @@ from people import PLAIN
 from habenula.circuit.model.interventions import SSRI, Ketamine, Recalibration, Stress
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.course import course
-from habenula.kernels import Plan, hoist_taken
+from habenula.kernels import Plan, has_hoisted_call
 
 ARM = (Ketamine(0.5, 1.0), Recalibration([2.2], 1.0), SSRI(10.0))
 
@@ -55,14 +55,14 @@ def test_every_course_is_one_piece_of_machine_code(ill, arm):
     lived = lambda state: course(eqx.tree_at(lambda c: c.state, few, state), arm, 3.0, record=("vta_output",))[
         "vta_output"
     ]
-    assert hoist_taken(str(jax.jit(lived).lower(few.state).compile().as_text()))
+    assert has_hoisted_call(str(jax.jit(lived).lower(few.state).compile().as_text()))
 
 
 def test_a_gradient_of_a_course_is_too(ill):
     few = ill[:4]
     lived = lambda intensity: course(few, Recalibration([0.2], intensity), 1.0)["vta_output"].mean()
     compiled = str(jax.jit(jax.grad(lived)).lower(1.0).compile().as_text())
-    assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2, "the run, and its derivative"
+    assert len([line for line in compiled.splitlines() if has_hoisted_call(line)]) == 2, "the run, and its derivative"
 
 
 def test_a_course_resumed_is_the_course(ill, whole):
@@ -88,7 +88,7 @@ def test_twin_arms_share_their_noise(ill):
 def test_a_finer_step_changes_little(ill):
     """The same life by quarter-hours, also in the hours in which ketamine enters the channels and shuts them."""
     from habenula.circuit.model import slow_clock
-    from habenula.circuit.model.interventions import inputs_of
+    from habenula.circuit.model.interventions import compute_arm_inputs
     from habenula.circuit.simulation.course import load_transfer
 
     people, count, days = draw(depressed(), 16, seed=5, plan=PLAIN), 16, 8
@@ -98,8 +98,8 @@ def test_a_finer_step_changes_little(ill):
     def live(dt):
         times = jnp.asarray(np.arange(round(days * 24 / dt)) * dt, jnp.float32)
         every = lambda x: jnp.broadcast_to(x if x.ndim > 1 else x[:, None], (*x.shape[: max(x.ndim - 1, 1)], count))
-        inputs = jax.tree.map(every, inputs_of(arm, times, dt, p))
-        advance = lambda state, now: slow_clock.step(state, now, jnp.zeros(count), p, transfer, dt)
+        inputs = jax.tree.map(every, compute_arm_inputs(arm, times, dt, p))
+        advance = lambda state, now: slow_clock.step_slow_clock(state, now, jnp.zeros(count), p, transfer, dt)
         state, seen = jax.jit(lambda state: jax.lax.scan(advance, state, inputs))(people.state)
         return state, np.asarray(seen.output).reshape(days * 24, -1, count).mean(axis=1)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from people import PLAIN
 
-from habenula.circuit.model.fast_clock import KINDS
+from habenula.circuit.model.fast_clock import EVENT_KINDS
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.course import observe
 from habenula.circuit.simulation.moment import Event, moment
-from habenula.kernels import Plan, hoist_taken
+from habenula.kernels import Plan, has_hoisted_call
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def well():
 
 def after(cohort, kind="reward", size=0.0):
     """A second in which one thing happens, after half of it; one program serves every kind."""
-    sizes = {each: size if each == kind else 0.0 for each in KINDS}
+    sizes = {each: size if each == kind else 0.0 for each in EVENT_KINDS}
     return moment(cohort, 1.0, events=tuple(Event(each, 500.0, 200.0, size) for each, size in sizes.items()))
 
 
@@ -150,7 +150,7 @@ def test_every_loop_of_a_moment_is_one_piece_of_machine_code(well):
     few = well[:4]
     seen = lambda state: moment(eqx.tree_at(lambda c: c.state, few, state), 0.1, neurons=4, settle=0.05).mean
     compiled = str(jax.jit(seen).lower(few.state).compile().as_text())
-    assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2
+    assert len([line for line in compiled.splitlines() if has_hoisted_call(line)]) == 2
 
 
 def test_a_second_moment_does_not_compile(well):

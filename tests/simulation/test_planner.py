@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from habenula.circuit.model.interventions import Bupropion, Ketamine
-from habenula.circuit.model.lhb_population import plan_for
+from habenula.circuit.model.lhb_population import make_population_plan
 from habenula.circuit.simulation import hardware, planner
 from habenula.circuit.simulation.hardware import ASSUMED, Machine, Rates
 from habenula.circuit.simulation.planner import forecast
@@ -49,7 +49,7 @@ def test_a_device_without_work_is_not_used():
     assert forecast(10, days=28.0, machine=CPU).plan.devices == 1
     assert forecast(1024, days=28.0, machine=CPU).plan.devices == 2
     assert forecast(1024, days=28.0, devices=1, machine=CPU).plan.devices == 1
-    assert forecast(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile == plan_for(128).tile
+    assert forecast(1024, seconds=1.0, neurons=128, machine=CPU).plan.tile == make_population_plan(128).tile
 
 
 def test_records_are_what_grows_with_time():

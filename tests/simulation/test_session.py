@@ -16,7 +16,7 @@ from habenula.circuit.model import dopamine
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.moment import Event, moment
 from habenula.circuit.simulation.session import Timing, session, timing
-from habenula.kernels import Plan, hoist_taken
+from habenula.kernels import Plan, has_hoisted_call
 
 N, TRIALS = 16, 48
 SURE, EVEN, NEVER, PUFF = range(4)  # the cues
@@ -136,7 +136,7 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     fires, sign = surely(difference("habenula", sight))
     assert sign == 1
     assert surely(difference("rate", sight))[1] == -1
-    rmtg = [dopamine.rmtg_rate(each.cue["habenula"], jnp.asarray(0.0), dopamine.dopamine()) for each in both]
+    rmtg = [dopamine.rmtg_rate(each.cue["habenula"], jnp.asarray(0.0), dopamine.dopamine_constants()) for each in both]
     veto = [np.asarray(effort.rmtg_bias_reduction(rate, effort.effort_constants()))[:, 0] for rate in rmtg]
     assert surely(np.subtract(*veto))[1] == 1  # before the first outcome there is
     assert abs(difference("habenula", np.broadcast_to(LATE, sight.shape)).mean()) < 0.1 * fires
@@ -237,7 +237,7 @@ def test_the_loop_of_a_session_is_one_piece_of_machine_code():
     cohort = strained(4)
     seen = lambda state: brief(eqx.tree_at(lambda c: c.state, cohort, state)).outcome
     compiled = str(jax.jit(seen).lower(cohort.state).compile().as_text())
-    assert len([line for line in compiled.splitlines() if hoist_taken(line)]) == 2
+    assert len([line for line in compiled.splitlines() if has_hoisted_call(line)]) == 2
 
 
 def test_bad_numbers_name_their_subject():

@@ -183,7 +183,7 @@ def test_evidence(habenula, given, tmp_path):
     assert places == sorted(places)
     assert "- lhb.synch.depressed, lhb.synch.ketamine: the neurons of a population are not coupled" in result.stdout
     rows = json.loads((tmp_path / "e.json").read_text())["rows"]
-    assert [row["id"] for row in rows] == [row.id for row in evidence.rows()]
+    assert [row["id"] for row in rows] == [row.id for row in evidence.load_evidence()]
     assert all(set(row) == {"id", "role", "value", "low", "high", "unit", "simulated", "verdict"} for row in rows)
     of = {row["id"]: (row["simulated"], row["verdict"]) for row in rows}
     assert of["lhb.rmp"] == (-47.0, "inside")
@@ -236,7 +236,7 @@ def test_the_doctor_knows_the_faulty_version(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda name: "0.10.2")
     assert doctor._package("jax").passed is False
     assert doctor._package("numpy").passed is None
-    monkeypatch.setattr(doctor, "hoist_taken", lambda program: False)
+    monkeypatch.setattr(doctor, "has_hoisted_call", lambda program: False)
     assert doctor._hoist().passed is False
 
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from habenula.circuit.model.interventions import Recalibration
-from habenula.circuit.model.lateral_habenula import Modes
-from habenula.circuit.optimisation.pareto import Front, Point
+from habenula.circuit.model.lateral_habenula import FiringModes
+from habenula.circuit.optimisation.pareto import Front, FrontPoint
 from habenula.circuit.simulation.moment import Event, Moment
 from habenula.circuit.study import arms
 from habenula.circuit.study.reporting import circuit_diagram, labels, plot_front, plots
@@ -59,7 +59,7 @@ def test_a_moment(tmp_path):
         name: jnp.sin(t / 50)[None] + 2 for name in ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
     }
     one = jnp.ones(1)
-    modes = Modes(0.5 * one, 0.4 * one, 0.1 * one, 1.2 * one, -48 * one, -60 * one, 6 * one)
+    modes = FiringModes(0.5 * one, 0.4 * one, 0.1 * one, 1.2 * one, -48 * one, -60 * one, 6 * one)
     seen = Moment(t, record, {name: value.mean(axis=1) for name, value in record.items()}, modes, one > 0)
     quiet, shaded = tmp_path / "quiet.png", tmp_path / "shaded.png"
     plots.moment_figure(seen, quiet)
@@ -92,7 +92,7 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path):
 
 
 def test_a_front_shows_its_points_its_regimens_and_what_they_beat(tmp_path):
-    point = lambda burden, output: Point(
+    point = lambda burden, output: FrontPoint(
         0.1,
         burden,
         output,

@@ -16,7 +16,7 @@ from habenula.circuit.study.experiments import drugs as drug_experiments
 from habenula.circuit.study.experiments import slices as slice_experiments
 from habenula.circuit.study.experiments.cohorts import Laboratory
 
-ROWS = {row.id: row for row in evidence.rows()}
+ROWS = {row.id: row for row in evidence.load_evidence()}
 # Rows that the model was fitted to, or could have been, and does not reach: stated, so that no other joins them unseen.
 # Preferences are normal over people: too many decline what nearly everyone takes, by .007 to .017.
 OUTSIDE = {f"effort.base.{cell}" for cell in ("e1r2", "e2r2", "e2r3", "e3r3", "e3r4")}
@@ -24,7 +24,7 @@ OUTSIDE = {f"effort.base.{cell}" for cell in ("e1r2", "e2r2", "e2r3", "e3r3", "e
 
 def outside(values) -> set[str]:
     fitted = {id: value for id, value in values.items() if ROWS[id].role == "calibrate"}
-    return {id for id, value in fitted.items() if evidence.verdict(ROWS[id], value) == "outside"}
+    return {id for id, value in fitted.items() if evidence.compare_with_evidence(ROWS[id], value) == "outside"}
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,14 @@ def test_drugs_are_where_they_were_fitted(drugs):
 
 @pytest.mark.parametrize("mg", drug_experiments.TABLETS)
 def test_a_tablet_peaks_where_the_hill_equation_says(drugs, mg):
-    site = {name: constants.value(f"methylphenidate.occupancy.{name}") for name in ("maximum", "half", "hill")}
+    site = {name: constants.constant_value(f"methylphenidate.occupancy.{name}") for name in ("maximum", "half", "hill")}
     bound = (mg / site["half"]) ** site["hill"]
     assert drugs[f"dat.mph.{mg:.0f}"] == pytest.approx(site["maximum"] * bound / (1 + bound), rel=5e-3)
 
 
 def test_daily_drugs_settle_on_their_curve(drugs):
     def curve(drug, mg):
-        site = constants.section(f"{drug}.occupancy")
+        site = constants.section_values(f"{drug}.occupancy")
         return site["maximum"] * mg / (mg + site["half"])
 
     assert drugs["dat.bup.2002"] == drugs["dat.bup.2003"] == pytest.approx(curve("bupropion", 300), rel=1e-3)
@@ -85,14 +85,14 @@ def test_daily_drugs_settle_on_their_curve(drugs):
 
 
 def test_uptake_is_the_table_of_constants(drugs):
-    assert drugs["da.uptake.km"] == pytest.approx(constants.value("dopamine.uptake_half"))
-    assert drugs["da.uptake.vmax"] == pytest.approx(constants.value("dopamine.uptake_maximum"))
+    assert drugs["da.uptake.km"] == pytest.approx(constants.constant_value("dopamine.uptake_half"))
+    assert drugs["da.uptake.vmax"] == pytest.approx(constants.constant_value("dopamine.uptake_maximum"))
 
 
 @pytest.mark.parametrize("enantiomer", ["s", "r"])
 def test_plasma_against_an_integrator(drugs, enantiomer):
-    body = constants.section(f"ketamine.{enantiomer}")
-    umol = 0.5e3 / constants.value("ketamine.molar_mass")  # of the enantiomer in a mg of the racemate
+    body = constants.section_values(f"ketamine.{enantiomer}")
+    umol = 0.5e3 / constants.constant_value("ketamine.molar_mass")  # of the enantiomer in a mg of the racemate
     into = [umol * mg for mg in drug_experiments.KAMP]
 
     def drift(t, content):
@@ -106,9 +106,13 @@ def test_plasma_against_an_integrator(drugs, enantiomer):
 
 
 def test_the_channel_gives_its_constants_back(drugs):
-    assert drugs["ket.block.ic50"] == pytest.approx(constants.value("ketamine_block.half_concentration"), rel=1e-3)
-    assert drugs["ket.block.hill"] == pytest.approx(constants.value("ketamine_block.hill"), rel=1e-3)
-    assert drugs["ket.block.koff"] == pytest.approx(constants.value("ketamine_block.off_rate") / 3600, rel=1e-3)
+    assert drugs["ket.block.ic50"] == pytest.approx(
+        constants.constant_value("ketamine_block.half_concentration"), rel=1e-3
+    )
+    assert drugs["ket.block.hill"] == pytest.approx(constants.constant_value("ketamine_block.hill"), rel=1e-3)
+    assert drugs["ket.block.koff"] == pytest.approx(
+        constants.constant_value("ketamine_block.off_rate") / 3600, rel=1e-3
+    )
 
 
 def test_slices_are_where_they_were_fitted(slices):
@@ -121,9 +125,9 @@ def test_slices_are_where_they_were_fitted(slices):
 def test_neurons_one_by_one_are_the_population(slices):
     """Neurons in lanes of their own give what populations of them give, within the error of eight noise paths."""
     paths = slice_experiments.PATHS
-    found = lhb_population.simulate(
-        lateral_habenula.neuron(),
-        lateral_habenula.conditions(paths),
+    found = lhb_population.simulate_population(
+        lateral_habenula.neuron_constants(),
+        lateral_habenula.slice_conditions(paths),
         neurons=slice_experiments.NEURONS,
         seconds=slice_experiments.SECONDS,
         seed=1,
@@ -215,7 +219,7 @@ def stretches(laboratory):
 
 def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
     """As the RMTg shows, whose own rate is what a silent habenula leaves."""
-    p = constants.section("dopamine")
+    p = constants.section_values("dopamine")
     quiet, driven, silenced = ((each["rmtg"] - p["rmtg_baseline"]) / p["rmtg_gain"] for each in stretches)
     reference = (float(effort.effort_constants().reference_rmtg) - p["rmtg_baseline"]) / p["rmtg_gain"]
     error = quiet.std(ddof=1) / math.sqrt(len(quiet))
@@ -244,7 +248,7 @@ def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkey
     quiet, _, silenced = ({name: values[:4] for name, values in each.items()} for each in stretches)
     share = lambda circuit: choices._share(choices._chosen(circuit, effort_tasks.eefrt(), 0)).mean()
     assert abs(share(silenced) - share(quiet)) < 0.02
-    own = constants.value("dopamine.rmtg_baseline")
+    own = constants.constant_value("dopamine.rmtg_baseline")
     bare = lambda circuit: circuit | {"rmtg": np.maximum(circuit["rmtg"] - own, 1e-3)}
     p = eqx.tree_at(
         lambda p: p.reference_rmtg, effort.effort_constants(), effort.effort_constants().reference_rmtg - own

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from habenula.circuit.behaviour.conditioning import pavlovian
-from habenula.circuit.model.lhb_population import plan_for
+from habenula.circuit.model.lhb_population import make_population_plan
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.session import session
 from habenula.circuit.study.commands import cli
@@ -32,7 +32,9 @@ def found(told):
 def test_answers_are_those_of_the_session_trial_by_trial(found):
     for name, condition in (("healthy", healthy()), ("depressed", depressed())):
         what = pavlovian(list(TASK.reward), puff=list(TASK.puff))
-        seen = session(draw(condition, SUBJECTS, SEED), what, TRIALS, plan=plan_for(session_command.NEURONS))
+        seen = session(
+            draw(condition, SUBJECTS, SEED), what, TRIALS, plan=make_population_plan(session_command.NEURONS)
+        )
         cue, reward = np.asarray(seen.trials.cue), np.asarray(seen.trials.reward)
         each = []
         for i in range(SUBJECTS):

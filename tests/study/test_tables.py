@@ -62,16 +62,16 @@ def test_claims_and_regimens():
 
 
 @pytest.mark.parametrize("limit", [120, 80])
-@pytest.mark.parametrize("role", evidence.ROLES)
+@pytest.mark.parametrize("role", evidence.EVIDENCE_ROLES)
 def test_every_row_of_evidence_has_its_verdict(role, limit):
     simulated = {"lhb.rmp": -47.0, "lhb.burst.hz": 40.0, "spiral": float("nan")}
     text = plain(tables.scores(simulated, role, limit))
     assert max(map(len, text)) <= max(limit, 100)
     found = {line.split()[0]: line for line in text[2:] if line and not line.startswith(" ")}
-    assert set(found) == {row.id for row in evidence.rows() if row.role == role}
+    assert set(found) == {row.id for row in evidence.load_evidence() if row.role == role}
     verdicts = {"lhb.rmp": "inside", "lhb.burst.hz": "outside"}
     assert all(line.endswith(verdicts.get(name, "not modelled")) for name, line in found.items())
-    count = sum(row.role == role for row in evidence.rows())
+    count = sum(row.role == role for row in evidence.load_evidence())
     assert sum(int(number) for number in re.findall(r"\d+", tables.tally(simulated, role))) == count
 
 

@@ -139,7 +139,7 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
         tables.titled(out, "Not modelled, and why", tables.absences(missing, tables.room(out)))
     tables.titled(out, "Where published findings disagree", tables.contradictions(tables.room(out)))
     if json:
-        rows = [_row(row, simulated.get(row.id), published.verdict) for row in published.rows()]
+        rows = [_row(row, simulated.get(row.id), published.compare_with_evidence) for row in published.load_evidence()]
         files.write_json(json, {"rows": rows})
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ....kernels import Plan, hoist_taken, integrate
+from ....kernels import Plan, has_hoisted_call, integrate
 from ...model import lateral_habenula, transfer_function
 from ...simulation import hardware
 from ..runtime import jax_setup, probe
@@ -114,12 +114,14 @@ def _speed(measure: bool) -> Check:
 
 
 def _transfer() -> Check:
-    neuron = lateral_habenula.neuron()
+    neuron = lateral_habenula.neuron_constants()
     try:
-        transfer_function.load(neuron)
+        transfer_function.read_transfer_function(neuron)
     except (ValueError, OSError) as error:
         return Check("transfer function", str(error), False)
-    return Check("transfer function", f"matches the neuron's constants ({transfer_function.fingerprint(neuron)})", True)
+    return Check(
+        "transfer function", f"matches the neuron's constants ({transfer_function.neuron_fingerprint(neuron)})", True
+    )
 
 
 def _sums() -> Check:
@@ -136,7 +138,7 @@ def _hoist() -> Check:
     fall = lambda x, shared, own, inputs, z, j: (x - 0.1 * x + 0.01 * z[0], x)
     run = lambda x, subjects: integrate(fall, x, steps=64, subjects=subjects, channels=1, plan=Plan(tile=16)).state
     program = jax.jit(run).lower(jnp.ones(16), jnp.arange(16, dtype=jnp.uint32)).compile().as_text()
-    if hoist_taken(program or ""):
+    if has_hoisted_call(program or ""):
         return Check("hoisted loop", "taken", True)
     return Check(
         "hoisted loop", f"not taken by jaxlib {version('jaxlib')}: results are right, but runs are slower", False

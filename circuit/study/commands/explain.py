@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from ...model.interventions import is_acting
+from ...model.interventions import has_doses_or_sessions
 from ...simulation.conditions import depressed
 from ...simulation.hardware import Machine, here
 from ...simulation.moment import QUANTITIES
@@ -38,7 +38,7 @@ def of_trial(
     """
     chosen, machine = trial.check(subjects, weeks, arms), machine or here()
     found = trial.forecasts(chosen, subjects, weeks, devices, machine)
-    acting = sum(is_acting(arm) for arm in chosen.values())
+    acting = sum(has_doses_or_sessions(arm) for arm in chosen.values())
     drawn = forecast(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
     stages = [Stage("draw the cohorts", 2, drawn)]
     stages.append(Stage("arms of tablets, or none", len(chosen) - acting, found.pop(trial.HEALTHY)))

@@ -13,9 +13,8 @@ from ...choice_models.fit import ChoiceFit, fit_choices
 from ...choice_models.latent_regression import has_enough_scores, regress_latent
 from ..reporting.text_table import Cell, Column, folded, lines
 
-EXAMPLE = (
-    Path(__file__).parents[2] / "data" / "example_choices.csv"
-)  # made by `python -m habenula.circuit.study.commands.example_choices`
+# Made by `python -m habenula.circuit.study.commands.example_choices`.
+EXAMPLE = Path(__file__).parents[2] / "data" / "example_choices.csv"
 MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
 UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
 SHARED = {f"early_{name}": unit for name, unit in UNITS.items()} | {

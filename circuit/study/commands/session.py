@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ...behaviour.conditioning import pavlovian
 from ...choice_models.fit import NORMAL_95
-from ...model.lhb_population import plan_for
+from ...model.lhb_population import make_population_plan
 from ...simulation.conditions import depressed, draw, healthy
 from ...simulation.session import Session, session
 from ..reporting.text_table import Cell, Column, folded, lines, width
@@ -142,7 +142,7 @@ def run(
         cohort = draw(condition, subjects, seed)
         say("the life of subjects until now", len(groups) + 1, len(kinds))
         told = partial(say, f"trials of the {name}")
-        plan = plan_for(NEURONS, devices)
+        plan = make_population_plan(NEURONS, devices)
         found = session(
             cohort, what, trials, record=RECORDED, neurons=NEURONS, plan=plan, progress=told if report else None
         )

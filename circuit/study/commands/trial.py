@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ....kernels import Plan, Summary
-from ...model.interventions import Arm, Ketamine, Recalibration, is_acting
+from ...model.interventions import Arm, Ketamine, Recalibration, has_doses_or_sessions
 from ...optimisation.restore import Restoration, restore
 from ...simulation.cohort import Cohort
 from ...simulation.conditions import Condition, depressed, draw, healthy
@@ -119,7 +119,7 @@ def forecasts(
         memory=MOST,
         devices=devices,
     )
-    acting = [name for name, arm in chosen.items() if is_acting(arm)]
+    acting = [name for name, arm in chosen.items() if has_doses_or_sessions(arm)]
     first = course_of(arm=chosen[acting[0]] if acting else (), machine=machine)
     given = first.plan if first.platform == jax.default_backend() else None
     found = {acting[0]: first} if acting else {}
@@ -148,7 +148,7 @@ def check(subjects: int, weeks: int, arms: Sequence[str] | None) -> dict[str, Ar
     again = (STRESS,) if days > float(STRESS.start) else ()
     given = {name: within(known[name], days) + again for name in names}
     given = {HEALTHY: (), **given}
-    acting = {name for name, arm in given.items() if is_acting(arm)}
+    acting = {name for name, arm in given.items() if has_doses_or_sessions(arm)}
     alike = align({name: given[name] for name in given if name in acting})
     alike |= align({name: given[name] for name in given if name not in acting})
     return {name: alike[name] for name in given}

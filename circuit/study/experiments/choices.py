@@ -18,7 +18,7 @@ from ...behaviour.choices import Choices
 from ...behaviour.effort import bias_slope_on_anhedonia
 from ...behaviour.effort_tasks import LEVEL_COUNT, EffortTask, eefrt, run_task, staircases
 from ...data import constants
-from ...model.lhb_population import plan_for
+from ...model.lhb_population import make_population_plan
 from ...simulation.cohort import Cohort
 from ...simulation.course import observe
 from ...simulation.decisions import draw_preferences, population_moments
@@ -55,7 +55,7 @@ def offers(lab: Laboratory) -> Figures:
     veto = [
         -np.asarray(effort.rmtg_bias_reduction(jnp.asarray(each["rmtg"]), effort.effort_constants())) for each in seen
     ]
-    depressed = constants.value("effort_population.depressed")
+    depressed = constants.constant_value("effort_population.depressed")
     return {f"effort.base.e{e}r{r}": offer(chosen[0], e, r) for e in levels for r in levels} | {
         "effort.mdd.bias": bias_slope_on_anhedonia(veto, [each["drive"] for each in seen], depressed),
         "effort.mdd.weights": max(abs(moved["reward"]), abs(moved["effort"])) / abs(moved["bias"]),
@@ -71,7 +71,7 @@ def stimulation(lab: Laboratory) -> Figures:
     cost are choices whose greater reward takes no more presses and no more time.
     """
     quiet, driven, silenced = _stimulated(lab)
-    p = constants.section("eefrt")
+    p = constants.section_values("eefrt")
     equal = eefrt(hard_presses=p["easy_presses"], hard_seconds=p["easy_seconds"])
     share = lambda circuit, task: _share(_chosen(circuit, task, lab.seed)).mean()
     left_alone = share(quiet, eefrt())
@@ -124,7 +124,7 @@ def _stimulated(lab: Laboratory) -> list[Circuit]:
         neurons=NEURONS,
         save_every=40,
         record=("rmtg", "dopamine"),
-        plan=plan_for(NEURONS, lab.devices),
+        plan=make_population_plan(NEURONS, lab.devices),
     )
     t = np.asarray(seen.t)
     ends = [STRETCH * (i + 1) for i in (0, 1, 3)]

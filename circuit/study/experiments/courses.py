@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...model import motivation, plasticity
-from ...model.interventions import inputs_of
-from ...model.pharmacology import DAY
-from ...model.slow_clock import HOUR, Inputs, SlowState, activity, given
-from ...model.transfer_function import respond
+from ...model.interventions import compute_arm_inputs
+from ...model.pharmacology import HOURS_PER_DAY
+from ...model.slow_clock import SLOW_STEP, SlowInputs, SlowState, circuit_activity, habenula_conditions
+from ...model.transfer_function import evaluate_transfer
 from ...simulation.course import load_transfer
 from ...simulation.fixed_points import seen_at
 from .cohorts import DAYS, Figures, Laboratory, treatments
@@ -48,7 +48,7 @@ def without_treatment(lab: Laboratory) -> Figures:
     deficit = lambda begin: 1 - ill[(day > begin) & (day <= begin + 1)].mean() / well.mean()
     p, state = lab.exposed.parameters, lab.exposed.state
     seen = seen_at(p, state)
-    drive = motivation.drive(seen.output / p.motivation.reference_output, seen.dopamine, p.motivation)
+    drive = motivation.motivational_drive(seen.output / p.motivation.reference_output, seen.dopamine, p.motivation)
     strength = p.synapses.strength * state.release * state.gain
     return {
         "spiral": deficit(SPIRAL - AFTER_STRESSOR) / deficit(0.0),
@@ -65,8 +65,8 @@ def ketamine(lab: Laboratory) -> Figures:
     peak = int(np.argmax(effect))
     after = effect[peak:] - effect[peak] / 2
     return {
-        "ket.course.onset": DAY * _crossing(day, effect, effect[peak] / 2),
-        "ket.course.peak": DAY * day[peak],
+        "ket.course.onset": HOURS_PER_DAY * _crossing(day, effect, effect[peak] / 2),
+        "ket.course.peak": HOURS_PER_DAY * day[peak],
         "ket.course.relapse": _crossing(day[peak:], -after, 0.0),
     }
 
@@ -78,10 +78,10 @@ def ssri(lab: Laboratory) -> Figures:
     """
     lived = lab.courses["ssri"]
     day, effect = _effect(lab, "ssri", "mood")
-    hours = jnp.arange(DAYS * DAY)
-    sert = inputs_of(treatments()["ssri"], hours, HOUR, lab.ill.parameters).sert
+    hours = jnp.arange(DAYS * HOURS_PER_DAY)
+    sert = compute_arm_inputs(treatments()["ssri"], hours, SLOW_STEP, lab.ill.parameters).sert
     occupied = np.asarray(sert, float).mean(axis=1)
-    at = (np.arange(len(hours)) + 0.5) / DAY
+    at = (np.arange(len(hours)) + 0.5) / HOURS_PER_DAY
     halfway = lambda day, curve: _crossing(day, curve, curve[day > DAYS - WEEK].mean() / 2)
     last = np.asarray(lived.day) > DAYS - WEEK
     return {
@@ -103,8 +103,10 @@ def stimulant(lab: Laboratory) -> Figures:
     gain = output["stimulant"] - output["untreated"]
     gained = gain.mean() if gain.mean() > 0 else np.nan
     doubled = output["stimulant_double"] - output["untreated"]
-    hours = jnp.arange((DAYS - WEEK) * DAY, DAYS * DAY)
-    occupied = np.asarray(inputs_of(treatments()["stimulant"], hours, HOUR, lab.ill.parameters).dat).mean(axis=0)
+    hours = jnp.arange((DAYS - WEEK) * HOURS_PER_DAY, DAYS * HOURS_PER_DAY)
+    occupied = np.asarray(compute_arm_inputs(treatments()["stimulant"], hours, SLOW_STEP, lab.ill.parameters).dat).mean(
+        axis=0
+    )
     return {
         "stim.partial.share": gain.mean() / (output["healthy"] - output["untreated"]).mean(),
         "stim.partial.saturation": doubled.mean() / gained - 1,
@@ -123,23 +125,23 @@ def synapses(lab: Laboratory) -> Figures:
     p, state = lab.well.parameters, lab.well.state
     transfer = load_transfer(p)
     quiet = seen_at(p, state)
-    challenged = activity(state, Inputs(), jnp.asarray(CHALLENGE), p, transfer)
+    challenged = circuit_activity(state, SlowInputs(), jnp.asarray(CHALLENGE), p, transfer)
     none, full = jnp.asarray(0.0), jnp.asarray(1.0)
-    depression = plasticity.depression(challenged.habenula, full, none, p.plasticity)
-    stressed = plasticity.depression(challenged.habenula, full, full, p.plasticity)
-    potentiation = plasticity.potentiation(quiet.output / p.motivation.reference_output, none, p.plasticity)
-    weaker = plasticity.gain(potentiation, depression, p.plasticity).steady
-    disinhibited = plasticity.inhibition(none, full, none, p.plasticity).steady
-    recovery = plasticity.inhibition(none, none, none, p.plasticity).rate
+    depression = plasticity.ltd_rate(challenged.habenula, full, none, p.plasticity)
+    stressed = plasticity.ltd_rate(challenged.habenula, full, full, p.plasticity)
+    potentiation = plasticity.potentiation_drive(quiet.output / p.motivation.reference_output, none, p.plasticity)
+    weaker = plasticity.gain_relaxation(potentiation, depression, p.plasticity).steady
+    disinhibited = plasticity.inhibition_relaxation(none, full, none, p.plasticity).steady
+    recovery = plasticity.inhibition_relaxation(none, none, none, p.plasticity).rate
 
     def rate(state: SlowState, excitation: jax.Array) -> float:
-        return float(respond(transfer, given(state, excitation, p)).rate.mean())
+        return float(evaluate_transfer(transfer, habenula_conditions(state, excitation, p)).rate.mean())
 
     before = rate(state, quiet.excitation)
     shifted = dataclasses.replace(state, inhibition=jnp.broadcast_to(disinhibited, state.inhibition.shape))
     return {
         "ltp.stress.ltd": float((stressed / depression).mean()),
-        "ltp.stress.gabab": float(np.log(2) / recovery.mean() / DAY),
+        "ltp.stress.gabab": float(np.log(2) / recovery.mean() / HOURS_PER_DAY),
         "ltd.sign.excitation": rate(state, quiet.excitation * weaker / state.gain) / before,
         "ltd.sign.inhibition": rate(shifted, quiet.excitation) / before,
     }

@@ -23,21 +23,21 @@ SECONDS = 3600.0  # per hour
 
 def transporters(lab: Laboratory) -> Figures:
     """Rows `da.uptake`, `dat`, `sert`: uptake; occupancy of one tablet at its peak, and after weeks of daily dosing."""
-    transporter, tablet = da.dopamine(), drugs.methylphenidate()
+    transporter, tablet = da.dopamine_constants(), drugs.methylphenidate_constants()
     times = jnp.arange(0.0, 8.0, MINUTE)
     zero = jnp.zeros((1, len(TABLETS)))
-    doses, stop = jnp.asarray([TABLETS]), zero + drugs.DAY
+    doses, stop = jnp.asarray([TABLETS]), zero + drugs.HOURS_PER_DAY
     concentration = drugs.tablet_concentration(times, MINUTE, doses, zero, zero, stop, tablet)
-    peak = drugs.occupancy(concentration, tablet.occupancy).max(axis=0)
-    bupropion = _daily(BUPROPION, drugs.bupropion())
+    peak = drugs.transporter_occupancy(concentration, tablet.occupancy).max(axis=0)
+    bupropion = _daily(BUPROPION, drugs.bupropion_constants())
     return {
         "da.uptake.km": float(transporter.uptake_half),
         "da.uptake.vmax": float(transporter.uptake_maximum),
         **{f"dat.mph.{mg:.0f}": float(share) for mg, share in zip(TABLETS, peak, strict=True)},
         "dat.bup.2002": bupropion,
         "dat.bup.2003": bupropion,
-        "sert.minimum": _daily(SSRI_MINIMUM, drugs.ssri()),
-        "sert.plateau": _daily(SSRI_HIGH, drugs.ssri()),
+        "sert.minimum": _daily(SSRI_MINIMUM, drugs.ssri_constants()),
+        "sert.plateau": _daily(SSRI_HIGH, drugs.ssri_constants()),
     }
 
 
@@ -53,7 +53,9 @@ def ketamine_in_plasma(lab: Laboratory) -> Figures:
     def infuse(s_share: float) -> np.ndarray:
         ends = jnp.stack([sampled, sampled + SAMPLE], axis=1).ravel()  # of samples, and of what lies between them
         return np.asarray(
-            drugs.ketamine_concentration(ends, half, starts, jnp.ones_like(starts), drugs.ketamine(), s_share=s_share)
+            drugs.ketamine_concentration(
+                ends, half, starts, jnp.ones_like(starts), drugs.ketamine_constants(), s_share=s_share
+            )
         )[::2]
 
     plasma = {"s": infuse(1.0), "r": infuse(0.0)}
@@ -72,9 +74,11 @@ def ketamine_at_the_channel(lab: Laboratory) -> Figures:
     On rate at 1 uM and off rate from the approach to the steady block; half-concentration and Hill coefficient from the
     line through the log odds of the steady block at 0.3 and 3 uM.
     """
-    block = trapping_block.ketamine_block()
+    block = trapping_block.ketamine_block_constants()
     concentration = jnp.asarray([0.0, 1.0, *BRACKET])
-    steady, rate = (np.asarray(value) for value in trapping_block.block_rates(concentration, jnp.full(4, OPEN), block))
+    steady, rate = (
+        np.asarray(value) for value in trapping_block.steady_block_and_rate(concentration, jnp.full(4, OPEN), block)
+    )
     odds = np.log(steady[2:] / (1 - steady[2:]))
     hill = (odds[1] - odds[0]) / np.log(BRACKET[1] / BRACKET[0])
     return {
@@ -87,7 +91,7 @@ def ketamine_at_the_channel(lab: Laboratory) -> Figures:
 
 def _daily(mg: float, drug: drugs.DailyDrug) -> float:
     """Occupancy at the end of weeks on `mg` a day."""
-    end = WEEKS * 7 * drugs.DAY
+    end = WEEKS * 7 * drugs.HOURS_PER_DAY
     begin = jnp.zeros(1)
     level = drugs.daily_concentration(jnp.asarray([end - SAMPLE]), SAMPLE, jnp.asarray([mg]), begin, begin + end, drug)
-    return float(drugs.occupancy(level, drug.occupancy)[0])
+    return float(drugs.transporter_occupancy(level, drug.occupancy)[0])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...model.lhb_population import plan_for
+from ...model.lhb_population import make_population_plan
 from ...simulation.moment import VOLLEY_AT, VOLLEY_DURATION, VOLLEY_SIZE, Event, Moment, moment, pause_after_volley
 from ...simulation.session import timing
 from .cohorts import Figures, Laboratory
@@ -90,7 +90,7 @@ def _moment(lab: Laboratory) -> Moment:
         Event("current", column("at"), column("lasts"), column("current")),
         Event("reward", AT, when.holds, column("reward"), when.fades),
     )
-    return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
+    return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=make_population_plan(NEURONS, lab.devices))
 
 
 def _by_group(value) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def score(
     """
     lab = Laboratory(seed, devices)
     report = report or (lambda experiment, done, total: None)
-    values: dict[str, float | None] = dict.fromkeys(row.id for row in evidence.rows())
+    values: dict[str, float | None] = dict.fromkeys(row.id for row in evidence.load_evidence())
     for done, (name, experiment) in enumerate(EXPERIMENTS.items()):
         report(name, done, len(EXPERIMENTS))
         values |= measured(experiment, lab)
@@ -72,8 +72,8 @@ def absent(simulated: Mapping[str, float | None]) -> dict[str, str]:
     because = lambda id: [why for begins, why in ABSENT.items() if id.startswith(begins)]
     return {
         row.id: [*because(row.id), "the simulated subjects gave none"][0]
-        for row in evidence.rows()
-        if evidence.verdict(row, simulated.get(row.id)) == "not modelled"
+        for row in evidence.load_evidence()
+        if evidence.compare_with_evidence(row, simulated.get(row.id)) == "not modelled"
     }
 
 
@@ -83,8 +83,8 @@ def measured(experiment: Experiment, lab: Laboratory) -> dict[str, float | None]
     Raises:
         KeyError: an experiment returns what is no row of the evidence.
     """
-    known = {row.id for row in evidence.rows()}
+    known = {row.id for row in evidence.load_evidence()}
     found = {id: float(value) for id, value in experiment(lab).items()}
     if unknown := set(found) - known:
-        raise KeyError(f"no rows {sorted(unknown)} in {evidence.FILE.name}.")
+        raise KeyError(f"no rows {sorted(unknown)} in {evidence.EVIDENCE_FILE.name}.")
     return {id: value if math.isfinite(value) else None for id, value in found.items()}

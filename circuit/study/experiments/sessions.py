@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...behaviour.conditioning import NO_FLIP_TRIAL, pavlovian
-from ...model.lhb_population import plan_for
+from ...model.lhb_population import make_population_plan
 from ...simulation.session import Session, session
 from .cohorts import Figures, Laboratory
 
@@ -107,7 +107,7 @@ def _session(lab: Laboratory) -> Session:
     gain = cohort.parameters.dopamine.rmtg_gain * jnp.asarray(1 - column("lesioned"), jnp.result_type(float))
     cohort = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohort, gain)
     task = pavlovian(column("probability"), magnitude=column("magnitude"), puff=column("puff"), flip=column("flip"))
-    return session(cohort, task, TRIALS, neurons=NEURONS, plan=plan_for(NEURONS, lab.devices))
+    return session(cohort, task, TRIALS, neurons=NEURONS, plan=make_population_plan(NEURONS, lab.devices))
 
 
 def _by_group(value) -> Response:

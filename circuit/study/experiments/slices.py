@@ -34,7 +34,10 @@ def modes(lab: Laboratory) -> Figures:
     without T-type current. Every figure is a mean over neurons and noise paths, or a ratio of two; potential and rate
     of bursting, which hold in any slice, are means over the bursting neurons of the first two.
     """
-    shift, strength = constants.value("depression.kir_shift"), constants.value("depression.excitation")
+    shift, strength = (
+        constants.constant_value("depression.kir_shift"),
+        constants.constant_value("depression.excitation"),
+    )
     slices = (
         {},
         {"kir_shift": shift, "excitation": strength},
@@ -86,21 +89,21 @@ def record(slices: Sequence[dict[str, float]], paths: int, lab: Laboratory) -> R
         lab: whose seed names the noise.
     """
     each = NEURONS * paths
-    p = lhb.neuron()
-    cells = lhb.cells(p, NEURONS)
+    p = lhb.neuron_constants()
+    cells = lhb.heterogeneity_quadrature(p, NEURONS)
     tiled = lambda value: jnp.tile(value[:, 0], len(slices) * paths)[None]
     which = lambda p: (p.leak_reversal, p.spike_threshold, p.leak_reversal_spread, p.spike_threshold_spread)
     none = jnp.zeros(())  # the spread over neurons is that over lanes
     alone = eqx.tree_at(which, p, (tiled(cells.leak_reversal), tiled(cells.spike_threshold), none, none))
     changed = {name for changes in slices for name in changes}
-    healthy = {name: float(getattr(lhb.conditions(1), name)[0]) for name in changed}
+    healthy = {name: float(getattr(lhb.slice_conditions(1), name)[0]) for name in changed}
     given = {
         name: np.repeat([changes.get(name, healthy[name]) for changes in slices], each).astype(np.float32)
         for name in changed
     }
-    found = lhb_population.simulate(
+    found = lhb_population.simulate_population(
         alone,
-        lhb.conditions(len(slices) * each, **given),
+        lhb.slice_conditions(len(slices) * each, **given),
         neurons=1,
         seconds=SECONDS,
         seed=lab.seed,

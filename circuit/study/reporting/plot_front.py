@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...fitting.regimen import clock_of
-from ...optimisation.pareto import Front, Point
+from ...optimisation.pareto import Front, FrontPoint
 from .plots import FAINT, INK, save
 
 COLOUR, LARGEST = "#009E73", 15.0  # of a dot, in points, for the largest amount
@@ -71,7 +71,7 @@ def _doses(axes: Axes, front: Front) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _given(point: Point) -> tuple[np.ndarray, np.ndarray]:
+def _given(point: FrontPoint) -> tuple[np.ndarray, np.ndarray]:
     """Days and amounts of the doses of the arm's first intervention that has days of doses."""
     for intervention in point.arm:
         clock = clock_of(intervention)

@@ -125,9 +125,9 @@ def scores(simulated: Mapping[str, float | None], role: str, limit: int = PIPED)
         Column("verdict", left=True),
     ]
     rows = []
-    for row in (row for row in evidence.rows() if row.role == role):
+    for row in (row for row in evidence.load_evidence() if row.role == role):
         value = simulated.get(row.id)
-        verdict = evidence.verdict(row, value)
+        verdict = evidence.compare_with_evidence(row, value)
         what = f"{row.quantity}; {row.condition}" if row.condition else row.quantity
         rows.append(
             [
@@ -154,7 +154,7 @@ def absences(reasons: Mapping[str, str], limit: int = PIPED) -> list[Text]:
 
 def contradictions(limit: int = PIPED) -> list[Text]:
     """Where published findings disagree, and what the model takes."""
-    return [line for sentence in evidence.CONTRADICTIONS for line in folded(f"- {sentence}", limit, indent="  ")]
+    return [line for sentence in evidence.KNOWN_CONTRADICTIONS for line in folded(f"- {sentence}", limit, indent="  ")]
 
 
 def moment(seen: Moment) -> list[Text]:
@@ -187,7 +187,11 @@ def moment_data(seen: Moment) -> dict[str, object]:
 
 def tally(simulated: Mapping[str, float | None], role: str) -> str:
     """How many rows of a role are inside, outside and not modelled, in words."""
-    verdicts = [evidence.verdict(row, simulated.get(row.id)) for row in evidence.rows() if row.role == role]
+    verdicts = [
+        evidence.compare_with_evidence(row, simulated.get(row.id))
+        for row in evidence.load_evidence()
+        if row.role == role
+    ]
     return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
 
 

@@ -8,11 +8,11 @@ import jax
 
 from ....kernels import Plan
 from ...model.interventions import Ketamine, Recalibration
-from ...model.lhb_population import plan_for
+from ...model.lhb_population import make_population_plan
 from ...simulation import hardware
 from ...simulation.conditions import draw, healthy
 from ...simulation.course import course
-from ...simulation.moment import DT, moment
+from ...simulation.moment import FAST_STEP, moment
 from .files import write_json
 
 DAYS, LONG, SECONDS, NEURONS = 14.0, 112.0, 1.0, 32
@@ -37,7 +37,7 @@ def probe() -> hardware.Rates:
     short, long = (_seconds(lambda days=days: alone(days))[1] for days in (DAYS, LONG))
     arm = (Ketamine([0.5, 0.5], [1.0, 4.0]), Recalibration([2.0, 6.0]))
     followed = _seconds(lambda: course(cohort, arm, DAYS, record=("vta_output",), save_every=24, plan=plan).record)[1]
-    some, tiles = cohort[: max(64, many // 4)], plan_for(NEURONS, devices)
+    some, tiles = cohort[: max(64, many // 4)], make_population_plan(NEURONS, devices)
     fast = _seconds(lambda: moment(some, SECONDS, neurons=NEURONS, record=(), plan=tiles).mean)[1]
 
     step = max(long - short, 0.0) / (24 * (LONG - DAYS))
@@ -47,7 +47,7 @@ def probe() -> hardware.Rates:
     found = hardware.Rates(
         quiet=hourly,
         treated=rate(many * 24 * DAYS, followed),
-        neurons=rate(len(some) * NEURONS * (SECONDS + 1.0) * 1000 / DT, fast),
+        neurons=rate(len(some) * NEURONS * (SECONDS + 1.0) * 1000 / FAST_STEP, fast),
         launch=max(step - FEW / hourly, 0.0),
         begin=begin,
         compiling=compiling,

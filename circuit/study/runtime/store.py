@@ -20,7 +20,7 @@ from ....kernels import Plan
 from ...model.interventions import Arm, Intervention, as_arm
 from ...model.parameters import Parameters, typical
 from ...simulation.conditions import Condition
-from ...simulation.course import PLAN, RECORD
+from ...simulation.course import DEFAULT_PLAN, RECORD
 from ...simulation.planner import chunk_of
 from ...simulation.streamed_course import Piece, divide, live, places
 from .files import replacing, write_json
@@ -89,7 +89,7 @@ def write(
     record: Sequence[str] = RECORD,
     chunk: int | None = None,
     around: Parameters | None = None,
-    plan: Plan = PLAN,
+    plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Store:
     """Let `subjects` live, as `circuit.survey.survey`, and keep every record in `folder`, or go on there.
