@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from .folders import user_cache
+from ..data.cache_folder import user_cache
 
 
 @dataclasses.dataclass(frozen=True)

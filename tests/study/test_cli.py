@@ -48,7 +48,7 @@ def given(monkeypatch):
         calls["score"] = seed
         return {"lhb.rmp": -47.0, "lhb.burst.hz": 40.0, "spiral": math.nan, "lhb.rate.ratio": None}
 
-    for name, function in (("trial", run), ("scoreboard", score)):
+    for name, function in (("commands.trial", run), ("experiments.scoreboard", score)):
         real = importlib.import_module(f"habenula.circuit.study.{name}")
         fake = types.ModuleType(name)
         vars(fake).update(vars(real))
@@ -243,9 +243,7 @@ def test_the_doctor_knows_the_faulty_version(monkeypatch):
 def test_the_command_line_does_not_wait_for_jax():
     """Help must be instant: up to the call of a command, its modules import neither JAX nor Matplotlib."""
     script = (
-        "import sys, types; package = types.ModuleType('habenula.circuit'); "
-        f"package.__path__ = [{os.fspath(files.__file__).rpartition('study')[0]!r}]; "
-        "sys.modules['habenula.circuit'] = package; import habenula.circuit.study.commands.cli; "
+        "import sys, habenula.circuit.study.commands.cli; "
         "assert not {'jax', 'matplotlib', 'numpy'} & set(sys.modules), 'slow'"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -271,7 +269,7 @@ def test_starting_jax_leaves_what_the_user_has_set():
 def test_small_programs_are_kept_too(tmp_path):
     """A second start compiles nothing: every program of the first is in the cache."""
     script = (
-        "from habenula.circuit.study import machine; machine.start_jax(); import jax, jax.numpy as jnp; found = []\n"
+        "from habenula.circuit.study.runtime import jax_setup; jax_setup.start_jax(); import jax, jax.numpy as jnp; found = []\n"
         "jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n"
         "jnp.arange(12.0).reshape(3, 4).sum().block_until_ready()\n"
         "print(sum(name.endswith('cache_misses') for name in found), sum(name.endswith('cache_hits') for name in found))"

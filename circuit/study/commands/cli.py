@@ -14,7 +14,7 @@ from rich.console import Console
 from ..reporting import labels
 from ..runtime import errors, files, jax_setup
 from ..runtime.errors import demand, demand_file, shares
-from . import bench
+from . import bench as bench_script
 
 app = typer.Typer(
     cls=errors.OneLine,
@@ -362,7 +362,7 @@ def trial(
 
 @app.command()
 def bench(
-    cases: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(bench.CASES)}; all.")] = None,
+    cases: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(bench_script.CASES)}; all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes.")] = False,
     engines: Annotated[str, typer.Option(metavar="A,B", help="Rivals in case lhb; all that are installed.")] = "",
     append: Annotated[bool, typer.Option(help="Add the rows to benchmarks/results.csv.")] = True,
@@ -388,7 +388,7 @@ def bench(
     words = [*(cases or []), *(name for name, given in options.items() if given)]
     words += ["--engines", engines] if engines else []
     words += ["--json", str(json.absolute())] if json else []
-    if code := bench.run(words):
+    if code := bench_script.run(words):
         raise typer.Exit(code)
 
 

@@ -22,7 +22,7 @@ from ...simulation.cohort import Cohort
 from ...simulation.conditions import Condition, depressed, draw, healthy
 from ...simulation.course import Course, course, observe
 from ...simulation.hardware import Machine
-from ...simulation.planner import MOST, Forecast, forecast_run
+from ...simulation.planner import MOST, Forecast, forecast
 from ...simulation.streamed_course import divide
 from ..arms import STRESS, align, standard, within
 from ..reporting.claims import claims
@@ -111,7 +111,7 @@ def forecasts(
 ) -> dict[str, Forecast]:
     """What a course of each shape of arm will take, by one arm of that shape; the first says how all are run."""
     course_of = partial(
-        forecast_run,
+        forecast,
         subjects,
         days=7.0 * weeks,
         quantities=len(RECORDED),

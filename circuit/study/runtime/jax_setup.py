@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ...simulation.folders import user_cache
+from ...data.cache_folder import user_cache
 
 
 def cores() -> int:
