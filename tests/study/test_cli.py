@@ -269,7 +269,8 @@ def test_starting_jax_leaves_what_the_user_has_set():
 def test_small_programs_are_kept_too(tmp_path):
     """A second start compiles nothing: every program of the first is in the cache."""
     script = (
-        "from habenula.circuit.study.runtime import jax_setup; jax_setup.start_jax(); import jax, jax.numpy as jnp; found = []\n"
+        "from habenula.circuit.study.runtime import jax_setup; jax_setup.start_jax(); import jax, jax.numpy as jnp\n"
+        "found = []\n"
         "jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n"
         "jnp.arange(12.0).reshape(3, 4).sum().block_until_ready()\n"
         "print(sum(name.endswith('cache_misses') for name in found), sum(name.endswith('cache_hits') for name in found))"
