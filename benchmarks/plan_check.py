@@ -52,7 +52,7 @@ def _run(name: str, options: dict) -> list[tuple[str, float, float, float]]:
     import habenula as hb
     from habenula.circuit.simulation import hardware
 
-    if not hardware.here().rates[jax.default_backend()].measured:
+    if not hardware.detect_machine().rates[jax.default_backend()].measured:
         _probed()
     arm = (hb.Ketamine(0.5, 7.0),) if "ketamine" in name else (hb.Placebo(),)
     slow = "days" in options

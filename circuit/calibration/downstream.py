@@ -18,7 +18,7 @@ from ..data import constants
 from ..model.parameters import Parameters, typical
 from ..model.slow_clock import SlowState
 from ..simulation.cohort import Cohort
-from ..simulation.fixed_points import fixed_points, with_references
+from ..simulation.fixed_points import fixed_points, with_reference_levels
 from ..simulation.moment import Moment, moment, pause_after_volley, synchronous_volley
 
 SCRIPT = "habenula.circuit.calibration.downstream"
@@ -56,7 +56,7 @@ def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
 
 def main() -> None:
     """Fit, print and write to the table."""
-    p = with_references(typical())
+    p = with_reference_levels(typical())
     seen = float(p.motivation.reference_output), float(p.motivation.reference_dopamine)
     gain, time, length = fit_pause(p, fixed_points(p)[0].state)
     print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")

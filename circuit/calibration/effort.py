@@ -36,7 +36,7 @@ from ..choice_models.fit import fit_choices
 from ..data import constants
 from ..model.parameters import typical
 from ..simulation import conditions
-from ..simulation.course import observe
+from ..simulation.course import observe_cohort
 from ..simulation.fixed_points import fixed_points
 from .downstream import replicate_subject
 
@@ -67,7 +67,7 @@ def fit_veto(depressed: float, reference: float) -> float:
     """The veto (logit per e-fold of RMTg rate) under which bias falls by `ANHEDONIA_SLOPE`, given the share `depressed`."""
     unit, drive = [], []  # bias under a veto of 1
     for kind in (conditions.healthy, conditions.resilient, conditions.depressed):
-        seen = observe(conditions.draw(kind(), SAMPLE_SIZE, seed=1), ("rmtg", "drive"))
+        seen = observe_cohort(conditions.draw(kind(), SAMPLE_SIZE, seed=1), ("rmtg", "drive"))
         unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
     return ANHEDONIA_SLOPE / effort.bias_slope_on_anhedonia(unit, drive, depressed)
@@ -83,7 +83,7 @@ def main() -> None:
     median, doubt, spread = estimate_latency_parameters(people, fit.predicted)
     p = typical()
     healthy = fixed_points(p)[0].state
-    reference = float(observe(replicate_subject(p, healthy, 1), ("rmtg",))["rmtg"][0])
+    reference = float(observe_cohort(replicate_subject(p, healthy, 1), ("rmtg",))["rmtg"][0])
     depressed = float(np.mean(scores["mdd_current"]))
     veto = fit_veto(depressed, reference)
     note = "479 people of Mehrhof & Nord 2024"

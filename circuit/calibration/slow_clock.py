@@ -23,10 +23,10 @@ import numpy as np
 from ..data import constants
 from ..model.interventions import SSRI, Bupropion, Intervention, Ketamine, Methylphenidate, Recalibration
 from ..model.parameters import Parameters, typical
-from ..simulation.cohort import Cohort, get
+from ..simulation.cohort import Cohort, get_leaf
 from ..simulation.conditions import depressed, draw, healthy, resilient
 from ..simulation.course import course
-from ..simulation.fixed_points import with_references
+from ..simulation.fixed_points import with_reference_levels
 
 SCRIPT = "habenula.circuit.calibration.slow_clock"
 HOURS_PER_RECORD = 4  # between records
@@ -165,15 +165,15 @@ def distance_from_targets(found: dict[str, float]) -> dict[str, float]:
 def with_constants(p: Parameters, values: Iterable[float]) -> Parameters:
     """`p` with the constants of `CONSTANT_BOUNDS` replaced, in their order, and the reference levels that follow."""
     for path, value in zip(CONSTANT_BOUNDS, values, strict=True):
-        p = eqx.tree_at(functools.partial(get, path=path), p, jnp.asarray(float(value)))
-    return with_references(p)
+        p = eqx.tree_at(functools.partial(get_leaf, path=path), p, jnp.asarray(float(value)))
+    return with_reference_levels(p)
 
 
 def run_evolution_strategy(p: Parameters, evaluations: int, subjects: int, seed: int) -> np.ndarray:
     """The best values found, in the order of `CONSTANT_BOUNDS`; each improvement is printed."""
     low, high, _ = (np.array(column) for column in zip(*CONSTANT_BOUNDS.values(), strict=True))
     width = np.log(high.astype(float) / low.astype(float))
-    parent = np.clip([float(get(p, path)) for path in CONSTANT_BOUNDS], low, high)
+    parent = np.clip([float(get_leaf(p, path)) for path in CONSTANT_BOUNDS], low, high)
     misfit = lambda values: distance_from_targets(measure_figures(with_constants(p, values), subjects))
     least, stride = misfit(parent), 0.1
     total = lambda found: sum(value**2 for value in found.values())

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-MARGIN = 1e-6  # share of the width by which a number at a bound is moved inside, where its gradient is alive
+DEFAULT_MARGIN = 1e-6  # share of the width by which a number at a bound is moved inside, where its gradient is alive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Interval:
             return self.high - jax.nn.softplus(-free)
         return free
 
-    def unconstrain(self, x: Float[Array, "*shape"], margin: float = MARGIN) -> Float[Array, "*shape"]:
+    def unconstrain(self, x: Float[Array, "*shape"], margin: float = DEFAULT_MARGIN) -> Float[Array, "*shape"]:
         """The inverse; a number at a bound, or beyond it, counts as `margin` within (a share of a finite width)."""
         if math.isfinite(self.width):
             share = jnp.clip((x - self.low) / self.width, margin, 1 - margin)
@@ -75,18 +75,18 @@ class Positive:
         """The positive number; rising in `free`."""
         return jnp.exp(free)
 
-    def unconstrain(self, x: Float[Array, "*shape"], margin: float = MARGIN) -> Float[Array, "*shape"]:
+    def unconstrain(self, x: Float[Array, "*shape"], margin: float = DEFAULT_MARGIN) -> Float[Array, "*shape"]:
         """The inverse; what is not positive counts as the least normal number."""
         return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
 
 
-def constrain(free: PyTree, intervals: PyTree) -> PyTree:
+def constrain_tree(free: PyTree, intervals: PyTree) -> PyTree:
     """Each leaf of `free` within the interval at its place in `intervals`."""
     return jax.tree.map(lambda interval, leaf: interval.constrain(leaf), intervals, free)
 
 
-def unconstrain(x: PyTree, intervals: PyTree, margin: float = MARGIN) -> PyTree:
-    """The inverse of `constrain`; see `Interval.unconstrain` for numbers at a bound."""
+def unconstrain_tree(x: PyTree, intervals: PyTree, margin: float = DEFAULT_MARGIN) -> PyTree:
+    """The inverse of `constrain_tree`; see `Interval.unconstrain` for numbers at a bound."""
     return jax.tree.map(lambda interval, leaf: interval.unconstrain(leaf, margin), intervals, x)
 
 

@@ -12,13 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .bijections import MARGIN, Interval
+from .bijections import DEFAULT_MARGIN, Interval
 
-WEEK = 7.0  # d
-DAY, FADE = 1.0, 0.25  # d: doses less than a day apart count together, and no more a quarter of a day beyond that
-SHARPNESS = 8  # of the bend at which amounts in a day are held back
-SLACK = 1e-3  # d: how much further apart wishes are set, so that a step moves each of them
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of the latest time, kept free so that rounding breaks no rule
+DAYS_PER_WEEK = 7.0  # d
+SAME_DAY_WINDOW, SAME_DAY_FADE = (
+    1.0,
+    0.25,
+)  # d: doses less than a day apart count together, and no more a quarter of a day beyond that
+DAILY_LIMIT_SHARPNESS = 8  # of the bend at which amounts in a day are held back
+SPACING_SLACK = 1e-3  # d: how much further apart wishes are set, so that a step moves each of them
+ROUNDING_TOLERANCE = 4 * float(
+    np.finfo(np.float32).eps
+)  # of the latest time, kept free so that rounding breaks no rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spaced:
+class SpacedTimes:
     """Times of `doses` doses from `low` to `high`, apart. Static; stands where an `Interval` may.
 
     A free number stands for a wish, x = low + (high - low) sigmoid(free), for each dose its own. In the order of the
@@ -88,7 +93,7 @@ class Spaced:
     @property
     def last(self) -> tuple[float, ...]:
         """Latest beginning of each dose."""
-        gap, week = (self._apart(days) for days in (self.interval, WEEK))
+        gap, week = (self._apart(days) for days in (self.interval, DAYS_PER_WEEK))
         found: list[float] = []
         for _ in range(self.doses):  # from the last dose backwards
             latest = found[-1] - gap if found else self.high
@@ -101,9 +106,9 @@ class Spaced:
         """Times of the doses, not in order."""
         return self._put_off(self._wish.constrain(free), 0.0)
 
-    def unconstrain(self, x: Float[Array, "dose *rest"], margin: float = MARGIN) -> Float[Array, "dose *rest"]:
+    def unconstrain(self, x: Float[Array, "dose *rest"], margin: float = DEFAULT_MARGIN) -> Float[Array, "dose *rest"]:
         """Wishes that are given as they are, or nearly: of times that are apart, these, else of times put off."""
-        return self._wish.unconstrain(self._put_off(x, SLACK), margin)
+        return self._wish.unconstrain(self._put_off(x, SPACING_SLACK), margin)
 
     def apart(self, free: Float[Array, "dose *rest"]) -> Float[Array, "dose *rest"]:
         """Wishes of what `free` is given as: where those in each other's way move freely again."""
@@ -116,7 +121,7 @@ class Spaced:
     def _put_off(self, x: Float[Array, "dose *rest"], slack: float) -> Float[Array, "dose *rest"]:
         """Each no earlier than those before it allow, and no later than those after it; `slack` further apart, if they can."""
         order = jnp.argsort(x, axis=0)
-        gap, week = (self._apart(days) + slack for days in (self.interval, WEEK))
+        gap, week = (self._apart(days) + slack for days in (self.interval, DAYS_PER_WEEK))
         times: list[Array] = []
         for wish, last in zip(jnp.take_along_axis(x, order, axis=0), self.last, strict=True):
             time = jnp.maximum(wish, self.low)
@@ -129,16 +134,16 @@ class Spaced:
 
     def holds(self, times: Float[np.ndarray, "dose *rest"]) -> bool:
         """Whether given times are apart as asked, in any order; to rounding."""
-        times, near = np.sort(np.asarray(times, float), axis=0), ROUNDING * max(self.high, WEEK)
+        times, near = np.sort(np.asarray(times, float), axis=0), ROUNDING_TOLERANCE * max(self.high, DAYS_PER_WEEK)
         apart = bool((np.diff(times, axis=0) >= self.interval - near).all())
         often = self.per_week or len(times)
-        return apart and bool((times[often:] - times[: len(times) - often] >= WEEK - near).all())
+        return apart and bool((times[often:] - times[: len(times) - often] >= DAYS_PER_WEEK - near).all())
 
     def _apart(self, days: float) -> float:
-        return days + ROUNDING * self.high if days else 0.0
+        return days + ROUNDING_TOLERANCE * self.high if days else 0.0
 
 
-def within_a_day(
+def limit_daily_amount(
     amounts: Float[Array, "#dose *rest"], times: Float[Array, "dose *rest"] | None, most: float
 ) -> Float[Array, "#dose *rest"]:
     """Amounts, held back so that no 24 h add up to more than `most`.
@@ -155,8 +160,8 @@ def within_a_day(
     if times is None:
         total = amounts.sum(axis=0, keepdims=True)
     else:
-        beyond = jnp.clip((jnp.abs(times[:, None] - times[None]) - DAY) / FADE, 0, 1)
+        beyond = jnp.clip((jnp.abs(times[:, None] - times[None]) - SAME_DAY_WINDOW) / SAME_DAY_FADE, 0, 1)
         near = 1 - beyond * beyond * (3 - 2 * beyond)
         total = (near * amounts[None]).sum(axis=1)
         total = total.max(axis=0, keepdims=True) if amounts.shape[0] == 1 else total
-    return amounts * jnp.exp(-jnp.log1p((total / most) ** SHARPNESS) / SHARPNESS)
+    return amounts * jnp.exp(-jnp.log1p((total / most) ** DAILY_LIMIT_SHARPNESS) / DAILY_LIMIT_SHARPNESS)

@@ -13,11 +13,13 @@ from ..simulation.cohort import Cohort
 from ..simulation.course import course
 from .regimen import SAVE_EVERY
 
-LOOKED_AT = 8  # failures that are lived again to learn the hour and the quantity; the line of the others tells as much
+MAX_REPLAYS = (
+    8  # failures that are lived again to learn the hour and the quantity; the line of the others tells as much
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
+class FitFailure:
     """A life on the way of a fit that was not finite; the others are unaffected.
 
     Attributes:
@@ -40,11 +42,11 @@ class Failure:
         return f"subject {self.subject} from start {self.start} at step {self.step}, {self.direction}: {self.term}"
 
 
-def forward(
+def nonfinite_value(
     cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, plan: Plan, look: bool
-) -> Failure:
+) -> FitFailure:
     """Of the subject at `index` of `cohort`, under its own `arm`; with `look`, the quantity is found by living again."""
-    line = f"course({_who(cohort, index)}, {as_python(arm)}, days={float(days)!r}, {_HOW})"
+    line = f"course({_format_subject(cohort, index)}, {format_arm(arm)}, days={float(days)!r}, {_REPLAY_OPTIONS})"
     term = "VTA output, not looked into: replay it"
     if look:
         with warnings.catch_warnings():
@@ -53,43 +55,45 @@ def forward(
         wrong = np.flatnonzero(~np.isfinite(np.asarray(lived["vta_output"])[0]))
         seen = [f"VTA output on day {lived.day[wrong[0]]:g}"] if len(wrong) else ["VTA output, though not alone"]
         term = ([f"{each.quantity} on day {each.day:.3f}" for each in lived.failures] or seen)[0]
-    return Failure(int(cohort.subject[index]), start, step, "forward", term, line)
+    return FitFailure(int(cohort.subject[index]), start, step, "forward", term, line)
 
 
-def backward(
+def nonfinite_gradient(
     cohort: Cohort, index: int, arm: Arm, days: float, start: int, step: int, leaves: Sequence[str]
-) -> Failure:
+) -> FitFailure:
     """Of the derivative by `leaves` of the subject at `index` of `cohort`, under its own `arm`."""
-    lived = f'course({_who(cohort, index)}, arm, days={float(days)!r}, {_HOW})["vta_output"].sum()'
-    line = f"jax.grad(lambda arm: {lived})({as_python(arm)})"
+    lived = (
+        f'course({_format_subject(cohort, index)}, arm, days={float(days)!r}, {_REPLAY_OPTIONS})["vta_output"].sum()'
+    )
+    line = f"jax.grad(lambda arm: {lived})({format_arm(arm)})"
     term = f"the derivative of VTA output by {' and '.join(leaves)}"
-    return Failure(int(cohort.subject[index]), start, step, "backward", term, line)
+    return FitFailure(int(cohort.subject[index]), start, step, "backward", term, line)
 
 
-_HOW = f'save_every={SAVE_EVERY}, record=("vta_output",)'
+_REPLAY_OPTIONS = f'save_every={SAVE_EVERY}, record=("vta_output",)'
 
 
-def alone(arm: Arm, index: int) -> Arm:
+def select_subject(arm: Arm, index: int) -> Arm:
     """The arm of the subject at `index`, as that of a cohort of one."""
     return jax.tree.map(lambda leaf, own: leaf[..., index : index + 1] if own else leaf, arm, per_subject_mask(arm))
 
 
-def as_python(arm: Arm) -> str:
+def format_arm(arm: Arm) -> str:
     """An arm as it is typed; its numbers read back to the last digit."""
     each = [
-        f"{type(given).__name__}({', '.join(f'{name}={_typed(value)}' for name, value in vars(given).items())})"
+        f"{type(given).__name__}({', '.join(f'{name}={_format_value(value)}' for name, value in vars(given).items())})"
         for given in arm
     ]
     return f"({', '.join(each)},)" if each else "()"
 
 
-def _who(cohort: Cohort, index: int) -> str:
+def _format_subject(cohort: Cohort, index: int) -> str:
     return f"cohort[cohort.subject == {int(cohort.subject[index])}]"
 
 
-def _typed(value) -> str:
+def _format_value(value) -> str:
     """The shortest digits that read back to the same number in its precision."""
     value = np.asarray(value)
     if value.ndim:
-        return f"[{', '.join(map(_typed, value))}]"
+        return f"[{', '.join(map(_format_value, value))}]"
     return repr(float(str(value)))

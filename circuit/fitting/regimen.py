@@ -9,18 +9,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..model.interventions import PER_DOSE_FIELDS, Arm, Intervention
-from .bijections import Interval, constrain
-from .dose_spacing import DAY, Limits, Spaced, within_a_day
+from .bijections import Interval, constrain_tree
+from .dose_spacing import SAME_DAY_WINDOW, Limits, SpacedTimes, limit_daily_amount
 
 SAVE_EVERY = 24  # h: output is judged once a day, at the same time of day
 
-LAST = 1 / 24  # d before the end of a course, the latest time that may be fitted
-TIMES = frozenset({"times", "day", "start", "stop", "days", "hour"})  # leaves that are no burden to the patient
-CLOCK = ("times", "day")  # of these, the days on which doses or sessions begin
+LATEST_TIME_MARGIN = 1 / 24  # d before the end of a course, the latest time that may be fitted
+TIME_FIELDS = frozenset({"times", "day", "start", "stop", "days", "hour"})  # leaves that are no burden to the patient
+SCHEDULE_FIELDS = ("times", "day")  # of these, the days on which doses or sessions begin
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
+class RegimenLeaf:
     """A leaf to be fitted.
 
     Attributes:
@@ -34,13 +34,13 @@ class Leaf:
     name: str
     position: int
     field: str
-    interval: Interval | Spaced
+    interval: Interval | SpacedTimes
     per_day: float | None = None
 
     @property
     def is_amount(self) -> bool:
         """Whether more of it is a burden: doses and intensities, not times."""
-        return self.field not in TIMES
+        return self.field not in TIME_FIELDS
 
     def of(self, arm):
         """What stands in its place in an arm, or in a tree of an arm's shape."""
@@ -53,7 +53,7 @@ def find_leaves(
     bounds: Mapping[str, tuple[float, float]],
     days: float,
     limits: Limits | Mapping[str, Limits] | None = None,
-) -> tuple[Leaf, ...]:
+) -> tuple[RegimenLeaf, ...]:
     """The leaves called `over`, with their bounds: those of the intervention, cut to the course, or narrower ones.
 
     Args:
@@ -67,7 +67,7 @@ def find_leaves(
         ValueError: a name that fits no leaf or several, or twice; bounds that are impossible or of no fitted leaf; limits
             that leave no room, that are of no intervention, or that what is given and not fitted breaks.
     """
-    choices = fields(arm)
+    choices = field_positions(arm)
     listed = ", ".join(choices)
     over = (over,) if isinstance(over, str) else tuple(over)
     if strange := set(bounds) - set(over):
@@ -77,18 +77,18 @@ def find_leaves(
         fits = [place for full, place in choices.items() if name in (full, full.rpartition(".")[2])]
         if len(fits) != 1:
             raise ValueError(f"over={name!r} is {'ambiguous' if fits else 'no leaf of the arm'}; choose from {listed}.")
-        found.append(Leaf(name, *fits[0], interval_of(arm, name, *fits[0], bounds.get(name), days)))
+        found.append(RegimenLeaf(name, *fits[0], resolve_interval(arm, name, *fits[0], bounds.get(name), days)))
     if not found or len({(leaf.position, leaf.field) for leaf in found}) < len(found):
         raise ValueError(f"{over=} must name at least one leaf, and none twice; choose from {listed}.")
-    for position, limit in _limits(arm, limits).items():
-        found = _limited(found, arm, position, limit)
+    for position, limit in _limits_by_intervention(arm, limits).items():
+        found = _apply_limit(found, arm, position, limit)
     return tuple(found)
 
 
-def _limits(arm: Arm, limits: Limits | Mapping[str, Limits] | None) -> dict[int, Limits]:
+def _limits_by_intervention(arm: Arm, limits: Limits | Mapping[str, Limits] | None) -> dict[int, Limits]:
     """By position in the arm, as asked."""
-    names = labels(arm)
-    clocked = [i for i, each in enumerate(arm) if clock_of(each) is not None] or list(range(len(arm)))
+    names = intervention_labels(arm)
+    clocked = [i for i, each in enumerate(arm) if schedule_field(each) is not None] or list(range(len(arm)))
     if isinstance(limits, Limits):
         if limits.per_day is not None and len(clocked) > 1:
             several = " and ".join(names[i] for i in clocked)
@@ -99,29 +99,33 @@ def _limits(arm: Arm, limits: Limits | Mapping[str, Limits] | None) -> dict[int,
             raise ValueError(f"limits for {sorted(strange)}, which are not in the arm; choose from {', '.join(names)}.")
         asked = {names.index(name): limit for name, limit in (limits or {}).items()}
     for i, limit in asked.items():
-        if clock_of(arm[i]) is None and (limit.interval is not None or limit.per_week is not None):
+        if schedule_field(arm[i]) is None and (limit.interval is not None or limit.per_week is not None):
             raise ValueError(f"{names[i]} has no times of doses to keep apart: {limit}; give per_day alone.")
     return {i: asked.get(i, Limits()) for i in range(len(arm))}
 
 
-def _limited(found: list[Leaf], arm: Arm, position: int, limit: Limits) -> list[Leaf]:
+def _apply_limit(found: list[RegimenLeaf], arm: Arm, position: int, limit: Limits) -> list[RegimenLeaf]:
     """Leaves with the limits of the intervention at `position`; what is not fitted must keep to them already."""
-    intervention, kind = arm[position], labels(arm)[position]
-    clock, strength, doses = clock_of(intervention), type(intervention).strength, doses_of(intervention)
+    intervention, kind = arm[position], intervention_labels(arm)[position]
+    clock, strength, doses = schedule_field(intervention), type(intervention).strength, count_doses(intervention)
     here = {leaf.field: i for i, leaf in enumerate(found) if leaf.position == position}
     least = getattr(type(intervention), "least_interval", 0.0) if limit.interval is None else limit.interval
     holds = lambda days, often: (
-        clock is not None and Spaced(-1e5, 1e5, doses, days, often).holds(_all(intervention, clock))
+        clock is not None and SpacedTimes(-1e5, 1e5, doses, days, often).holds(_per_dose_values(intervention, clock))
     )
     if clock in here and doses > 1 and (least or limit.per_week):
         leaf = found[here[clock]]
-        spaced = Spaced(leaf.interval.low, leaf.interval.high, doses, least, limit.per_week)
+        spaced = SpacedTimes(leaf.interval.low, leaf.interval.high, doses, least, limit.per_week)
         found[here[clock]] = dataclasses.replace(leaf, interval=spaced)
     elif clock is not None and clock not in here and not holds(limit.interval or 0.0, limit.per_week):
         raise ValueError(f"{kind}.{clock} breaks {limit}: move the doses, or fit {clock!r} too.")
     if limit.per_day is None:
         return found
-    once_a_day = doses == 1 or (clock in here and least >= DAY) or (clock not in here and holds(DAY, None))
+    once_a_day = (
+        doses == 1
+        or (clock in here and least >= SAME_DAY_WINDOW)
+        or (clock not in here and holds(SAME_DAY_WINDOW, None))
+    )
     if strength not in here:
         if not once_a_day or float(np.max(np.asarray(getattr(intervention, strength)))) > limit.per_day:
             raise ValueError(f"per_day={limit.per_day:g} of {kind} can be kept to only where {strength!r} is fitted.")
@@ -135,13 +139,13 @@ def _limited(found: list[Leaf], arm: Arm, position: int, limit: Limits) -> list[
     return found
 
 
-def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
+def sort_doses(arm: Arm, leaves: tuple[RegimenLeaf, ...]) -> Arm:
     """The arm with the doses of interventions whose times are spaced in the order of these times."""
     ordered = list(arm)
     for leaf in leaves:
-        if isinstance(leaf.interval, Spaced):
+        if isinstance(leaf.interval, SpacedTimes):
             intervention = arm[leaf.position]
-            times = _all(intervention, leaf.field)
+            times = _per_dose_values(intervention, leaf.field)
             order = np.argsort(times, axis=0, kind="stable")
             moved = {leaf.field: np.take_along_axis(times, order, axis=0)}
             for name, value in vars(intervention).items():
@@ -154,72 +158,81 @@ def in_order(arm: Arm, leaves: tuple[Leaf, ...]) -> Arm:
     return tuple(ordered)
 
 
-def values_of(
-    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[Leaf, ...], arm: Arm
+def leaf_values(
+    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[RegimenLeaf, ...], arm: Arm
 ) -> tuple[Float[Array, "... start column"], ...]:
     """What the free numbers of a fit stand for: within bounds, times apart, amounts of a day held back."""
-    values = constrain(free, tuple(leaf.interval for leaf in leaves))
+    values = constrain_tree(free, tuple(leaf.interval for leaf in leaves))
     return tuple(
-        value if leaf.per_day is None else within_a_day(value, _times(values, leaf, leaves, arm), leaf.per_day)
+        value
+        if leaf.per_day is None
+        else limit_daily_amount(value, _dose_times(values, leaf, leaves, arm), leaf.per_day)
         for leaf, value in zip(leaves, values, strict=True)
     )
 
 
-def apart(
-    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[Leaf, ...]
+def project_times(
+    free: tuple[Float[Array, "... start column"], ...], leaves: tuple[RegimenLeaf, ...]
 ) -> tuple[Float[Array, "... start column"], ...]:
     """Free numbers that stand for the same regimen, with times that no longer push each other."""
     return tuple(
-        leaf.interval.apart(u) if isinstance(leaf.interval, Spaced) else u for leaf, u in zip(leaves, free, strict=True)
+        leaf.interval.apart(u) if isinstance(leaf.interval, SpacedTimes) else u
+        for leaf, u in zip(leaves, free, strict=True)
     )
 
 
-def _times(values, amounts: Leaf, leaves: tuple[Leaf, ...], arm: Arm) -> Float[Array, "dose #start #column"] | None:
+def _dose_times(
+    values, amounts: RegimenLeaf, leaves: tuple[RegimenLeaf, ...], arm: Arm
+) -> Float[Array, "dose #start #column"] | None:
     """Times of the doses that `amounts` are given at: fitted, as given, or none where they are taken every day."""
     intervention = arm[amounts.position]
-    clock = clock_of(intervention)
+    clock = schedule_field(intervention)
     if clock is None:
         return None
     for leaf, value in zip(leaves, values, strict=True):
         if (leaf.position, leaf.field) == (amounts.position, clock):
-            return jnp.broadcast_to(value, (doses_of(intervention), *value.shape[1:]))
+            return jnp.broadcast_to(value, (count_doses(intervention), *value.shape[1:]))
     given = getattr(intervention, clock)
     return given.reshape(len(given), 1, -1)
 
 
-def replace(arm: Arm, leaves: tuple[Leaf, ...], values: Sequence[Array]) -> Arm:
+def with_leaf_values(arm: Arm, leaves: tuple[RegimenLeaf, ...], values: Sequence[Array]) -> Arm:
     """The arm with other values of `leaves`."""
     return eqx.tree_at(lambda arm: [leaf.of(arm) for leaf in leaves], arm, list(values))
 
 
-def fields(arm: Arm) -> dict[str, tuple[int, str]]:
+def field_positions(arm: Arm) -> dict[str, tuple[int, str]]:
     """Position and field of every leaf by full name: class and field, with a number where a class comes twice."""
-    return {f"{label}.{field}": (i, field) for i, label in enumerate(labels(arm)) for field in type(arm[i]).bounds}
+    return {
+        f"{label}.{field}": (i, field)
+        for i, label in enumerate(intervention_labels(arm))
+        for field in type(arm[i]).bounds
+    }
 
 
-def labels(arm: Arm) -> tuple[str, ...]:
+def intervention_labels(arm: Arm) -> tuple[str, ...]:
     """A name for each intervention: that of its class, with a number where it comes twice."""
     kinds = [type(intervention).__name__ for intervention in arm]
     return tuple(kind if kinds.count(kind) == 1 else f"{kind}[{kinds[:i].count(kind)}]" for i, kind in enumerate(kinds))
 
 
-def clock_of(intervention: Intervention) -> str | None:
+def schedule_field(intervention: Intervention) -> str | None:
     """The field that holds the days of its doses, if it has one."""
-    return next((name for name in CLOCK if hasattr(intervention, name)), None)
+    return next((name for name in SCHEDULE_FIELDS if hasattr(intervention, name)), None)
 
 
-def doses_of(intervention: Intervention) -> int:
+def count_doses(intervention: Intervention) -> int:
     """How many doses it gives, or tablets a day."""
     return max((len(value) for name, value in vars(intervention).items() if name in PER_DOSE_FIELDS), default=1)
 
 
-def _all(intervention: Intervention, field: str) -> np.ndarray:
+def _per_dose_values(intervention: Intervention, field: str) -> np.ndarray:
     """A leaf with a value for every dose."""
     value = np.asarray(getattr(intervention, field))
-    return np.broadcast_to(value, (doses_of(intervention), *value.shape[1:]))
+    return np.broadcast_to(value, (count_doses(intervention), *value.shape[1:]))
 
 
-def interval_of(
+def resolve_interval(
     arm: Arm, name: str, position: int, field: str, asked: tuple[float, float] | None, days: float
 ) -> Interval:
     """Bounds of a leaf called `name`: its intervention's own, times cut to the course, or narrower ones `asked` for.
@@ -228,8 +241,8 @@ def interval_of(
         ValueError: bounds that do not rise, or reach beyond the intervention's own.
     """
     low, high = type(arm[position]).bounds[field]
-    if field in TIMES and field != "hour":
-        high = min(high, days - LAST)
+    if field in TIME_FIELDS and field != "hour":
+        high = min(high, days - LATEST_TIME_MARGIN)
     if asked is None:
         return Interval(float(low), float(high))
     if not low <= asked[0] < asked[1] <= high:

@@ -19,7 +19,7 @@ from ..fitting import regimen
 from ..fitting.bijections import Interval, Positive
 from ..model.interventions import PER_DOSE_FIELDS, Arm
 from ..model.transfer_function import CONDITION_RANGES
-from ..simulation.cohort import Cohort, get
+from ..simulation.cohort import Cohort, get_leaf
 
 SHARING_LEVELS = ("shared", "subject", "population")
 STATE_BOUNDS = {
@@ -62,7 +62,7 @@ class FreeParameter:
         """What stands in its place."""
         if self.part == "arm":
             return getattr(arm[self.position], self.path)
-        return get(getattr(cohort, self.part), self.path)
+        return get_leaf(getattr(cohort, self.part), self.path)
 
 
 class Prior(eqx.Module):
@@ -132,7 +132,7 @@ def replace_parameter(cohort: Cohort, arm: Arm, unknown: FreeParameter, value: A
         return cohort, eqx.tree_at(lambda arm: getattr(arm[unknown.position], unknown.path), arm, value)
     if unknown.part == "state":
         value = jnp.broadcast_to(value, (len(cohort),))
-    return eqx.tree_at(lambda c: get(getattr(c, unknown.part), unknown.path), cohort, value), arm
+    return eqx.tree_at(lambda c: get_leaf(getattr(c, unknown.part), unknown.path), cohort, value), arm
 
 
 def current_values(unknown: FreeParameter, cohort: Cohort, arm: Arm) -> Float[np.ndarray, "dose subject"]:
@@ -180,7 +180,7 @@ def make_prior(
 
 def _leaf_locations(cohort: Cohort, arm: Arm) -> dict[str, tuple[str, int, str]]:
     """Part, position and path of every leaf by full name."""
-    found = {full: ("arm", *place) for full, place in regimen.fields(arm).items()}
+    found = {full: ("arm", *place) for full, place in regimen.field_positions(arm).items()}
     for part, tree in (("parameters", cohort.parameters), ("state", cohort.state)):
         for path in _leaf_paths(tree):
             found[path if part == "parameters" else f"state.{path}"] = (part, -1, path)
@@ -213,7 +213,7 @@ def _locate_leaf(name: str, places: dict[str, tuple[str, int, str]]) -> tuple[st
 def _make_free_parameter(name: str, across: str, asked, cohort: Cohort, arm: Arm, days: float, places) -> FreeParameter:
     part, position, path = _locate_leaf(name, places)
     if part == "arm":
-        scale = regimen.interval_of(arm, name, position, path, asked, days)
+        scale = regimen.resolve_interval(arm, name, position, path, asked, days)
         doses = getattr(arm[position], path).shape[0] if path in PER_DOSE_FIELDS else 0
         return FreeParameter(name, part, path, position, scale, across, doses)
     if asked is None and part == "state":

@@ -25,7 +25,7 @@ from ...kernels import Plan, entry_point
 from ..model.interventions import Arm, Intervention, as_arm
 from ..model.slow_clock import QUICK_COMPILE_PLAN
 from ..simulation import validation
-from ..simulation.batching import Kept, tiled, tiled_arm, with_neuron, without_neuron
+from ..simulation.batching import NeuronConstants, repeat_arm, repeat_cohort, with_neuron, without_neuron
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
 from . import free_parameters
@@ -49,7 +49,7 @@ class Task:
     """
 
     unknowns: tuple[FreeParameter, ...]
-    neuron: Kept
+    neuron: NeuronConstants
     hours: int
     every: int
     plan: Plan
@@ -168,13 +168,13 @@ def add_everyday_variance(
     """The data with the variance by everyday life added to that of Gaussian noise."""
     if not any(isinstance(each.noise, Gaussian) for each in data):
         return data
-    lives = tiled(cohort, REPLICATE_COUNT)
+    lives = repeat_cohort(cohort, REPLICATE_COUNT)
     which = np.repeat(np.arange(1, REPLICATE_COUNT + 1, dtype=np.uint32), len(cohort))
     lives = eqx.tree_at(
         lambda c: c.subject, lives, lives.subject + jnp.asarray(which * np.uint32(REPLICATE_SUBJECT_STRIDE))
     )
     names = tuple(dict.fromkeys(each.quantity for each in data))
-    seen = course(lives, tiled_arm(arm, REPLICATE_COUNT), hours / 24, save_every=every, record=names)
+    seen = course(lives, repeat_arm(arm, REPLICATE_COUNT), hours / 24, save_every=every, record=names)
     found = []
     for each in data:
         if isinstance(each.noise, Gaussian):
@@ -223,8 +223,8 @@ def expected_observations(
 ) -> Float[Array, "start subject observation"]:
     """What is expected to be observed at free numbers of every start and subject."""
     _, starts, subjects = free.shape
-    cohort = with_neuron(tiled(problem.cohort, starts), task.neuron)
-    arm = tiled_arm(problem.arm, starts)
+    cohort = with_neuron(repeat_cohort(problem.cohort, starts), task.neuron)
+    arm = repeat_arm(problem.arm, starts)
     for unknown, of in zip(task.unknowns, parameter_slices(task.unknowns), strict=True):
         value = unknown.scale.constrain(free[of].reshape(-1, starts * subjects))
         cohort, arm = free_parameters.replace_parameter(cohort, arm, unknown, value if unknown.doses else value[0])

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from ...kernels import Plan
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
-from ..simulation.course import DEFAULT_PLAN, QUANTITIES, course
+from ..simulation.course import COURSE_QUANTITIES, DEFAULT_PLAN, course
 
 EXPECTATION_FLOOR = 1e-4  # expected count, or distance of a probability from 0 and 1, below which it counts as that
 OUTER_EDGE_DISTANCE = 1e6  # spreads from the middle of an ordinal scale to the outer edges of its outer levels
@@ -195,7 +195,7 @@ class Observed(eqx.Module):
     """One quantity, measured of every subject on the same days.
 
     Attributes:
-        quantity: name from `simulate.QUANTITIES`.
+        quantity: name from `course.COURSE_QUANTITIES`.
         day: when, on the clock of the course that begins on day 0, at whole hours; a record stands at the end of an hour.
         noise: of the measurement.
         value: (subject, day), NaN where missing; None for a measurement that is only planned.
@@ -269,8 +269,8 @@ def align_observations(data: Observed | Sequence[Observed], subjects: int) -> tu
 def _align_observation(each: Observed, subjects: int) -> Observed:
     if not isinstance(each, Observed):
         raise TypeError(f"{each!r} is not Observed; see habenula.circuit.observations.")
-    if each.quantity not in QUANTITIES:
-        raise ValueError(f"cannot observe {each.quantity!r}; choose from {sorted(QUANTITIES)}.")
+    if each.quantity not in COURSE_QUANTITIES:
+        raise ValueError(f"cannot observe {each.quantity!r}; choose from {sorted(COURSE_QUANTITIES)}.")
     hours = np.asarray(each.day) * 24
     if not hours.size or (hours < 0.5).any() or (abs(hours - np.round(hours)) > 1e-3).any():
         raise ValueError(f"{each.quantity}: day={each.day} must be days above 0 on whole hours, such as 7 or 1 + 4/24.")

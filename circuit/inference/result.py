@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..fitting.failures import Failure
+from ..fitting.failures import FitFailure
 from ..model.interventions import Arm
 from ..simulation.cohort import Cohort
 from . import free_parameters
@@ -103,7 +103,7 @@ class Recovery:
     statuses: tuple[str, ...]
     status: str
     reason: str
-    failures: tuple[Failure, ...]
+    failures: tuple[FitFailure, ...]
     steps: int
     question: Question
     free: Float[np.ndarray, "subject number"]
@@ -277,7 +277,7 @@ def _describe_recovery(status: str, statuses, unseen: tuple[str, ...], found: Sc
     return said + "."
 
 
-def _make_failure(question: Question, bad: NonfiniteLane) -> Failure:
+def _make_failure(question: Question, bad: NonfiniteLane) -> FitFailure:
     """With the one line that lives that course again."""
     subject = int(question.cohort.subject[bad.index])
     alone = np.repeat(bad.free[None], 1, axis=0)
@@ -289,4 +289,4 @@ def _make_failure(question: Question, bad: NonfiniteLane) -> Failure:
         f"course(*put(cohort[cohort.subject == {subject}], arm, {values}), days={question.task.hours / 24!r}, "
         f"save_every={question.task.every})"
     )
-    return Failure(subject, bad.start, bad.step, bad.direction, bad.term, line)
+    return FitFailure(subject, bad.start, bad.step, bad.direction, bad.term, line)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..fitting.bijections import constrain
-from ..fitting.dose_spacing import SHARPNESS
-from ..fitting.regimen import Leaf, values_of
+from ..fitting.bijections import constrain_tree
+from ..fitting.dose_spacing import DAILY_LIMIT_SHARPNESS
+from ..fitting.regimen import RegimenLeaf, leaf_values
 from ..model.interventions import Arm
 from .gradient_step import AdamState, FreeValues
 
@@ -41,7 +41,7 @@ class BoundGradients(NamedTuple):
     room: np.ndarray
 
 
-def active_bound_point(place: AdamState, leaves: tuple[Leaf, ...]) -> FreeValues:
+def active_bound_point(place: AdamState, leaves: tuple[RegimenLeaf, ...]) -> FreeValues:
     """Free numbers with every amount at the bound that its slope at `place` points to; times stay."""
     moved = lambda u, g: jnp.where(g == 0, u, -jnp.sign(g) * jnp.asarray(FREE_VALUE_AT_MARGIN, u.dtype))
     return tuple(
@@ -49,7 +49,7 @@ def active_bound_point(place: AdamState, leaves: tuple[Leaf, ...]) -> FreeValues
     )
 
 
-def extreme_point(place: AdamState, leaves: tuple[Leaf, ...], when: float) -> FreeValues:
+def extreme_point(place: AdamState, leaves: tuple[RegimenLeaf, ...], when: float) -> FreeValues:
     """Free numbers with every amount at its most where the target was not reached, at its least where it was passed.
 
     Doses that have come to nothing have no slope that would bring them elsewhere, so times are set alike: as early as can be
@@ -64,7 +64,7 @@ def extreme_point(place: AdamState, leaves: tuple[Leaf, ...], when: float) -> Fr
     )
 
 
-def relax_bounds(place: AdamState, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> FreeValues:
+def relax_bounds(place: AdamState, leaves: tuple[RegimenLeaf, ...], widest: tuple[RegimenLeaf, ...]) -> FreeValues:
     """Free numbers of `widest`, the leaves with wider bounds, for the regimen at `place`.
 
     But what stands at a bound that is narrower moves to the wider one.
@@ -83,16 +83,19 @@ def relax_bounds(place: AdamState, leaves: tuple[Leaf, ...], widest: tuple[Leaf,
     return tuple(found)
 
 
-def bound_gradients(place: AdamState, leaves: tuple[Leaf, ...], arm: Arm) -> BoundGradients:
+def bound_gradients(place: AdamState, leaves: tuple[RegimenLeaf, ...], arm: Arm) -> BoundGradients:
     """Slopes at a place that was looked at with neither burden nor shortfall."""
-    held, plain = values_of(place.best, leaves, arm), constrain(place.best, tuple(leaf.interval for leaf in leaves))
+    held, plain = (
+        leaf_values(place.best, leaves, arm),
+        constrain_tree(place.best, tuple(leaf.interval for leaf in leaves)),
+    )
     parts = []
     for i, leaf in enumerate(leaves):
         share = 1 / (1 + np.exp(-np.asarray(place.best[i], float)))
         pull = np.asarray(place.slope[i], float) / (share * (1 - share))
         if leaf.per_day is not None:  # by the amount of a day as it is held back, which its limit is a bound of
             kept = np.clip(np.asarray(held[i], float) / np.maximum(np.asarray(plain[i], float), 1e-12), 0.05, 1)
-            pull, share = pull / kept ** (SHARPNESS + 1), np.where(kept < 1 - AT_BOUND_SHARE, 1.0, share)
+            pull, share = pull / kept ** (DAILY_LIMIT_SHARPNESS + 1), np.where(kept < 1 - AT_BOUND_SHARE, 1.0, share)
         room = np.where(pull > 0, share, 1 - share)
         parts.append([each.reshape(-1, *share.shape[-2:]) for each in (share, pull, room)])
     return BoundGradients(*(np.concatenate(each) for each in zip(*parts, strict=True)))
@@ -166,7 +169,7 @@ def describe_status(
     }[status]
 
 
-def describe_furthest_output(output: float, leaves: tuple[Leaf, ...], widest: tuple[Leaf, ...]) -> str:
+def describe_furthest_output(output: float, leaves: tuple[RegimenLeaf, ...], widest: tuple[RegimenLeaf, ...]) -> str:
     """What was seen at the bounds of `widest`, in words; those are named that are wider than in `leaves`, or all."""
     wider = [wide for leaf, wide in zip(leaves, widest, strict=True) if wide.interval != leaf.interval]
     ends = [f"{leaf.name} from {leaf.interval.low:.4g} to {leaf.interval.high:.4g}" for leaf in wider or widest]

@@ -23,9 +23,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from ...kernels import Plan, entry_point
 from ..fitting import regimen
-from ..fitting.regimen import Leaf
+from ..fitting.regimen import RegimenLeaf
 from ..model.interventions import Arm
-from ..simulation.batching import Kept, tiled, tiled_arm, with_neuron
+from ..simulation.batching import NeuronConstants, repeat_arm, repeat_cohort, with_neuron
 from ..simulation.cohort import Cohort
 from ..simulation.course import course
 from .target import SAVE_EVERY, TargetArrays, relative_miss
@@ -49,8 +49,8 @@ class Task:
         plan: how to use the hardware.
     """
 
-    leaves: tuple[Leaf, ...]
-    neuron: Kept
+    leaves: tuple[RegimenLeaf, ...]
+    neuron: NeuronConstants
     days: float
     every: bool
     over_cohort: str | float | None
@@ -127,7 +127,7 @@ def take_adam_step(search: AdamState, problem: Problem, rate: Float[Array, ""], 
     clipped = jax.tree.map(lambda g: g * _add_dose_axes(shorten, g), slope)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
         downhill, moments = ADAM.update(clipped, search.moments)
-    onward = regimen.apart(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), task.leaves)
+    onward = regimen.project_times(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), task.leaves)
     here = AdamState(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad, blind > 0)
     return update_best(here, search, problem.goal.within)
 
@@ -162,7 +162,7 @@ def _total_loss(free: FreeValues, unseen: Float[Array, "leaf start subject"], pr
 
     `unseen` is nothing; its derivative is 1 where that by a leaf is not finite in a lane.
     """
-    found = _compute_losses(regimen.values_of(free, task.leaves, problem.arm), unseen, problem, task)
+    found = _compute_losses(regimen.leaf_values(free, task.leaves, problem.arm), unseen, problem, task)
     loss, reached, _ = found
     return jnp.where(jnp.isfinite(reached), loss, 0).sum(), found
 
@@ -199,19 +199,19 @@ def _vta_outputs(
     values, unseen, problem: Problem, task: Task, starts: int, subjects: int
 ) -> Float[Array, "start subject saved"]:
     """VTA output (Hz) of every subject from every start."""
-    cohort = with_neuron(tiled(problem.cohort, starts), task.neuron)
+    cohort = with_neuron(repeat_cohort(problem.cohort, starts), task.neuron)
 
     def lanes(value, unseen):
         each = jnp.broadcast_to(value, (*value.shape[:-1], subjects))
         return _mask_nonfinite_gradient(each.reshape(*value.shape[:-2], starts * subjects), unseen.reshape(-1))
 
     each = [lanes(value, nothing) for value, nothing in zip(values, unseen, strict=True)]
-    arm = regimen.replace(tiled_arm(problem.arm, starts), task.leaves, each)
+    arm = regimen.with_leaf_values(repeat_arm(problem.arm, starts), task.leaves, each)
     found = course(cohort, arm, task.days, save_every=SAVE_EVERY, record=("vta_output",), plan=task.plan)
     return found["vta_output"].reshape(starts, subjects, -1)
 
 
-def compute_burden(values: FreeValues, leaves: tuple[Leaf, ...]) -> Float[Array, "start column"]:
+def compute_burden(values: FreeValues, leaves: tuple[RegimenLeaf, ...]) -> Float[Array, "start column"]:
     """Amounts as shares of their bounds: a mean over the doses of each leaf, then over leaves."""
     shares = [
         ((value - leaf.interval.low) / leaf.interval.width).reshape(-1, *value.shape[-2:]).mean(axis=0)

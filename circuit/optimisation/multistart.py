@@ -8,8 +8,8 @@ import numpy as np
 
 from ..fitting import failures as failure_records
 from ..fitting import regimen
-from ..fitting.failures import Failure
-from ..fitting.regimen import Leaf
+from ..fitting.failures import FitFailure
+from ..fitting.regimen import RegimenLeaf
 from .gradient_step import (
     AdamState,
     FreeValues,
@@ -35,13 +35,15 @@ class NonfiniteLog:
         shape = (question.starts[0].shape[-2], len(question.cohort))
         self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(question.starts), *shape), bool)
 
-    def see(self, free: FreeValues, search: AdamState, step: int, leaves: tuple[Leaf, ...] | None = None) -> None:
+    def see(
+        self, free: FreeValues, search: AdamState, step: int, leaves: tuple[RegimenLeaf, ...] | None = None
+    ) -> None:
         """What `free` has led to, as step number `step` was made; of leaves with other bounds, if so."""
         bad, blind = np.asarray(search.bad), np.asarray(search.blind)
         new = bad & ~self._bad
         new_blind = blind & ~self._blind & ~bad & ~self._bad
         if new.any() or new_blind.any():
-            values = regimen.values_of(free, leaves or self.question.task.leaves, self.question.problem.arm)
+            values = regimen.leaf_values(free, leaves or self.question.task.leaves, self.question.problem.arm)
             values = [np.asarray(value) for value in values]
             for start, index in np.argwhere(new):
                 self._keep(values, int(start), int(index), step, ())
@@ -55,14 +57,14 @@ class NonfiniteLog:
     def _keep(self, values, start: int, index: int, step: int, blind_by: Sequence[str]) -> None:
         cohort, task = self.question.cohort, self.question.task
         its = [value[..., start, index if task.personal else 0] for value in values]
-        arm = regimen.replace(
-            failure_records.alone(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its]
+        arm = regimen.with_leaf_values(
+            failure_records.select_subject(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its]
         )
         if blind_by:
-            failure = failure_records.backward(cohort, index, arm, task.days, start, step, blind_by)
+            failure = failure_records.nonfinite_gradient(cohort, index, arm, task.days, start, step, blind_by)
         else:
-            look = len(self.failures) < failure_records.LOOKED_AT
-            failure = failure_records.forward(cohort, index, arm, task.days, start, step, task.plan, look)
+            look = len(self.failures) < failure_records.MAX_REPLAYS
+            failure = failure_records.nonfinite_value(cohort, index, arm, task.days, start, step, task.plan, look)
         self.failures.append(failure)
 
 
@@ -90,10 +92,10 @@ def evaluate_point(search: AdamState, free: FreeValues, problem: Problem, task: 
 
 
 def evaluate_within_bounds(
-    search: AdamState, free: FreeValues, problem: Problem, task: Task, leaves: tuple[Leaf, ...]
+    search: AdamState, free: FreeValues, problem: Problem, task: Task, leaves: tuple[RegimenLeaf, ...]
 ) -> AdamState:
     """A search that has seen `free` numbers of `leaves` with wider bounds: what it reaches, without a slope."""
-    reached, bad = compute_ratio_to_target(regimen.values_of(free, leaves, problem.arm), problem, task)
+    reached, bad = compute_ratio_to_target(regimen.leaf_values(free, leaves, problem.arm), problem, task)
     return eqx.tree_at(lambda s: (s.reached, s.bad), search, (reached, bad))
 
 
@@ -110,7 +112,7 @@ def has_stopped_improving(search: AdamState, problem: Problem) -> bool:
     return bool((np.asarray(search.resting) >= 2 * PATIENCE).all())
 
 
-def describe_failures(failures: Sequence[Failure]) -> str:
+def describe_failures(failures: Sequence[FitFailure]) -> str:
     """What is to be said of them in the reason of a fit; nothing if there are none."""
     if not failures:
         return ""

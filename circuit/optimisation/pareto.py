@@ -14,8 +14,8 @@ from jaxtyping import Array
 from ...kernels import Plan
 from ..fitting import regimen
 from ..fitting.dose_spacing import Limits
-from ..fitting.failures import Failure
-from ..fitting.regimen import values_of
+from ..fitting.failures import FitFailure
+from ..fitting.regimen import leaf_values
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
 from .gradient_step import AdamState, compute_burden
@@ -70,7 +70,7 @@ class Front:
     target: float
     untreated: float
     dominated: tuple[tuple[float, float, float], ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FitFailure, ...]
     steps: int
     reason: str
 
@@ -151,10 +151,10 @@ def pareto(
 
 
 def _assemble_front(
-    search: AdamState, question: Question, options: Options, failures: tuple[Failure, ...], made: int
+    search: AdamState, question: Question, options: Options, failures: tuple[FitFailure, ...], made: int
 ) -> Front:
     """The front of what all starts have come to."""
-    values = values_of(search.best, question.task.leaves, question.problem.arm)
+    values = leaf_values(search.best, question.task.leaves, question.problem.arm)
     burdens, reached = compute_burden(values, question.task.leaves)[:, 0], search.reached[:, 0]
     found = [
         _make_point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
@@ -175,7 +175,7 @@ def _make_point(
 ) -> FrontPoint:
     """The best regimen of one start."""
     leaves = question.task.leaves
-    arm = regimen.in_order(regimen.replace(question.problem.arm, leaves, values), leaves)
+    arm = regimen.sort_doses(regimen.with_leaf_values(question.problem.arm, leaves, values), leaves)
     fitted = {leaf.name: np.asarray(leaf.of(arm)) for leaf in leaves}
     return FrontPoint(
         weight=weight,

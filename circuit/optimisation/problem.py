@@ -8,9 +8,9 @@ import numpy as np
 
 from ...kernels import Plan
 from ..fitting import regimen
-from ..fitting.bijections import unconstrain
+from ..fitting.bijections import unconstrain_tree
 from ..fitting.dose_spacing import Limits
-from ..fitting.regimen import Leaf, find_leaves
+from ..fitting.regimen import RegimenLeaf, find_leaves
 from ..model import interventions
 from ..model.interventions import PER_DOSE_FIELDS, Arm, Intervention, as_arm
 from ..model.slow_clock import QUICK_COMPILE_PLAN
@@ -95,7 +95,7 @@ class Question:
     cohort: Cohort
     problem: Problem
     task: Task
-    widest: tuple[Leaf, ...]
+    widest: tuple[RegimenLeaf, ...]
     starts: FreeValues
     target: np.ndarray
     before: np.ndarray
@@ -124,14 +124,14 @@ def make_regimen_problem(
     judged = target.judged(days)
     check_cohort_criterion("mean" if over_cohort is None else over_cohort, over_cohort is None)
     last = days if target.until is None else min(days, target.until)
-    if last <= regimen.LAST:
+    if last <= regimen.LATEST_TIME_MARGIN:
         raise ValueError(f"{target.until=} leaves no time to treat before the stress; let it begin later.")
     leaves, widest = (find_leaves(arm, options.over, within, last, options.limits) for within in (options.bounds, {}))
     own = interventions.per_subject_mask(arm)
     for leaf in leaves:
         if over_cohort is not None and leaf.of(own):
             raise ValueError(f"{leaf.name} has one value per subject: fit it with personal=True, or give one for all.")
-    arm = regimen.in_order(arm, leaves)
+    arm = regimen.sort_doses(arm, leaves)
 
     number = lambda value: jnp.asarray(value, jnp.result_type(float))
     live = lambda people: np.asarray(
@@ -159,7 +159,7 @@ def make_regimen_problem(
     return Question(cohort, problem, task, widest, free, asked, np.asarray(before)[0])
 
 
-def _draw_starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, seed: int) -> FreeValues:
+def _draw_starts(arm: Arm, leaves: tuple[RegimenLeaf, ...], starts: int, columns: int, seed: int) -> FreeValues:
     """Free numbers of every leaf, (*dose, start, column): the arm as given, then uniform in bounds."""
     generator, found = np.random.default_rng(seed), []
     for leaf in leaves:
@@ -169,4 +169,4 @@ def _draw_starts(arm: Arm, leaves: tuple[Leaf, ...], starts: int, columns: int, 
         drawn = generator.uniform(leaf.interval.low, leaf.interval.high, (*doses, starts - 1, 1))
         drawn = np.broadcast_to(drawn, (*doses, starts - 1, columns))  # a subject's fit is the same in any cohort
         found.append(jnp.asarray(np.concatenate([given, drawn], axis=-2), jnp.result_type(float)))
-    return unconstrain(tuple(found), tuple(leaf.interval for leaf in leaves), margin=BOUND_MARGIN)
+    return unconstrain_tree(tuple(found), tuple(leaf.interval for leaf in leaves), margin=BOUND_MARGIN)

@@ -18,8 +18,8 @@ import numpy as np
 from ...kernels import Plan
 from ..fitting import regimen
 from ..fitting.dose_spacing import Limits
-from ..fitting.failures import Failure
-from ..fitting.regimen import values_of
+from ..fitting.failures import FitFailure
+from ..fitting.regimen import leaf_values
 from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
 from .diagnosis import (
@@ -83,7 +83,7 @@ class Restoration:
     losses: np.ndarray
     status: str
     reason: str
-    failures: tuple[Failure, ...]
+    failures: tuple[FitFailure, ...]
     steps: int
     each: np.ndarray | None = None
     targets: np.ndarray | None = None
@@ -223,7 +223,7 @@ def _make_restoration(
     stopped: np.ndarray,
     furthest: np.ndarray | None,
     question: Question,
-    failures: tuple[Failure, ...],
+    failures: tuple[FitFailure, ...],
     made: int,
 ) -> Restoration:
     """The best start of every column, and what is to be said of it."""
@@ -231,9 +231,9 @@ def _make_restoration(
     loss, reached = np.asarray(search.loss), np.asarray(search.reached)
     best = np.argmin(loss + 1e6 * (abs(reached - 1) >= tolerance), axis=0)  # those within the target first
     columns = np.arange(len(best))
-    values = [np.asarray(of)[..., best, columns] for of in values_of(search.best, task.leaves, problem.arm)]
+    values = [np.asarray(of)[..., best, columns] for of in leaf_values(search.best, task.leaves, problem.arm)]
     fitted = [jnp.asarray(value if task.personal else value[..., 0]) for value in values]
-    arm = regimen.in_order(regimen.replace(problem.arm, task.leaves, fitted), task.leaves)
+    arm = regimen.sort_doses(regimen.with_leaf_values(problem.arm, task.leaves, fitted), task.leaves)
     each, target = tuple(stopped[best, columns]), question.target
     status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
     after = target * reached[best, columns]

@@ -3,7 +3,7 @@
 from .cohort import Cohort as Cohort
 from .conditions import Condition as Condition
 from .course import Course as Course
-from .course import observe as observe
+from .course import observe_cohort as observe_cohort
 from .decisions import draw_preferences as draw_preferences
 from .decisions import predict_initiation as predict_initiation
 from .decisions import simulate_choices as simulate_choices

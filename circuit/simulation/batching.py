@@ -12,28 +12,28 @@ import numpy as np
 from ..model.interventions import Arm, per_subject_mask
 from .cohort import Cohort
 
-Kept = tuple  # structure of the neuron's constants, and these; static
+NeuronConstants = tuple  # structure of the neuron's constants, and these; static
 
 
-def without_neuron(cohort: Cohort) -> tuple[Cohort, Kept]:
+def without_neuron(cohort: Cohort) -> tuple[Cohort, NeuronConstants]:
     """The cohort without its neuron's constants, and these as something static."""
     constants, structure = jax.tree.flatten(cohort.parameters.neuron)
     bare = eqx.tree_at(lambda c: c.parameters.neuron, cohort, None)
     return bare, (structure, tuple(map(float, constants)))
 
 
-def with_neuron(bare: Cohort, kept: Kept) -> Cohort:
+def with_neuron(bare: Cohort, kept: NeuronConstants) -> Cohort:
     """The inverse of `without_neuron`."""
     structure, constants = kept
     neuron = jax.tree.unflatten(structure, [np.asarray(value, jnp.result_type(float)) for value in constants])
     return eqx.tree_at(lambda c: c.parameters.neuron, bare, neuron, is_leaf=lambda leaf: leaf is None)
 
 
-def tiled(cohort: Cohort, times: int) -> Cohort:
+def repeat_cohort(cohort: Cohort, times: int) -> Cohort:
     """The same subjects, so many times."""
     return jax.tree.map(lambda leaf: jnp.tile(leaf, times) if leaf.ndim else leaf, cohort)
 
 
-def tiled_arm(arm: Arm, times: int) -> Arm:
+def repeat_arm(arm: Arm, times: int) -> Arm:
     """Their arm: what is each subject's own, so many times."""
     return jax.tree.map(lambda leaf, own: jnp.tile(leaf, times) if own else leaf, arm, per_subject_mask(arm))

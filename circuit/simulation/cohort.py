@@ -20,7 +20,7 @@ from ..model.slow_clock import SlowState
 TRAITS_STEP = 0xFFFFFFFE  # the step of the noise that names traits; no course lasts so long
 
 # Path in `Parameters`: spread, the standard deviation of the logarithm over people. Assumed.
-TRAITS = {
+TRAIT_SPREADS = {
     "plasticity.susceptibility": 0.15,
     "synapses.strength": 0.05,
     "synapses.inhibition": 0.05,
@@ -37,7 +37,7 @@ TRAITS = {
 }
 # Correlations between traits; all others are 0. Assumed: those whom stress marks have less prefrontal control and stronger
 # habenular input (Li 2011: input strength predicts helplessness).
-CORRELATIONS = {
+TRAIT_CORRELATIONS = {
     ("plasticity.susceptibility", "synapses.control"): -0.4,
     ("plasticity.susceptibility", "synapses.strength"): 0.3,
     ("motivation.mood_serotonin", "motivation.blunting"): 0.5,
@@ -75,7 +75,7 @@ def with_traits(
     """The parameters of `subject`: typical `p` times exp(spread (shift + correlated normal)) for each trait.
 
     Args:
-        p: the typical subject; the leaves of `TRAITS` must be scalars.
+        p: the typical subject; the leaves of `TRAIT_SPREADS` must be scalars.
         subject: numbers of the subjects.
         seed: of the cohort.
         shifts: by trait, how many spreads the cohort's mean lies above the typical subject.
@@ -83,32 +83,32 @@ def with_traits(
     Raises:
         ValueError: a shift of something that is no trait.
     """
-    if unknown := set(shifts) - set(TRAITS):
-        raise ValueError(f"no traits {sorted(unknown)}; choose from {sorted(TRAITS)}.")
-    return _spread(p, subject, seed, jnp.asarray([shifts.get(path, 0.0) for path in TRAITS]))
+    if unknown := set(shifts) - set(TRAIT_SPREADS):
+        raise ValueError(f"no traits {sorted(unknown)}; choose from {sorted(TRAIT_SPREADS)}.")
+    return _draw_traits(p, subject, seed, jnp.asarray([shifts.get(path, 0.0) for path in TRAIT_SPREADS]))
 
 
 @entry_point  # operation by operation, it would compile some seventy programs
-def _spread(p, subject, seed, shifts):
-    z = normals_at_step(channel_keys(seed, len(TRAITS)), subject, jnp.uint32(TRAITS_STEP))
-    z = jnp.asarray(_cholesky(), z.dtype) @ z
-    for i, (path, spread) in enumerate(TRAITS.items()):
-        typical = get(p, path)
+def _draw_traits(p, subject, seed, shifts):
+    z = normals_at_step(channel_keys(seed, len(TRAIT_SPREADS)), subject, jnp.uint32(TRAITS_STEP))
+    z = jnp.asarray(_trait_cholesky(), z.dtype) @ z
+    for i, (path, spread) in enumerate(TRAIT_SPREADS.items()):
+        typical = get_leaf(p, path)
         factor = jnp.exp(spread * (shifts[i].astype(z.dtype) + z[i])).astype(typical.dtype)
-        p = eqx.tree_at(functools.partial(get, path=path), p, typical * factor)
+        p = eqx.tree_at(functools.partial(get_leaf, path=path), p, typical * factor)
     return p
 
 
-def get(tree, path: str):
+def get_leaf(tree, path: str):
     """The leaf at a dotted path."""
     return functools.reduce(getattr, path.split("."), tree)
 
 
 @functools.cache
-def _cholesky() -> np.ndarray:
-    names = list(TRAITS)
+def _trait_cholesky() -> np.ndarray:
+    names = list(TRAIT_SPREADS)
     correlation = np.eye(len(names))
-    for (a, b), value in CORRELATIONS.items():
+    for (a, b), value in TRAIT_CORRELATIONS.items():
         i, j = names.index(a), names.index(b)
         correlation[i, j] = correlation[j, i] = value
     return np.linalg.cholesky(correlation)

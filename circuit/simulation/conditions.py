@@ -16,7 +16,7 @@ from ..model.slow_clock import healthy_state
 from .cohort import Cohort, with_traits
 from .course import DEFAULT_PLAN, course
 
-HISTORY = 0x68697374  # tells the noise of the history from that of the course
+HISTORY_NOISE_STREAM = 0x68697374  # tells the noise of the history from that of the course
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def draw(
     number = jnp.arange(first, first + subjects, dtype=jnp.uint32)
     named = jnp.asarray(seed, jnp.uint32)
     p = with_traits(centre, number, named, dict(condition.shifts))
-    begin = Cohort(number, p, healthy_state(subjects, p), named ^ jnp.uint32(HISTORY))
+    begin = Cohort(number, p, healthy_state(subjects, p), named ^ jnp.uint32(HISTORY_NOISE_STREAM))
     lived = course(begin, condition.history, float(condition.days), save_every=24, record=(), plan=plan)
     return eqx.tree_at(lambda c: c.seed, lived.cohort, named)
 

@@ -28,10 +28,10 @@ from ..model.transfer_function import TransferFunction, read_transfer_function
 from . import validation
 from .cohort import Cohort
 
-Recorded = Float[Array, "subject saved"]
+RecordArray = Float[Array, "subject saved"]
 
 # What a course can record: name, and how it follows from the state after an hour, the hour's activity and its inputs.
-QUANTITIES: dict[str, Callable[[SlowState, SlowActivity, Array, Parameters], Array]] = {
+COURSE_QUANTITIES: dict[str, Callable[[SlowState, SlowActivity, Array, Parameters], Array]] = {
     "vta_output": lambda state, seen, serotonin, p: seen.output,
     "active": lambda state, seen, serotonin, p: seen.number,
     "rate": lambda state, seen, serotonin, p: seen.rate,
@@ -53,10 +53,10 @@ QUANTITIES: dict[str, Callable[[SlowState, SlowActivity, Array, Parameters], Arr
     "control": lambda state, seen, serotonin, p: state.control,
     "block": lambda state, seen, serotonin, p: state.block,
 }
-RECORD = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood", "burst", "habenula", "block")
+DEFAULT_RECORD = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood", "burst", "habenula", "block")
 
 
-class Failure(eqx.Module):
+class CourseFailure(eqx.Module):
     """Where a subject's numbers stopped being finite.
 
     Attributes:
@@ -75,19 +75,19 @@ class Course(eqx.Module):
 
     Attributes:
         day: when each record was made, at the end of an hour.
-        record: by name (see `QUANTITIES`), (subject, saved).
+        record: by name (see `COURSE_QUANTITIES`), (subject, saved).
         cohort: the subjects as they are at the end.
         failures: subjects whose numbers stopped being finite; the others are unaffected.
         discrepancy: with `verify`, by quantity, what the fast clock gave less what the transfer function said.
     """
 
     day: Float[Array, " saved"]
-    record: dict[str, Recorded]
+    record: dict[str, RecordArray]
     cohort: Cohort
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[CourseFailure, ...] = ()
     discrepancy: dict[str, Float[Array, " sampled"]] | None = None
 
-    def __getitem__(self, name: str) -> Recorded:
+    def __getitem__(self, name: str) -> RecordArray:
         return self.record[name]
 
 
@@ -98,7 +98,7 @@ def course(
     *,
     start: float = 0.0,
     save_every: int = 4,
-    record: Sequence[str] = RECORD,
+    record: Sequence[str] = DEFAULT_RECORD,
     verify: int = 0,
     plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
@@ -114,7 +114,7 @@ def course(
         days: how long.
         start: day on the course's clock at which this part begins.
         save_every: h between records.
-        record: names from `QUANTITIES`.
+        record: names from `COURSE_QUANTITIES`.
         verify: subject-hours to simulate again on the fast clock, as an error bar of the transfer function.
         plan: how to use the hardware.
         progress: called with the numbers of tiles of subjects that are done and in all.
@@ -123,39 +123,41 @@ def course(
         TypeError, ValueError: see `validation.check_course`; unknown names in `record`.
     """
     arm = as_arm(arm)
-    if unknown := set(record) - set(QUANTITIES):
-        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
+    if unknown := set(record) - set(COURSE_QUANTITIES):
+        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(COURSE_QUANTITIES)}.")
     validation.check_course(cohort, arm, days, start, save_every)
     p = cohort.parameters
-    needed = tuple(dict.fromkeys((*record, *(_VERIFIED if verify else ()))))
+    needed = tuple(dict.fromkeys((*record, *(_VERIFIED_QUANTITIES if verify else ()))))
     steps, first = round(days * 24), round(start * 24)
-    found = _course(cohort, arm, load_transfer(p), jnp.int32(first), steps, save_every, needed, plan, progress)
+    found = _run_course(
+        cohort, arm, load_transfer_function(p), jnp.int32(first), steps, save_every, needed, plan, progress
+    )
     day = jnp.asarray((first + save_every * np.arange(1, steps // save_every + 1)) / 24, jnp.result_type(float))
     after = eqx.tree_at(lambda c: c.state, cohort, found.state)
     samples = {name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()}
-    failures = () if isinstance(found.bad, Tracer) else _failures(cohort, arm, found.bad, first, plan)
+    failures = () if isinstance(found.bad, Tracer) else _find_failures(cohort, arm, found.bad, first, plan)
     result = Course(day, {name: samples[name] for name in record}, after, failures)
     if verify:
         result = eqx.tree_at(
-            lambda c: c.discrepancy, result, _verify(cohort, samples, verify), is_leaf=lambda x: x is None
+            lambda c: c.discrepancy, result, _verify_on_fast_clock(cohort, samples, verify), is_leaf=lambda x: x is None
         )
     return result
 
 
-def observe(cohort: Cohort, record: Sequence[str] = RECORD) -> dict[str, Float[Array, " subject"]]:
+def observe_cohort(cohort: Cohort, record: Sequence[str] = DEFAULT_RECORD) -> dict[str, Float[Array, " subject"]]:
     """What a cohort shows in its present state, before anything more is done to it; names as in `course`."""
     p, inputs = cohort.parameters, SlowInputs()
-    seen = circuit_activity(cohort.state, inputs, jnp.asarray(0.0), p, load_transfer(p))
-    return {name: QUANTITIES[name](cohort.state, seen, jnp.zeros(len(cohort)), p) for name in record}
+    seen = circuit_activity(cohort.state, inputs, jnp.asarray(0.0), p, load_transfer_function(p))
+    return {name: COURSE_QUANTITIES[name](cohort.state, seen, jnp.zeros(len(cohort)), p) for name in record}
 
 
-def load_transfer(p: Parameters) -> TransferFunction:
+def load_transfer_function(p: Parameters) -> TransferFunction:
     """The transfer function of the neuron in `p`; under a derivative by the neuron's constants there is none."""
     return read_transfer_function(p.neuron)
 
 
 @entry_point
-def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progress):
+def _run_course(cohort, arm, transfer, first, steps, save_every, record, plan, progress):
     """The run itself; see `course`. Records have lanes last."""
     p = cohort.parameters
     arm_own, arm_shared = eqx.partition(arm, per_subject_mask(arm))
@@ -174,7 +176,7 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
         p, _ = both(shared, own)
         after, seen = step_slow_clock(state, inputs, z[0], p, shared[2])
         serotonin = motivation.serotonergic_effect(zero_if_none(inputs.sert), after.adaptation)
-        return after, {name: QUANTITIES[name](after, seen, serotonin, p) for name in record}
+        return after, {name: COURSE_QUANTITIES[name](after, seen, serotonin, p) for name in record}
 
     return integrate(
         advance,
@@ -194,7 +196,9 @@ def _course(cohort, arm, transfer, first, steps, save_every, record, plan, progr
     )
 
 
-def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int, plan: Plan) -> tuple[Failure, ...]:
+def _find_failures(
+    cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int, plan: Plan
+) -> tuple[CourseFailure, ...]:
     """Find the hour and the quantity at which each bad subject failed, by living its life again hour by hour."""
     found = []
     for index in np.flatnonzero(np.asarray(bad) >= 0):
@@ -205,11 +209,11 @@ def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int,
             ),
         )
         for hour in range(first, int(bad[index])):
-            transfer = load_transfer(alone.parameters)
-            after = _course(alone, its_arm, transfer, jnp.int32(hour), 1, 1, (), plan, None).state
+            transfer = load_transfer_function(alone.parameters)
+            after = _run_course(alone, its_arm, transfer, jnp.int32(hour), 1, 1, (), plan, None).state
             wrong = [name for name, leaf in vars(after).items() if not np.isfinite(leaf).all()]
             if wrong:
-                found.append(Failure(int(alone.subject[0]), (hour + 1) / 24, wrong[0]))
+                found.append(CourseFailure(int(alone.subject[0]), (hour + 1) / 24, wrong[0]))
                 break
             alone = eqx.tree_at(lambda c: c.state, alone, after)
     if found:
@@ -223,18 +227,20 @@ def _failures(cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int,
     return tuple(found)
 
 
-_VERIFIED = ("excitation", "block", "kir_shift", "inhibition", "habenula", "burst", "active")
+_VERIFIED_QUANTITIES = ("excitation", "block", "kir_shift", "inhibition", "habenula", "burst", "active")
 VERIFY_SECONDS = 10.0  # s of fast clock for each sampled subject-hour
 
 
-def _verify(cohort: Cohort, samples: dict[str, Recorded], count: int) -> dict[str, Float[Array, " sampled"]]:
+def _verify_on_fast_clock(
+    cohort: Cohort, samples: dict[str, RecordArray], count: int
+) -> dict[str, Float[Array, " sampled"]]:
     """Simulate `count` recorded subject-hours on the fast clock, chosen by the cohort's seed.
 
     Returns log output (simulated less predicted), burst share and the number of active dopamine neurons (likewise).
     """
     subjects, saved = samples["excitation"].shape
     chosen = np.random.default_rng(int(cohort.seed)).integers(subjects * saved, size=count)
-    pick = {name: jnp.asarray(np.asarray(samples[name]).reshape(-1)[chosen]) for name in _VERIFIED}
+    pick = {name: jnp.asarray(np.asarray(samples[name]).reshape(-1)[chosen]) for name in _VERIFIED_QUANTITIES}
     p = parameters.select_subjects(cohort.parameters, chosen // saved)
     conditions = lateral_habenula.slice_conditions(
         count,

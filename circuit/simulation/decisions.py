@@ -21,7 +21,7 @@ from ..behaviour.effort import EffortConstants, Preferences
 from ..behaviour.effort_tasks import EffortTask, run_task
 from ..data import constants
 from .cohort import Cohort
-from .course import observe
+from .course import observe_cohort
 from .moment import Moment
 
 PREFERENCES_STEP = 0xFFFFFFFD  # the step of the noise that names preferences; no task lasts so long
@@ -68,7 +68,7 @@ def modulate_by_circuit(
     """
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {len(cohort)}):
         raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: draw one for each.")
-    seen = observe(cohort, ("rmtg", "dopamine"))
+    seen = observe_cohort(cohort, ("rmtg", "dopamine"))
     return effort.modulate_preferences(preferences, seen["rmtg"], seen["dopamine"], _constants_or_default(constants))
 
 
@@ -93,7 +93,7 @@ def simulate_choices(
         ValueError: preferences of another number of subjects.
     """
     own = modulate_by_circuit(cohort, preferences, constants)
-    rmtg = observe(cohort, ("rmtg",))["rmtg"]
+    rmtg = observe_cohort(cohort, ("rmtg",))["rmtg"]
     return run_task(task, own, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
 
 

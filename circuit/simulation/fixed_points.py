@@ -21,11 +21,17 @@ from ..model.slow_clock import (
     healthy_state,
 )
 from ..model.transfer_function import TransferFunction
-from .course import load_transfer
+from .course import load_transfer_function
 
-VARYING = ("release", "gain", "inhibition", "kir_shift", "control")  # aversion at its mean, no drug; mood only follows
-STARTS = 61
-ITERATIONS = 60
+STATE_NAMES = (
+    "release",
+    "gain",
+    "inhibition",
+    "kir_shift",
+    "control",
+)  # aversion at its mean, no drug; mood only follows
+NEWTON_STARTS = 61
+NEWTON_ITERATIONS = 60
 
 
 class FixedPoint(eqx.Module):
@@ -60,47 +66,49 @@ def fixed_points(p: Parameters, stress: float = 0.0) -> list[FixedPoint]:
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(p) if leaf.ndim}
     if sizes - {1}:
         raise ValueError(f"parameters of {max(sizes)} subjects; take one: parameters.take(p, slice(i, i + 1)).")
-    transfer = load_transfer(p)
-    found, residual = _newton(p, transfer, jnp.asarray(stress))
+    transfer = load_transfer_function(p)
+    found, residual = _solve_by_newton(p, transfer, jnp.asarray(stress))
     points = []
     for x, left in zip(np.asarray(found).T, np.asarray(residual), strict=True):
         if left < 1e-4 and all(np.abs(x - other).max() > 0.02 for other in points):
             points.append(x)
-    result = [_classify(p, transfer, jnp.asarray(x), jnp.asarray(stress)) for x in points]
+    result = [_classify_fixed_point(p, transfer, jnp.asarray(x), jnp.asarray(stress)) for x in points]
     return sorted(result, key=lambda point: -point.output)
 
 
-def seen_at(p: Parameters, state: SlowState, stress: float = 0.0) -> SlowActivity:
+def activity_at(p: Parameters, state: SlowState, stress: float = 0.0) -> SlowActivity:
     """The circuit's activity at a slow `state`, without drugs."""
-    return circuit_activity(state, SlowInputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer(p))
+    return circuit_activity(
+        state, SlowInputs(stress=jnp.asarray(stress)), jnp.asarray(0.0), p, load_transfer_function(p)
+    )
 
 
-def with_references(p: Parameters) -> Parameters:
+def with_reference_levels(p: Parameters) -> Parameters:
     """`p` with the VTA output and dopamine of its own healthy set point as reference levels, which enter the slow clock."""
     for _ in range(3):  # the set point is read from the slow clock that they enter
         point = fixed_points(p)[0]
-        levels = jnp.asarray(point.output), seen_at(p, point.state).dopamine[0]
+        levels = jnp.asarray(point.output), activity_at(p, point.state).dopamine[0]
         p = eqx.tree_at(lambda p: (p.motivation.reference_output, p.motivation.reference_dopamine), p, levels)
     return p
 
 
-def _state(x: Float[Array, "5 lane"], p: Parameters) -> SlowState:
+def _state_from_vector(x: Float[Array, "5 lane"], p: Parameters) -> SlowState:
     begin = healthy_state(x.shape[1], p)
-    return eqx.tree_at(lambda s: [getattr(s, name) for name in VARYING], begin, list(x))
+    return eqx.tree_at(lambda s: [getattr(s, name) for name in STATE_NAMES], begin, list(x))
 
 
-def _drift(x: Float[Array, "5 lane"], p: Parameters, transfer: TransferFunction, stress: Float[Array, ""]):
+def _slow_drift(x: Float[Array, "5 lane"], p: Parameters, transfer: TransferFunction, stress: Float[Array, ""]):
     """dx/dt (1/h) of the varying states."""
-    state, inputs = _state(x, p), SlowInputs(stress=stress)
+    state, inputs = _state_from_vector(x, p), SlowInputs(stress=stress)
     seen = circuit_activity(state, inputs, jnp.asarray(0.0), p, transfer)
     tendency = compute_relaxations(state, inputs, seen, seen, p)
-    return jnp.stack([t.rate * (t.steady - getattr(state, name)) for name in VARYING if (t := tendency[name])])
+    return jnp.stack([t.rate * (t.steady - getattr(state, name)) for name in STATE_NAMES if (t := tendency[name])])
 
 
 @eqx.filter_jit
-def _newton(p, transfer, stress):
+def _solve_by_newton(p, transfer, stress):
     """Points (5, starts) and how far each still moves, per characteristic time of about 20 days."""
-    along = jnp.linspace(0.0, 1.0, STARTS)
+    along = jnp.linspace(0.0, 1.0, NEWTON_STARTS)
     scale = jnp.stack(
         [
             jnp.ones(()),
@@ -110,10 +118,10 @@ def _newton(p, transfer, stress):
             jnp.ones(()),
         ]
     )
-    begin = _vector(healthy_state(1, p))[:, 0]
+    begin = _vector_from_state(healthy_state(1, p))[:, 0]
     direction = jnp.asarray([0.0, 1.0, 0.0, -1.0, -0.7])
     x = begin[:, None] + (scale * direction)[:, None] * along[None]
-    one = lambda x: _drift(x[:, None], p, transfer, stress)[:, 0]
+    one = lambda x: _slow_drift(x[:, None], p, transfer, stress)[:, 0]
 
     def update(x, _):
         jacobian = jax.vmap(jax.jacfwd(one), in_axes=1, out_axes=0)(x)
@@ -121,19 +129,19 @@ def _newton(p, transfer, stress):
         limit = 0.1 * scale[:, None]
         return x + jnp.clip(move, -limit, limit), None
 
-    x, _ = jax.lax.scan(update, x, length=ITERATIONS)
+    x, _ = jax.lax.scan(update, x, length=NEWTON_ITERATIONS)
     return x, 480.0 * SLOW_STEP * jnp.max(jnp.abs(jax.vmap(one, in_axes=1, out_axes=1)(x)) / scale[:, None], axis=0)
 
 
-def _vector(state: SlowState) -> Float[Array, "5 lane"]:
-    return jnp.stack([getattr(state, name) for name in VARYING])
+def _vector_from_state(state: SlowState) -> Float[Array, "5 lane"]:
+    return jnp.stack([getattr(state, name) for name in STATE_NAMES])
 
 
-def _classify(p: Parameters, transfer: TransferFunction, x: Float[Array, " 5"], stress) -> FixedPoint:
-    one = lambda x: _drift(x[:, None], p, transfer, stress)[:, 0]
+def _classify_fixed_point(p: Parameters, transfer: TransferFunction, x: Float[Array, " 5"], stress) -> FixedPoint:
+    one = lambda x: _slow_drift(x[:, None], p, transfer, stress)[:, 0]
     eigenvalues = np.linalg.eigvals(np.asarray(jax.jacfwd(one)(x), np.float64))
     rates = tuple(sorted((complex(value) for value in eigenvalues), key=lambda value: -value.real))
     growing = sum(value.real > 0 for value in rates)
-    state = _state(x[:, None], p)
-    output = float(seen_at(p, state, float(stress)).output[0])
+    state = _state_from_vector(x[:, None], p)
+    output = float(activity_at(p, state, float(stress)).output[0])
     return FixedPoint(("stable", "saddle", "unstable")[min(growing, 2)], state, output, rates)

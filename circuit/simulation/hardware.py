@@ -18,7 +18,7 @@ from ..data.cache_folder import user_cache
 
 
 @dataclasses.dataclass(frozen=True)
-class Rates:
+class DeviceRates:
     """How fast one device is.
 
     Attributes:
@@ -42,12 +42,12 @@ class Rates:
 
 # Assumed, on the slow side: a core of a server's processor of 2019, and a plain loop on any GPU of the last years, where
 # the launch of some dozens of kernels a step is what counts up to tens of thousands of subjects.
-ASSUMED = {
-    "cpu": Rates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, begin=0.02, compiling=30.0),
-    "gpu": Rates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
+ASSUMED_RATES = {
+    "cpu": DeviceRates(quiet=2e6, treated=5e5, neurons=8e7, launch=2e-6, begin=0.02, compiling=30.0),
+    "gpu": DeviceRates(quiet=2e8, treated=5e7, neurons=5e9, launch=4e-4, begin=0.02, compiling=60.0),
 }
-GRADIENT = {"course": 3.4, "moment": 4.9}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
-ROOM = 4 * 2**30  # bytes of memory that are free, where the system does not say
+GRADIENT_COST = {"course": 3.4, "moment": 4.9}  # forward runs that a gradient costs: `benchmarks/run.py slow fast`
+DEFAULT_FREE_MEMORY = 4 * 2**30  # bytes of memory that are free, where the system does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +61,18 @@ class Machine:
     """
 
     devices: Mapping[str, int]
-    rates: Mapping[str, Rates]
+    rates: Mapping[str, DeviceRates]
     memory: Mapping[str, int]
 
 
-def here() -> Machine:
+def detect_machine() -> Machine:
     """This machine, as JAX sees it, with measured rates where there are any."""
     found = {"cpu": jax.local_devices(backend="cpu")}
     if jax.default_backend() != "cpu":
         found = {jax.default_backend(): jax.local_devices(), "cpu": found["cpu"][:1]}  # see `planner`
-    kept = kept_rates(rates_file())
-    rates = {name: kept.get(key_of(name)) or ASSUMED.get(name, ASSUMED["gpu"]) for name in found}
-    memory = {name: _free(name, devices[0]) for name, devices in found.items()}
+    kept = read_rates(rates_file())
+    rates = {name: kept.get(hardware_key(name)) or ASSUMED_RATES.get(name, ASSUMED_RATES["gpu"]) for name in found}
+    memory = {name: _free_memory(name, devices[0]) for name, devices in found.items()}
     return Machine({name: len(devices) for name, devices in found.items()}, rates, memory)
 
 
@@ -81,46 +81,46 @@ def rates_file() -> Path:
     return user_cache() / "rates.json"
 
 
-def key_of(name: str) -> str:
+def hardware_key(name: str) -> str:
     """What rates of a platform hold for: the device, how many, and the versions that make its machine code."""
     devices = jax.devices(name)
-    kind = _processor() if name == "cpu" else devices[0].device_kind
-    versions = ", ".join(f"{package} {_version(package)}" for package in ("habenula", "jax", "jaxlib"))
+    kind = _processor_name() if name == "cpu" else devices[0].device_kind
+    versions = ", ".join(f"{package} {_package_version(package)}" for package in ("habenula", "jax", "jaxlib"))
     return f"{len(devices)} x {kind}; {versions}"
 
 
-def kept_rates(file: Path) -> dict[str, Rates]:
+def read_rates(file: Path) -> dict[str, DeviceRates]:
     """Rates by key; without those that are damaged or of another form, which a probe mends."""
-    found: dict[str, Rates] = {}
+    found: dict[str, DeviceRates] = {}
     try:
         told = json.loads(file.read_text()).items()
     except (OSError, ValueError, AttributeError):
         return found
     for key, each in told:
         with contextlib.suppress(TypeError):
-            found[key] = Rates(**each, measured=True)
+            found[key] = DeviceRates(**each, measured=True)
     return found
 
 
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return "from source"
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 
-def _free(name: str, device: Any) -> int:
+def _free_memory(name: str, device: Any) -> int:
     """Bytes of memory that may still be taken."""
     if name != "cpu":
         told = device.memory_stats() or {}
-        return told.get("bytes_limit", ROOM) - told.get("bytes_in_use", 0)
+        return told.get("bytes_limit", DEFAULT_FREE_MEMORY) - told.get("bytes_in_use", 0)
     information = Path("/proc/meminfo")
     lines = information.read_text().splitlines() if information.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), ROOM)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), DEFAULT_FREE_MEMORY)

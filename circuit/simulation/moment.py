@@ -25,12 +25,12 @@ from ..model.fast_clock import (
 from ..model.lhb_population import make_population_plan
 from ..model.transfer_function import TransferFunction, evaluate_transfer
 from .cohort import Cohort
-from .course import load_transfer
+from .course import load_transfer_function
 
-Recorded = Float[Array, "subject saved"]
-QUANTITIES = ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
-MOMENT = 0x6D6F6D74  # tells the noise of moments from that of courses
-LONGEST = 600.0  # s
+RecordArray = Float[Array, "subject saved"]
+MOMENT_QUANTITIES = ("habenula", "rmtg", "active", "rate", "vta_output", "dopamine")
+MOMENT_NOISE_STREAM = 0x6D6F6D74  # tells the noise of moments from that of courses
+MAX_SECONDS = 600.0  # s
 
 
 class Event(eqx.Module):
@@ -76,12 +76,12 @@ class Moment(eqx.Module):
     """
 
     t: Float[Array, " saved"]
-    record: dict[str, Recorded]
+    record: dict[str, RecordArray]
     mean: dict[str, Float[Array, " subject"]]
     modes: lhb.FiringModes
     finite: Array
 
-    def __getitem__(self, name: str) -> Recorded:
+    def __getitem__(self, name: str) -> RecordArray:
         return self.record[name]
 
 
@@ -93,7 +93,7 @@ def moment(
     inputs: Callable[[Float[Array, ""]], dict[str, ArrayLike]] | None = None,
     neurons: int = 32,
     save_every: int = 4,
-    record: Sequence[str] = QUANTITIES,
+    record: Sequence[str] = MOMENT_QUANTITIES,
     settle: float = 1.0,
     plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -110,7 +110,7 @@ def moment(
         inputs: further input as a pure function of time (ms) that returns any of "current", "reward" and "aversive".
         neurons: LHb neurons per subject.
         save_every: steps of 0.25 ms between records.
-        record: names from `QUANTITIES`; () keeps means and firing modes alone, in memory that does not grow with time.
+        record: names from `MOMENT_QUANTITIES`; () keeps means and firing modes alone, in memory that does not grow with time.
         settle: s before time 0, not recorded.
         plan: how to use the hardware.
         progress: called with the numbers of tiles of subjects that are done and in all.
@@ -118,12 +118,12 @@ def moment(
     Raises:
         ValueError: no subjects, impossible lengths, unknown names in `record`, or records that do not divide the time.
     """
-    if unknown := set(record) - set(QUANTITIES):
-        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
+    if unknown := set(record) - set(MOMENT_QUANTITIES):
+        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(MOMENT_QUANTITIES)}.")
     if not len(cohort) or neurons < 1:
         raise ValueError(f"{len(cohort)} subjects of {neurons} neurons; there must be at least one of each.")
-    if not 0 < seconds <= LONGEST or settle <= 0:
-        raise ValueError(f"{seconds=} must lie above 0 and up to {LONGEST:g}, {settle=} above 0.")
+    if not 0 < seconds <= MAX_SECONDS or settle <= 0:
+        raise ValueError(f"{seconds=} must lie above 0 and up to {MAX_SECONDS:g}, {settle=} above 0.")
     steps = round(seconds * 1000 / FAST_STEP)
     if save_every < 1 or steps % save_every:
         raise ValueError(
@@ -131,10 +131,10 @@ def moment(
         )
     plan = make_population_plan(neurons) if plan is None else plan
     quiet = round(settle * 1000 / FAST_STEP / 32) * 32
-    found = _moment(
+    found = _run_moment(
         cohort,
         tuple(events),
-        load_transfer(cohort.parameters),
+        load_transfer_function(cohort.parameters),
         steps,
         quiet,
         neurons,
@@ -152,14 +152,14 @@ def moment(
     return Moment(
         t=jnp.asarray(FAST_STEP * save_every * np.arange(1, saves + 1), jnp.result_type(float)),
         record={name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()},
-        mean={name: seen[name] for name in QUANTITIES},
+        mean={name: seen[name] for name in MOMENT_QUANTITIES},
         modes=modes,
         finite=found.bad < 0,
     )
 
 
 @entry_point
-def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
+def _run_moment(cohort, events, transfer, steps, quiet, neurons, save_every, record, inputs, plan, progress):
     """The run itself: a quiet lead, then the moment. As kernels, they have one derivative."""
     cellwise = {
         "cell_rate": (Mean(), lambda _, out: out[1]),
@@ -170,9 +170,9 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record,
 
     def lived(shared, own):
         (cohort, events), transfer = eqx.combine(shared[0], own), shared[1]
-        return live(
+        return advance_moment(
             cohort,
-            settled(cohort, transfer, neurons, quiet, plan),
+            settle_fast_state(cohort, transfer, neurons, quiet, plan),
             events,
             inputs,
             neurons=neurons,
@@ -181,7 +181,7 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record,
             steps=steps,
             save_every=save_every,
             sample=lambda _, out: {name: getattr(out[0], name) for name in record},
-            statistics=means(QUANTITIES) | cellwise,
+            statistics=mean_statistics(MOMENT_QUANTITIES) | cellwise,
             plan=plan,
             progress=progress,
         )
@@ -191,23 +191,23 @@ def _moment(cohort, events, transfer, steps, quiet, neurons, save_every, record,
     return run((shared, transfer), own)
 
 
-def settled(cohort: Cohort, transfer: TransferFunction, neurons: int, quiet: int, plan: Plan) -> FastState:
+def settle_fast_state(cohort: Cohort, transfer: TransferFunction, neurons: int, quiet: int, plan: Plan) -> FastState:
     """The cohort after `quiet` steps from rest, in which nothing happens; its life begins at step `quiet`.
 
     Downstream begins settled under the habenular output that the transfer function expects.
     """
     p = cohort.parameters
     cells = lhb.heterogeneity_quadrature(p.neuron, neurons)
-    stage = momentary_conditions(cohort.state, _happening((), None, jnp.asarray(0.0)), p, 0.0)
+    stage = momentary_conditions(cohort.state, _inputs_at((), None, jnp.asarray(0.0)), p, 0.0)
     output = evaluate_transfer(transfer, stage).output
     rest = FastState(
         lhb.resting_neuron_state(p.neuron, cells, stage),
         da.resting_dopamine_state(output, jnp.zeros_like(output), p.dopamine),
     )
-    return live(cohort, rest, (), None, neurons=neurons, origin=0, start=0, steps=quiet, plan=plan).state
+    return advance_moment(cohort, rest, (), None, neurons=neurons, origin=0, start=0, steps=quiet, plan=plan).state
 
 
-def live(
+def advance_moment(
     cohort: Cohort,
     state: FastState,
     events: Sequence[Event],
@@ -232,7 +232,7 @@ def live(
     def advance(state, shared, own, _, z, j):
         p, slow = eqx.combine(shared[0], own[0]), own[1]
         t = (j - shared[3]).astype(jnp.result_type(float)) * FAST_STEP
-        now = _happening(eqx.combine(shared[2], own[2]), inputs, t)
+        now = _inputs_at(eqx.combine(shared[2], own[2]), inputs, t)
         after, seen = step_fast_clock(state, slow, now, z, p, shared[1], reward)
         rates = after.neurons.rate
         onset = (rates > lhb.BURST_ONSET_RATE) & (state.neurons.rate <= lhb.BURST_ONSET_RATE)
@@ -243,19 +243,19 @@ def live(
         state,
         shared=shared,
         own=own,
-        seed=cohort.seed ^ jnp.uint32(MOMENT),
+        seed=cohort.seed ^ jnp.uint32(MOMENT_NOISE_STREAM),
         subjects=cohort.subject,
         channels=neurons,
         **options,
     )
 
 
-def means(names: Sequence[str]) -> dict[str, MeasuredStatistic]:
-    """Statistics of `live`: the mean over its steps of each quantity."""
+def mean_statistics(names: Sequence[str]) -> dict[str, MeasuredStatistic]:
+    """Statistics of `advance_moment`: the mean over its steps of each quantity."""
     return {name: (Mean(), lambda _, out, name=name: getattr(out[0], name)) for name in names}
 
 
-def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
+def _inputs_at(events: Sequence[Event], inputs: Callable | None, t: Float[Array, ""]) -> FastInputs:
     """All that happens at time `t` (ms)."""
     now: dict[str, Any] = {kind: jnp.zeros_like(t) for kind in EVENT_KINDS}
     for event in events:
@@ -267,16 +267,16 @@ def _happening(events: Sequence[Event], inputs: Callable | None, t: Float[Array,
 
 
 # A synchronous volley: every LHb neuron fires once or twice.
-VOLLEY_AT, VOLLEY_DURATION, VOLLEY_SIZE = 500.0, 5.0, 6.0  # ms, ms, uA/cm2
-SILENT = 0.1  # share of its baseline rate below which a cell counts as silent
+VOLLEY_ONSET, VOLLEY_DURATION, VOLLEY_SIZE = 500.0, 5.0, 6.0  # ms, ms, uA/cm2
+SILENT_SHARE = 0.1  # share of its baseline rate below which a cell counts as silent
 
 
 def synchronous_volley() -> Event:
     """A current that drives every LHb neuron to one or two spikes."""
-    return Event("current", at=VOLLEY_AT, lasts=VOLLEY_DURATION, size=VOLLEY_SIZE)
+    return Event("current", at=VOLLEY_ONSET, lasts=VOLLEY_DURATION, size=VOLLEY_SIZE)
 
 
-def pause_after_volley(seen: Moment, at: float = VOLLEY_AT) -> tuple[np.ndarray, np.ndarray]:
+def pause_after_volley(seen: Moment, at: float = VOLLEY_ONSET) -> tuple[np.ndarray, np.ndarray]:
     """Length (ms) of the pause in dopamine firing after `at` (ms), and the share of the rate lost at its deepest.
 
     The pause lasts from the volley until the rate is back above a tenth of its baseline for the first time.
@@ -284,6 +284,6 @@ def pause_after_volley(seen: Moment, at: float = VOLLEY_AT) -> tuple[np.ndarray,
     t, rate = np.asarray(seen.t), np.asarray(seen["rate"])
     baseline = rate[:, (t > at - 250) & (t <= at)].mean(axis=1, keepdims=True)
     after = t > at + VOLLEY_DURATION
-    silent = rate[:, after] < SILENT * baseline
+    silent = rate[:, after] < SILENT_SHARE * baseline
     length = np.where(silent.all(axis=1), silent.shape[1], np.argmin(silent, axis=1)) * (t[1] - t[0])
     return length + VOLLEY_DURATION * (length > 0), 1 - rate[:, after].min(axis=1) / baseline[:, 0]

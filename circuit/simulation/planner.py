@@ -16,23 +16,25 @@ from ..model.interventions import Arm, Intervention, Ketamine, as_arm
 from ..model.lhb_population import make_population_plan
 from ..model.slow_clock import DEFAULT_PLAN
 from ..model.trapping_block import SAMPLES_PER_STEP
-from .hardware import GRADIENT, Machine, Rates, here
+from .hardware import GRADIENT_COST, DeviceRates, Machine, detect_machine
 
-NUMBER = 4  # bytes
-LANES = 16  # in one instruction: fewer cost as much
-TRAITS = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
-HAPPENS = 9 + SAMPLES_PER_STEP  # numbers that happen to a subject in an hour, at most
-STATE = 6  # numbers that a neuron is, and its maximum
-CELL = 12  # numbers that a neuron is: state, accumulators of its statistics, and their results
-COPIES = 2  # of records: tile by tile and joined, or joined and subject first
-WITHIN = 60  # numbers that the reverse pass holds of a subject-hour or a neuron-step within a block
-SHARE = 0.5  # of free memory, which a run may take
-MOST = 2**30  # bytes that a piece of a large cohort may take; more gains nothing
-PROGRAM = 360 * 2**20  # bytes of a process with JAX: 300 MiB where programs were kept, 450 where it compiled them
+BYTES_PER_NUMBER = 4  # bytes
+VECTOR_LANES = 16  # in one instruction: fewer cost as much
+NUMBERS_PER_SUBJECT = 40  # numbers that a subject is: traits, slow state, and its copies with lanes filled up
+NUMBERS_PER_SUBJECT_HOUR = 9 + SAMPLES_PER_STEP  # numbers that happen to a subject in an hour, at most
+NUMBERS_PER_NEURON = 6  # numbers that a neuron is, and its maximum
+NUMBERS_PER_ACCUMULATED_NEURON = (
+    12  # numbers that a neuron is: state, accumulators of its statistics, and their results
+)
+RECORD_COPIES = 2  # of records: tile by tile and joined, or joined and subject first
+RESIDUALS_PER_STEP = 60  # numbers that the reverse pass holds of a subject-hour or a neuron-step within a block
+MEMORY_SHARE = 0.5  # of free memory, which a run may take
+MAX_CHUNK_BYTES = 2**30  # bytes that a piece of a large cohort may take; more gains nothing
+PROCESS_BYTES = 360 * 2**20  # bytes of a process with JAX: 300 MiB where programs were kept, 450 where it compiled them
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SimulationSize:
     """What is to be run, in numbers.
 
     Attributes:
@@ -61,7 +63,7 @@ class Forecast:
     Attributes:
         plan: how to use the hardware.
         platform: "cpu", or the accelerator.
-        chunk: subjects who run at once; fewer than all where all do not fit, see `survey`.
+        chunk: subjects who run at once; fewer than all where all do not fit, see `streamed_course`.
         memory: bytes at the worst time, by what takes them.
         seconds: of the run itself.
         compiling: s more, at most, if it was never compiled.
@@ -139,43 +141,51 @@ def forecast(
     if days is not None:
         steps = round(24 * days)
         treated = any(isinstance(each, Ketamine) for each in as_arm(arm))
-        run = Run(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
+        run = SimulationSize(subjects, steps, 0, max(steps // save_every, 1), quantities, treated, gradient)
     else:
         assert seconds is not None
         steps = round(1000 * seconds / FAST_STEP)
-        run = Run(
+        run = SimulationSize(
             subjects, steps + round(1000 / FAST_STEP), neurons, max(steps // save_every, 1), quantities, False, gradient
         )
-    machine = here() if machine is None else machine
+    machine = detect_machine() if machine is None else machine
     if devices is not None:
         machine = dataclasses.replace(machine, devices={name: min(devices, n) for name, n in machine.devices.items()})
     return forecast_run(run, machine, memory, given)
 
 
-def forecast_run(run: Run, machine: Machine, memory: int | None = None, given: Plan | None = None) -> Forecast:
+def forecast_run(
+    run: SimulationSize, machine: Machine, memory: int | None = None, given: Plan | None = None
+) -> Forecast:
     """The forecast of a run on the platform that ends first; see `forecast`."""
-    plans = {name: _plan(run, machine, name) for name in machine.devices}
+    plans = {name: _choose_plan(run, machine, name) for name in machine.devices}
     if given is not None:
         plans = {jax.default_backend(): given.resolve()}
-    times = {name: time_of(run, plans[name], machine.rates[name]) for name in plans}
+    times = {name: estimate_time(run, plans[name], machine.rates[name]) for name in plans}
     best = min(times, key=lambda name: times[name])
     chosen, rates = plans[best], machine.rates[best]
-    room = int(SHARE * machine.memory[best])
+    room = int(MEMORY_SHARE * machine.memory[best])
     room = room if memory is None else min(room, memory)
-    chunk = _fitting(run, chosen, room)
-    needs = {"program": PROGRAM} | memory_of(dataclasses.replace(run, subjects=chunk), chosen)
-    why = (*_where(run, best, times, machine), *_how(run, chosen, best, machine), *_pieces(run, chunk, room))
+    chunk = _subjects_that_fit(run, chosen, room)
+    needs = {"program": PROCESS_BYTES} | estimate_memory(dataclasses.replace(run, subjects=chunk), chosen)
+    why = (
+        *_explain_platform(run, best, times, machine),
+        *_explain_plan(run, chosen, best, machine),
+        *_explain_chunks(run, chunk, room),
+    )
     return Forecast(chosen, best, chunk, needs, times[best], rates.compiling, rates.measured, why)
 
 
-def chunk_of(plan: Plan, days: float, quantities: int, save_every: int) -> int:
+def chunk_length(plan: Plan, days: float, quantities: int, save_every: int) -> int:
     """Subjects of a large cohort who are best let live at once: their records take up to a gibibyte."""
     steps = round(24 * days)
-    run = Run(10**9, steps, 0, max(steps // save_every, 1), quantities, treated=True)
-    return _fitting(run, plan.resolve(), min(MOST, int(SHARE * here().memory["cpu"])))
+    run = SimulationSize(10**9, steps, 0, max(steps // save_every, 1), quantities, treated=True)
+    return _subjects_that_fit(
+        run, plan.resolve(), min(MAX_CHUNK_BYTES, int(MEMORY_SHARE * detect_machine().memory["cpu"]))
+    )
 
 
-def time_of(run: Run, plan: Plan, rates: Rates) -> float:
+def estimate_time(run: SimulationSize, plan: Plan, rates: DeviceRates) -> float:
     """Seconds of a run."""
     work = run.steps * max(run.neurons, 1)
     rate = rates.neurons if run.neurons else rates.treated if run.treated else rates.quiet
@@ -183,37 +193,37 @@ def time_of(run: Run, plan: Plan, rates: Rates) -> float:
     passes = whole // (tile * plan.devices)
     launches = 0 if plan.backend == "tiled" else run.steps * passes  # in one piece of machine code nothing is launched
     once = rates.begin + launches * rates.launch + whole * work / (rate * plan.devices)
-    return once * (GRADIENT["moment" if run.neurons else "course"] if run.gradient else 1.0)
+    return once * (GRADIENT_COST["moment" if run.neurons else "course"] if run.gradient else 1.0)
 
 
-def memory_of(run: Run, plan: Plan) -> dict[str, int]:
+def estimate_memory(run: SimulationSize, plan: Plan) -> dict[str, int]:
     """Bytes that the arrays of a run take, by what they are."""
     tile, whole = plan.divide(run.subjects)
-    cells, at_once = CELL * run.neurons, tile * plan.devices
-    happens = 0 if run.neurons else run.steps * HAPPENS
+    cells, at_once = NUMBERS_PER_ACCUMULATED_NEURON * run.neurons, tile * plan.devices
+    happens = 0 if run.neurons else run.steps * NUMBERS_PER_SUBJECT_HOUR
     noise = plan.block * max(run.neurons, 1)
     found = {
-        "subjects": whole * (TRAITS + COPIES * cells),
-        "records": whole * COPIES * run.saves * run.quantities,
+        "subjects": whole * (NUMBERS_PER_SUBJECT + RECORD_COPIES * cells),
+        "records": whole * RECORD_COPIES * run.saves * run.quantities,
         "tiles": at_once * (happens + noise + run.saves * run.quantities + cells),
     }
     if run.gradient:
         blocks = -(-run.steps // plan.block)
-        state = max(cells, TRAITS)
+        state = max(cells, NUMBERS_PER_SUBJECT)
         found["records"] *= 2  # and what their derivatives are
-        each = STATE * run.neurons + TRAITS // 4
-        held = each * (run.steps if stores_every_state(NUMBER * each * run.steps, tile, whole) else blocks)
-        if NUMBER * held * tile <= MAX_RESIDUAL_BYTES_PER_TILE:
-            found["kept of the run"] = COPIES * whole * held
+        each = NUMBERS_PER_NEURON * run.neurons + NUMBERS_PER_SUBJECT // 4
+        held = each * (run.steps if stores_every_state(BYTES_PER_NUMBER * each * run.steps, tile, whole) else blocks)
+        if BYTES_PER_NUMBER * held * tile <= MAX_RESIDUAL_BYTES_PER_TILE:
+            found["kept of the run"] = RECORD_COPIES * whole * held
         found["reverse"] = at_once * (
-            2 * state * round(blocks**0.5 + 1) + plan.block * WITHIN * max(run.neurons, 1) + happens
+            2 * state * round(blocks**0.5 + 1) + plan.block * RESIDUALS_PER_STEP * max(run.neurons, 1) + happens
         )
-    return {name: NUMBER * count for name, count in found.items()}
+    return {name: BYTES_PER_NUMBER * count for name, count in found.items()}
 
 
-def _plan(run: Run, machine: Machine, platform: str) -> Plan:
+def _choose_plan(run: SimulationSize, machine: Machine, platform: str) -> Plan:
     """Tiles that stay in cache, over as many devices as have something to do."""
-    devices = min(machine.devices[platform], -(-run.subjects // LANES))
+    devices = min(machine.devices[platform], -(-run.subjects // VECTOR_LANES))
     if platform != "cpu":
         return Plan("scan", devices=devices)
     if run.neurons:
@@ -221,9 +231,9 @@ def _plan(run: Run, machine: Machine, platform: str) -> Plan:
     return dataclasses.replace(DEFAULT_PLAN, backend="tiled", devices=devices)
 
 
-def _fitting(run: Run, plan: Plan, room: int) -> int:
+def _subjects_that_fit(run: SimulationSize, plan: Plan, room: int) -> int:
     """The most subjects, in whole tiles of every device, whose arrays fit into `room`; all if they do."""
-    needs = lambda subjects: sum(memory_of(dataclasses.replace(run, subjects=subjects), plan).values())
+    needs = lambda subjects: sum(estimate_memory(dataclasses.replace(run, subjects=subjects), plan).values())
     if needs(run.subjects) <= room:
         return run.subjects
     unit = plan.tile * plan.devices
@@ -232,19 +242,19 @@ def _fitting(run: Run, plan: Plan, room: int) -> int:
     return unit * max(1 + (room - spent) // each, 1)
 
 
-def _where(run: Run, best: str, times: dict[str, float], machine: Machine) -> Iterator[str]:
+def _explain_platform(run: SimulationSize, best: str, times: dict[str, float], machine: Machine) -> Iterator[str]:
     if len(times) == 1:
-        yield f"{_called(best)}, of which JAX sees {machine.devices[best]} devices, as cores or cards."
+        yield f"{_platform_name(best)}, of which JAX sees {machine.devices[best]} devices, as cores or cards."
         return
-    others = ", ".join(f"{duration(times[name])} on {_called(name)}" for name in times if name != best)
-    sentence = f"{_called(best)}: {duration(times[best])}, against {others}"
+    others = ", ".join(f"{format_duration(times[name])} on {_platform_name(name)}" for name in times if name != best)
+    sentence = f"{_platform_name(best)}: {format_duration(times[best])}, against {others}"
     launch = max(machine.rates[name].launch for name in times)
     if best == "cpu" and run.steps * launch > times[best]:
         sentence += f", where each of {run.steps:,} steps costs {1e3 * launch:.2g} ms, however few the subjects"
     yield f"{sentence}."
 
 
-def _how(run: Run, plan: Plan, best: str, machine: Machine) -> Iterator[str]:
+def _explain_plan(run: SimulationSize, plan: Plan, best: str, machine: Machine) -> Iterator[str]:
     tile, whole = plan.divide(run.subjects)
     on = f"on {plan.devices} of {machine.devices[best]} devices"
     if plan.backend == "tiled":
@@ -252,25 +262,25 @@ def _how(run: Run, plan: Plan, best: str, machine: Machine) -> Iterator[str]:
     else:
         yield f"A plain loop over all subjects at once, {on}."
     if whole > 2 * run.subjects:
-        yield f"Instructions are {LANES} subjects wide: {run.subjects} take as long as {whole}."
+        yield f"Instructions are {VECTOR_LANES} subjects wide: {run.subjects} take as long as {whole}."
 
 
-def _pieces(run: Run, chunk: int, room: int) -> Iterator[str]:
+def _explain_chunks(run: SimulationSize, chunk: int, room: int) -> Iterator[str]:
     if chunk < run.subjects:
         yield (
-            f"All at once would take more than {size(room)}: pieces of {chunk:,} subjects live one after the other, "
+            f"All at once would take more than {format_bytes(room)}: pieces of {chunk:,} subjects live one after the other, "
             "as hb.streamed_course lets them."
         )
 
 
-def _called(platform: str) -> str:
+def _platform_name(platform: str) -> str:
     return {"cpu": "CPU", "gpu": "GPU"}.get(platform, platform)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """In a unit that reads well.
 
-    >>> duration(0.0021), duration(45.0), duration(5400.0)
+    >>> format_duration(0.0021), format_duration(45.0), format_duration(5400.0)
     ('2.1 ms', '45 s', '1.5 h')
     """
     for unit, long in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
@@ -279,10 +289,10 @@ def duration(seconds: float) -> str:
     return f"{1000 * seconds:.2g} ms"
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes in a unit that reads well.
 
-    >>> size(3 * 2**20), size(5 * 2**30)
+    >>> format_bytes(3 * 2**20), format_bytes(5 * 2**30)
     ('3 MiB', '5 GiB')
     """
     return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"

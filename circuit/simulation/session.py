@@ -3,7 +3,7 @@
     from the learnt values, the prediction errors of the trial -> into the habenula at the cue and at the outcome
     -> habenula, RMTg, dopamine, by the quarter of a millisecond -> the values after the trial
 
-A trial is a stretch of the one fast clock (`moment.live`), from the state in which the trial before left the circuit. At
+A trial is a stretch of the one fast clock (`moment.advance_moment`), from the state in which the trial before left the circuit. At
 the cue and at the outcome the habenula gets the negative of the error, which holds and then fades; an air puff is felt
 besides, as aversive input, whether it was expected or not. The slow state stands still, for a session takes minutes. Errors
 fade because neurons that a reward has silenced, let go at once, would burst together and pause dopamine as if the reward
@@ -44,12 +44,12 @@ from ..model.fast_clock import FAST_STEP, FastState
 from ..model.lhb_population import make_population_plan
 from ..model.transfer_function import TransferFunction
 from .cohort import Cohort
-from .course import load_transfer
-from .moment import QUANTITIES, Event, live, means, settled
+from .course import load_transfer_function
+from .moment import MOMENT_QUANTITIES, Event, advance_moment, mean_statistics, settle_fast_state
 
-BIN = 40.0  # ms, of the histograms; windows and times are whole bins
-OUTCOMES = ("nothing", "reward", "puff")  # a puff counts as one whatever else comes
-PerTrial = dict[str, Float[Array, "subject trial"]]
+BIN_WIDTH = 40.0  # ms, of the histograms; windows and times are whole bins
+OUTCOME_NAMES = ("nothing", "reward", "puff")  # a puff counts as one whatever else comes
+TrialMeans = dict[str, Float[Array, "subject trial"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Timing:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value <= 0 or value % BIN:
-                raise ValueError(f"{name}={value:g} ms must be above 0 and whole bins of {BIN:g} ms.")
+            if value <= 0 or value % BIN_WIDTH:
+                raise ValueError(f"{name}={value:g} ms must be above 0 and whole bins of {BIN_WIDTH:g} ms.")
         if self.window > (least := min(self.cue, self.delay, self.after)):
             raise ValueError(
                 f"window={self.window:g} ms does not fit into the shortest part of the trial, {least:g} ms."
@@ -87,7 +87,7 @@ class Timing:
     @property
     def bins(self) -> int:
         """Bins in a trial."""
-        return round((self.cue + self.delay + self.after) / BIN)
+        return round((self.cue + self.delay + self.after) / BIN_WIDTH)
 
 
 class Session(eqx.Module):
@@ -99,7 +99,7 @@ class Session(eqx.Module):
         learnt: expectations and prediction errors.
         before, cue, outcome: by quantity, mean over a window before the cue, after it, and after the outcome.
         histogram: by quantity, mean over the trials of a kind in each part of the session; NaN where there were none. A
-            kind is a cue and what came of it, (subject, part, cue, outcome, bin), outcomes as in `OUTCOMES`.
+            kind is a cue and what came of it, (subject, part, cue, outcome, bin), outcomes as in `OUTCOME_NAMES`.
         count: trials of each kind in each part.
         finite: False where numbers went bad.
     """
@@ -107,15 +107,15 @@ class Session(eqx.Module):
     t: Float[Array, " bin"]
     trials: Trials
     learnt: LearningHistory
-    before: PerTrial
-    cue: PerTrial
-    outcome: PerTrial
+    before: TrialMeans
+    cue: TrialMeans
+    outcome: TrialMeans
     histogram: dict[str, Float[Array, "subject part cue outcome bin"]]
     count: Int[Array, "subject part cue outcome"]
     finite: Bool[Array, " subject"]
 
 
-def timing() -> Timing:
+def default_timing() -> Timing:
     """The times of the package's table (section `pavlovian.*`)."""
     return Timing(**constants.section_values("pavlovian"))
 
@@ -144,7 +144,7 @@ def session(
         task: from `pavlovian`.
         trials: how many.
         learner: how they learn; the package's by default.
-        when: times within a trial; the package's by default (`timing`).
+        when: times within a trial; the package's by default (`default_timing`).
         parts: into how many equal parts of the session the histograms are divided.
         record: names from `moment.QUANTITIES`.
         neurons: LHb neurons per subject.
@@ -156,8 +156,8 @@ def session(
         ValueError: no subjects, neurons or trials, parts that do not divide the trials, unknown names in `record`, a
             learner or a task of another number of subjects.
     """
-    if unknown := set(record) - set(QUANTITIES):
-        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(QUANTITIES)}.")
+    if unknown := set(record) - set(MOMENT_QUANTITIES):
+        raise ValueError(f"cannot record {sorted(unknown)}; choose from {sorted(MOMENT_QUANTITIES)}.")
     if not record or not len(cohort) or neurons < 1 or settle <= 0:
         raise ValueError(
             f"{len(cohort)} subjects of {neurons} neurons, {settle=}, {record=}: there must be at least one of each."
@@ -166,19 +166,30 @@ def session(
         raise ValueError(f"{trials=} must be at least 1, and divide into {parts=}.")
     how = shift_prior_by_mood(check_learner(learner, len(cohort)), cohort.state.mood)
     shown = schedule_trials(task, trials, cohort.subject, cohort.seed)
-    when = timing() if when is None else when
+    when = default_timing() if when is None else when
     plan = make_population_plan(neurons) if plan is None else plan
     quiet = round(settle * 1000 / FAST_STEP / 32) * 32
     cues, names = task.probability.shape[0], tuple(dict.fromkeys(record))
-    found = _session(
-        cohort, shown, how, load_transfer(cohort.parameters), cues, when, parts, names, neurons, quiet, plan, progress
+    found = _run_session(
+        cohort,
+        shown,
+        how,
+        load_transfer_function(cohort.parameters),
+        cues,
+        when,
+        parts,
+        names,
+        neurons,
+        quiet,
+        plan,
+        progress,
     )
-    t = jnp.asarray(BIN * (np.arange(when.bins) + 0.5) - when.cue, jnp.result_type(float))
+    t = jnp.asarray(BIN_WIDTH * (np.arange(when.bins) + 0.5) - when.cue, jnp.result_type(float))
     return Session(t, shown, *found)
 
 
 @entry_point
-def _session(
+def _run_session(
     cohort: Cohort,
     shown: Trials,
     how: Learner,
@@ -194,7 +205,7 @@ def _session(
 ):
     """The run itself: a quiet lead, then trial by trial, bin by bin. Within the scans lanes are last."""
     subjects, trials = shown.cue.shape
-    per_bin = round(BIN / FAST_STEP)
+    per_bin = round(BIN_WIDTH / FAST_STEP)
     outcome_at = when.cue + when.delay
     windows = {"before": when.cue - when.window, "cue": when.cue, "outcome": outcome_at}
 
@@ -211,7 +222,7 @@ def _session(
 
         def one_bin(carry, i):
             fast, bad = carry
-            found = live(
+            found = advance_moment(
                 cohort,
                 fast,
                 events,
@@ -220,26 +231,29 @@ def _session(
                 origin=origin,
                 start=origin + i * per_bin,
                 steps=per_bin,
-                statistics=means(record),
+                statistics=mean_statistics(record),
                 plan=plan,
             )
             return (found.state, bad | (found.bad >= 0)), found.statistics
 
         (fast, bad), seen = jax.lax.scan(one_bin, (fast, bad), jnp.arange(when.bins, dtype=jnp.int32))
-        kind = _kind(cue, reward, puff, cues, number * parts // trials, parts, fast.dopamine.dopamine.dtype)
+        kind = _trial_kind(cue, reward, puff, cues, number * parts // trials, parts, fast.dopamine.dopamine.dtype)
         totals = {name: totals[name] + kind[:, None] * seen[name][None] for name in record}
         window = {
-            name: {q: seen[q][round(begin / BIN) : round((begin + when.window) / BIN)].mean(axis=0) for q in record}
+            name: {
+                q: seen[q][round(begin / BIN_WIDTH) : round((begin + when.window) / BIN_WIDTH)].mean(axis=0)
+                for q in record
+            }
             for name, begin in windows.items()
         }
         if progress is not None:
-            _tell(progress, number, trials, fast)
+            _report_trial(progress, number, trials, fast)
         onward = (fast, update_values(values, cue, errors, how), bad, totals, count + kind)
         return onward, ((values.context, errors.value, errors.cue, errors.outcome), window)
 
-    begin = settled(cohort, transfer, neurons, quiet, plan)
+    begin = settle_fast_state(cohort, transfer, neurons, quiet, plan)
     dtype = begin.dopamine.dopamine.dtype
-    kinds = parts * cues * len(OUTCOMES)
+    kinds = parts * cues * len(OUTCOME_NAMES)
     start = (
         begin,
         initial_values(subjects, cues, how),
@@ -249,7 +263,7 @@ def _session(
     )
     each = (jnp.arange(trials, dtype=jnp.int32), *jax.tree.map(jnp.transpose, (shown.cue, shown.reward, shown.puff)))
     (_, values, bad, totals, count), (learnt, window) = jax.lax.scan(trial, start, each)
-    shape = (parts, cues, len(OUTCOMES))
+    shape = (parts, cues, len(OUTCOME_NAMES))
     histogram = {
         name: jnp.moveaxis(total / count[:, None], -1, 0).reshape(subjects, *shape, when.bins)
         for name, total in totals.items()
@@ -259,15 +273,15 @@ def _session(
     return LearningHistory(*(value.T for value in learnt), last=values), *around, histogram, counted, ~bad
 
 
-def _tell(progress: Callable, number: Int[Array, ""], trials: int, state: FastState) -> None:
+def _report_trial(progress: Callable, number: Int[Array, ""], trials: int, state: FastState) -> None:
     """Say how many trials are done, once there is a state after this one."""
     done = state.dopamine.dopamine[0]
     jax.debug.callback(lambda number, _: progress(int(number) + 1, trials), number, done)
 
 
-def _kind(cue, reward, puff, cues: int, part, parts: int, dtype) -> Float[Array, "kind subject"]:
+def _trial_kind(cue, reward, puff, cues: int, part, parts: int, dtype) -> Float[Array, "kind subject"]:
     """1 for the kind of this trial: its part of the session, its cue, and what came of it."""
     outcome = jnp.where(puff > 0, 2, jnp.where(reward > 0, 1, 0))
-    own = (part * cues + cue) * len(OUTCOMES) + outcome
-    number = jnp.arange(parts * cues * len(OUTCOMES), dtype=own.dtype)
+    own = (part * cues + cue) * len(OUTCOME_NAMES) + outcome
+    number = jnp.arange(parts * cues * len(OUTCOME_NAMES), dtype=own.dtype)
     return (number[:, None] == own[None]).astype(dtype)

@@ -17,24 +17,24 @@ from ..model.interventions import Arm, Intervention, as_arm, per_subject_mask
 from ..model.parameters import Parameters
 from . import validation
 from .conditions import Condition, draw
-from .course import DEFAULT_PLAN, RECORD, Failure, course
-from .planner import chunk_of
+from .course import DEFAULT_PLAN, DEFAULT_RECORD, CourseFailure, course
+from .planner import chunk_length
 
 
-class Piece(NamedTuple):
+class CourseChunk(NamedTuple):
     """What some of the subjects lived through.
 
     Attributes:
         subjects: their places among all.
         day: when each record was made.
         record: by name, (subject, saved).
-        failures: see `simulate.Course`.
+        failures: see `course.Course`.
     """
 
     subjects: range
     day: np.ndarray
     record: dict[str, np.ndarray]
-    failures: tuple[Failure, ...]
+    failures: tuple[CourseFailure, ...]
 
     @property
     def finite(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class StreamedCourse:
     day: np.ndarray
     summary: dict[str, Summary]
     quantiles: dict[str, Quantiles]
-    failures: tuple[Failure, ...]
+    failures: tuple[CourseFailure, ...]
 
     def __getitem__(self, name: str) -> Summary:
         return self.summary[name]
@@ -70,7 +70,7 @@ def streamed_course(
     subjects: int,
     seed: int = 0,
     save_every: int = 4,
-    record: Sequence[str] = RECORD,
+    record: Sequence[str] = DEFAULT_RECORD,
     quantiles: bool = False,
     chunk: int | None = None,
     first: int = 0,
@@ -90,7 +90,7 @@ def streamed_course(
         subjects: how many.
         seed: names traits and noise.
         save_every: h between records.
-        record: names from `simulate.QUANTITIES`.
+        record: names from `course.COURSE_QUANTITIES`.
         quantiles: whether to keep histograms, from which `survey.quantiles[name].at(0.5)` is a median to 0.4 %.
         chunk: most subjects in a piece; by default as many as the planner finds room for.
         first: number of the first subject.
@@ -103,22 +103,22 @@ def streamed_course(
     """
     arm = as_arm(arm)
     if not record:
-        raise ValueError(f"{record=} leaves nothing to survey; name some of simulate.QUANTITIES.")
-    most = chunk_of(plan, days, len(record), save_every) if chunk is None else chunk
-    parts = divide(subjects, most, plan)
+        raise ValueError(f"{record=} leaves nothing to survey; name some of COURSE_QUANTITIES.")
+    most = chunk_length(plan, days, len(record), save_every) if chunk is None else chunk
+    parts = divide_subjects(subjects, most, plan)
     found: StreamedCourse | None = None
     for number, piece in enumerate(
-        live(condition, arm, days, parts, seed, save_every, tuple(record), first, around, plan)
+        iterate_chunks(condition, arm, days, parts, seed, save_every, tuple(record), first, around, plan)
     ):
-        seen = _surveyed(piece, quantiles)
-        found = seen if found is None else _merged(found, seen)
+        seen = _summarise_chunk(piece, quantiles)
+        found = seen if found is None else _merge_summaries(found, seen)
         if progress is not None:
             progress(number + 1, len(parts))
     assert found is not None
     return found
 
 
-def divide(subjects: int, most: int, plan: Plan) -> tuple[range, ...]:
+def divide_subjects(subjects: int, most: int, plan: Plan) -> tuple[range, ...]:
     """Places of subjects in pieces of one size, of at most `most` and whole tiles on every device; the last may be short.
 
     Raises:
@@ -131,15 +131,15 @@ def divide(subjects: int, most: int, plan: Plan) -> tuple[range, ...]:
     unit = plan.tile * plan.devices
     pieces = -(-subjects // max(most // unit * unit, unit))
     each = unit * -(-subjects // (pieces * unit))
-    return places(subjects, each)
+    return split_range(subjects, each)
 
 
-def places(subjects: int, each: int) -> tuple[range, ...]:
+def split_range(subjects: int, each: int) -> tuple[range, ...]:
     """Places of subjects in pieces of so many `each`; the last may be short."""
     return tuple(range(begin, min(begin + each, subjects)) for begin in range(0, subjects, each))
 
 
-def live(
+def iterate_chunks(
     condition: Condition,
     arm: Arm,
     days: float,
@@ -151,20 +151,22 @@ def live(
     around: Parameters | None = None,
     plan: Plan = DEFAULT_PLAN,
     wanted: Sequence[range] | None = None,
-) -> Iterator[Piece]:
-    """Draw each piece and let it live. `parts` are of all subjects, from `divide`; `wanted` are those still to live."""
+) -> Iterator[CourseChunk]:
+    """Draw and simulate each chunk. `parts` divide all subjects (`divide_subjects`); `wanted` are those still to do."""
     size, everyone = len(parts[0]), parts[-1].stop
     for intervention in arm:
         validation.check_intervention(intervention, days, everyone)
     for part in parts if wanted is None else wanted:
         cohort = draw(condition, size, seed, first=first + part.start, around=around, plan=plan)
-        lived = course(cohort, theirs(arm, part, size, everyone), days, save_every=save_every, record=record, plan=plan)
+        lived = course(
+            cohort, slice_arm(arm, part, size, everyone), days, save_every=save_every, record=record, plan=plan
+        )
         kept = {name: np.asarray(lived[name])[: len(part)] for name in record}
         failures = tuple(each for each in lived.failures if each.subject < first + part.stop)
-        yield Piece(part, np.asarray(lived.day), kept, failures)
+        yield CourseChunk(part, np.asarray(lived.day), kept, failures)
 
 
-def theirs(arm: Arm, part: range, size: int, subjects: int) -> Arm:
+def slice_arm(arm: Arm, part: range, size: int, subjects: int) -> Arm:
     """The arm of `size` subjects from `part.start` on; past the last of all `subjects`, that one's is repeated."""
     which = np.minimum(np.arange(part.start, part.start + size), subjects - 1)
     return jax.tree.map(
@@ -172,7 +174,7 @@ def theirs(arm: Arm, part: range, size: int, subjects: int) -> Arm:
     )
 
 
-def _surveyed(piece: Piece, quantiles: bool) -> StreamedCourse:
+def _summarise_chunk(piece: CourseChunk, quantiles: bool) -> StreamedCourse:
     finite = piece.finite
     kept = {name: values if finite.all() else values[finite] for name, values in piece.record.items()}
     binned = {name: Quantiles.of(values) for name, values in kept.items()} if quantiles and finite.any() else {}
@@ -181,7 +183,7 @@ def _surveyed(piece: Piece, quantiles: bool) -> StreamedCourse:
     )
 
 
-def _merged(a: StreamedCourse, b: StreamedCourse) -> StreamedCourse:
+def _merge_summaries(a: StreamedCourse, b: StreamedCourse) -> StreamedCourse:
     summary = {name: each.merge(b.summary[name]) for name, each in a.summary.items()}
     if not (a.quantiles and b.quantiles):  # a piece without a finite subject has none
         return StreamedCourse(a.day, summary, a.quantiles or b.quantiles, a.failures + b.failures)

@@ -7,7 +7,7 @@ from jax.core import Tracer
 from ..model.interventions import PER_DOSE_FIELDS, Intervention
 from .cohort import Cohort
 
-LONGEST = 3660.0  # days
+MAX_DAYS = 3660.0  # days
 
 
 def check_course(cohort: Cohort, arm: tuple, days: float, start: float, save_every: int) -> None:
@@ -20,8 +20,8 @@ def check_course(cohort: Cohort, arm: tuple, days: float, start: float, save_eve
     """
     if not len(cohort):
         raise ValueError("the cohort has 0 subjects; draw at least 1.")
-    if not 0 < days <= LONGEST:
-        raise ValueError(f"{days=} must be above 0 and at most {LONGEST:g}.")
+    if not 0 < days <= MAX_DAYS:
+        raise ValueError(f"{days=} must be above 0 and at most {MAX_DAYS:g}.")
     if start < 0:
         raise ValueError(f"{start=} must be at least 0: a course begins at day 0 or, resumed, later.")
     hours = round(days * 24)
@@ -49,12 +49,12 @@ def check_intervention(intervention: Intervention, end: float, subjects: int) ->
             continue
         value = np.asarray(value)
         if not np.isfinite(value).all():
-            raise ValueError(f"{kind}.{name} = {_quote(value, ~np.isfinite(value))} must be a finite number.")
+            raise ValueError(f"{kind}.{name} = {_quote_values(value, ~np.isfinite(value))} must be a finite number.")
         if (wrong := (value < low) | (value > high)).any():
-            raise ValueError(f"{kind}.{name} = {_quote(value, wrong)} must lie between {low:g} and {high:g}.")
+            raise ValueError(f"{kind}.{name} = {_quote_values(value, wrong)} must lie between {low:g} and {high:g}.")
         if name in ("day", "times", "start") and (wrong := value >= end).any():
             raise ValueError(
-                f"{kind}.{name} = {_quote(value, wrong)} lies outside the course, which ends on day {end:g}; "
+                f"{kind}.{name} = {_quote_values(value, wrong)} lies outside the course, which ends on day {end:g}; "
                 "move it or lengthen the course."
             )
     begin, stop = (getattr(intervention, name, None) for name in ("start", "stop"))
@@ -93,6 +93,6 @@ def _check_finite(what: str, tree) -> None:
             raise ValueError(f"{what} {jax.tree_util.keystr(path)[1:]}{subjects} is not finite; draw or set it anew.")
 
 
-def _quote(value: np.ndarray, wrong: np.ndarray) -> str:
+def _quote_values(value: np.ndarray, wrong: np.ndarray) -> str:
     bad = np.atleast_1d(value)[np.atleast_1d(wrong)]
     return f"{bad[0]:g}" + (f" (and {bad.size - 1} more)" if bad.size > 1 else "")

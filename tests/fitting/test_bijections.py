@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habenula.circuit.fitting.bijections import Interval, constrain, unconstrain
+from habenula.circuit.fitting.bijections import Interval, constrain_tree, unconstrain_tree
 
 bound = st.floats(-1e3, 1e3)
 intervals = st.one_of(
@@ -57,8 +57,8 @@ def test_a_number_at_its_bound_can_leave_it(interval, above):
 def test_trees_of_one_shape():
     tree = {"dose": jnp.array([0.5, 1.0]), "time": (jnp.array(3.0),)}
     bounds = {"dose": Interval(0.0, 2.0), "time": (Interval(low=0.0),)}
-    free = unconstrain(tree, bounds)
-    back = constrain(free, bounds)
+    free = unconstrain_tree(tree, bounds)
+    back = constrain_tree(free, bounds)
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), back, tree)
     assert free["dose"][1] == 0  # the middle of the interval is the middle of the line

@@ -10,7 +10,7 @@ from people import strained
 from saturating import HEALTH
 
 from habenula.circuit.fitting import failures
-from habenula.circuit.fitting.failures import as_python
+from habenula.circuit.fitting.failures import format_arm
 from habenula.circuit.model.interventions import SSRI, Ketamine, Recalibration
 from habenula.circuit.optimisation import gradient_step, problem
 from habenula.circuit.optimisation.restore import restore
@@ -82,10 +82,10 @@ def test_in_personal_fits_the_failed_subject_alone_has_failed(monkeypatch):
 
 def test_an_arm_is_typed_to_the_last_digit():
     arm = (Ketamine([0.1, 1 / 3], [0.0, 7.3]), SSRI(), Recalibration(np.array([[1.5, 2.5]]), challenge=0.0))
-    typed = eval(as_python(arm), {each.__name__: each for each in (Ketamine, SSRI, Recalibration)})
+    typed = eval(format_arm(arm), {each.__name__: each for each in (Ketamine, SSRI, Recalibration)})
     assert jax.tree.structure(typed) == jax.tree.structure(arm)
     jax.tree.map(np.testing.assert_array_equal, typed, arm)
-    assert as_python(()) == "()"
+    assert format_arm(()) == "()"
 
 
 @pytest.mark.slow

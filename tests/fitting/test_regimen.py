@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from habenula.circuit.fitting.dose_spacing import Limits, Spaced
-from habenula.circuit.fitting.regimen import find_leaves, in_order, values_of
+from habenula.circuit.fitting.dose_spacing import Limits, SpacedTimes
+from habenula.circuit.fitting.regimen import find_leaves, leaf_values, sort_doses
 from habenula.circuit.model.interventions import SSRI, Ketamine, Methylphenidate, Recalibration, Stress
 
 
@@ -18,10 +18,10 @@ def test_limits_of_two_interventions_by_name():
     limits = {"Ketamine": Limits(per_week=1), "Recalibration": Limits(interval=0.0, per_day=1.5)}
     over = ("mg_per_kg", "day", "intensity", "times")
     leaves = find_leaves((arm[0], Recalibration(np.arange(4) * 2.0, np.ones(4))), over, {}, 40.0, limits)
-    mg, day, intensity, times = (np.asarray(value)[:, 0, 0] for value in values_of(free_of(leaves, 4), leaves, arm))
+    mg, day, intensity, times = (np.asarray(value)[:, 0, 0] for value in leaf_values(free_of(leaves, 4), leaves, arm))
     assert (np.diff(np.sort(day)) >= 7).all()
     assert mg.max() <= 2
-    assert not isinstance(leaves[3].interval, Spaced)
+    assert not isinstance(leaves[3].interval, SpacedTimes)
     for begin in times:
         assert intensity[(times >= begin) & (times < begin + 1)].sum() <= 1.5
 
@@ -32,9 +32,9 @@ def test_by_default_infusions_are_two_days_apart_and_sessions_one():
         (Recalibration([0.0, 2.0]), "times", 1.0),
     ):
         (leaf,) = find_leaves((intervention,), field, {}, 20.0)
-        assert leaf.interval == Spaced(0.0, 20.0 - 1 / 24, 2, least)
+        assert leaf.interval == SpacedTimes(0.0, 20.0 - 1 / 24, 2, least)
     (alone,) = find_leaves((Ketamine(0.5, 0.0),), "day", {}, 20.0)
-    assert not isinstance(alone.interval, Spaced)
+    assert not isinstance(alone.interval, SpacedTimes)
 
 
 def test_most_of_a_day_is_a_bound_where_there_is_one_dose_a_day():
@@ -43,19 +43,19 @@ def test_most_of_a_day_is_a_bound_where_there_is_one_dose_a_day():
         (leaf,) = find_leaves(arm, name, {}, 20.0, Limits(per_day=1.5))
         assert leaf.interval.high == 1.5
     (leaf,) = find_leaves(tablets, "mg", {}, 20.0, Limits(per_day=60.0))
-    (mg,) = values_of((jnp.full((2, 1, 1), 20.0),), (leaf,), tablets)
+    (mg,) = leaf_values((jnp.full((2, 1, 1), 20.0),), (leaf,), tablets)
     assert 55 < mg.sum() <= 60
 
 
 def test_doses_come_in_the_order_of_their_times_with_what_belongs_to_them():
     arm = (Stress(), Ketamine([0.1, 0.2, 0.3], [9.0, 1.0, 5.0], [40.0, 50.0, 60.0]))
     leaves = find_leaves(arm, ("day",), {}, 20.0)
-    ordered = vars(in_order(arm, leaves)[1])
+    ordered = vars(sort_doses(arm, leaves)[1])
     np.testing.assert_allclose(ordered["day"], [1, 5, 9])
     np.testing.assert_allclose(ordered["mg_per_kg"], [0.2, 0.3, 0.1])
     np.testing.assert_allclose(ordered["minutes"], [50, 60, 40])
     own = (Ketamine([0.1, 0.2], np.array([[9.0, 1.0], [5.0, 4.0]])),)  # of two subjects
-    ordered = vars(in_order(own, find_leaves(own, ("day",), {}, 20.0))[0])
+    ordered = vars(sort_doses(own, find_leaves(own, ("day",), {}, 20.0))[0])
     np.testing.assert_allclose(ordered["day"], [[5, 1], [9, 4]])
     np.testing.assert_allclose(ordered["mg_per_kg"], [[0.2, 0.1], [0.1, 0.2]])
 

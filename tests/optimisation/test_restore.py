@@ -12,7 +12,7 @@ from people import strained
 
 from habenula.circuit.fitting.bijections import Interval
 from habenula.circuit.fitting.dose_spacing import Limits
-from habenula.circuit.fitting.regimen import Leaf, values_of
+from habenula.circuit.fitting.regimen import RegimenLeaf, leaf_values
 from habenula.circuit.model.interventions import Ketamine, Recalibration, Stress
 from habenula.circuit.optimisation import gradient_step, problem
 from habenula.circuit.optimisation.diagnosis import (
@@ -89,7 +89,10 @@ def test_a_burden_lowers_the_doses(ill, target):
     assert sparing.fitted["intensity"].sum() < 0.99 * free.fitted["intensity"].sum()
 
 
-INTENSITY, TIMES = Leaf("intensity", 0, "intensity", Interval(0.0, 4.0)), Leaf("times", 0, "times", Interval(0.0, 13.0))
+INTENSITY, TIMES = (
+    RegimenLeaf("intensity", 0, "intensity", Interval(0.0, 4.0)),
+    RegimenLeaf("times", 0, "times", Interval(0.0, 13.0)),
+)
 LEAVES = (INTENSITY, TIMES)
 ARM = (sessions(2),)
 MIDDLE, HIGH, LOW = 0.0, 5.0, -5.0  # unconstrained
@@ -155,7 +158,7 @@ def test_amounts_that_a_day_holds_back_stand_at_a_bound():
     search = ended(0.7, MIDDLE, -1e-4)
     found = bound_gradients(search, (held, TIMES), arm)
     plain = bound_gradients(search, LEAVES, arm)
-    kept = values_of(search.best, (held, TIMES), arm)[0] / values_of(search.best, LEAVES, arm)[0]
+    kept = leaf_values(search.best, (held, TIMES), arm)[0] / leaf_values(search.best, LEAVES, arm)[0]
     assert (kept < 0.2).all()
     assert (found.room[:2] == 0).all()
     assert (found.pull[:2] < 100 * plain.pull[:2]).all()

@@ -20,7 +20,7 @@ from habenula.circuit.optimisation.gradient_step import _total_loss
 from habenula.circuit.optimisation.problem import Options
 from habenula.circuit.optimisation.problem import make_regimen_problem as ask_regimen
 from habenula.circuit.optimisation.target import Target
-from habenula.circuit.simulation.cohort import Cohort, get, with_traits
+from habenula.circuit.simulation.cohort import Cohort, get_leaf, with_traits
 from habenula.circuit.simulation.course import course
 from habenula.kernels import Plan
 
@@ -89,11 +89,11 @@ def test_traits_and_the_initial_state():
         (gain, kir_shift), traits = given
         p = people.parameters
         for path, value in traits.items():
-            p = eqx.tree_at(lambda p, path=path: get(p, path), p, value)
+            p = eqx.tree_at(lambda p, path=path: get_leaf(p, path), p, value)
         where = lambda c: (c.state.gain, c.state.kir_shift, c.parameters)
         return summary(eqx.tree_at(where, people, (gain, kir_shift, p)), arm)
 
-    traits = {path: get(people.parameters, path) for path in TRAITS}
+    traits = {path: get_leaf(people.parameters, path) for path in TRAITS}
     check(function, ((people.state.gain, people.state.kir_shift), traits))
 
 

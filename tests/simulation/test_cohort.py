@@ -8,7 +8,7 @@ from people import PLAIN
 
 from habenula.circuit.model.parameters import typical
 from habenula.circuit.simulation import cohort as cohorts
-from habenula.circuit.simulation.cohort import CORRELATIONS, TRAITS, get, with_traits
+from habenula.circuit.simulation.cohort import TRAIT_CORRELATIONS, TRAIT_SPREADS, get_leaf, with_traits
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 
 SEED = jnp.uint32(3)
@@ -21,14 +21,14 @@ def traits(subjects, seed=SEED, shifts=None):
 def test_traits_have_the_spread_and_the_correlations_of_the_table():
     n = 20000
     p = traits(jnp.arange(n, dtype=jnp.uint32))
-    z = {path: np.log(get(p, path) / get(typical(), path)) / spread for path, spread in TRAITS.items()}
+    z = {path: np.log(get_leaf(p, path) / get_leaf(typical(), path)) / spread for path, spread in TRAIT_SPREADS.items()}
     for path, values in z.items():
         assert abs(values.mean()) < 6 / n**0.5, path
         assert abs(values.var() - 1) < 6 * (2 / n) ** 0.5, path
-    names = list(TRAITS)
+    names = list(TRAIT_SPREADS)
     for i, a in enumerate(names):
         for b in names[:i]:
-            expected = CORRELATIONS.get((a, b), CORRELATIONS.get((b, a), 0.0))
+            expected = TRAIT_CORRELATIONS.get((a, b), TRAIT_CORRELATIONS.get((b, a), 0.0))
             assert abs(np.mean(z[a] * z[b]) - expected) < 6 / n**0.5, (a, b)
 
 
@@ -48,17 +48,17 @@ def test_traits_are_one_program():
 def test_a_subject_is_the_same_in_any_company():
     alone = traits(jnp.array([5], jnp.uint32))
     crowd = traits(jnp.arange(7, dtype=jnp.uint32))
-    for path in TRAITS:
-        np.testing.assert_allclose(get(alone, path)[0], get(crowd, path)[5], rtol=1e-6)
+    for path in TRAIT_SPREADS:
+        np.testing.assert_allclose(get_leaf(alone, path)[0], get_leaf(crowd, path)[5], rtol=1e-6)
     other = traits(jnp.arange(7, dtype=jnp.uint32), jnp.uint32(4))
-    assert not np.allclose(get(other, "clearance"), get(crowd, "clearance"))
+    assert not np.allclose(get_leaf(other, "clearance"), get_leaf(crowd, "clearance"))
 
 
 def test_a_shift_moves_the_mean_in_spreads():
     subjects = jnp.arange(4, dtype=jnp.uint32)
     moved = traits(subjects, shifts={"plasticity.susceptibility": 2.0})
-    ratio = get(moved, "plasticity.susceptibility") / get(traits(subjects), "plasticity.susceptibility")
-    np.testing.assert_allclose(ratio, np.exp(2 * TRAITS["plasticity.susceptibility"]), rtol=1e-5)
+    ratio = get_leaf(moved, "plasticity.susceptibility") / get_leaf(traits(subjects), "plasticity.susceptibility")
+    np.testing.assert_allclose(ratio, np.exp(2 * TRAIT_SPREADS["plasticity.susceptibility"]), rtol=1e-5)
     with pytest.raises(ValueError, match="susceptability"):
         traits(subjects, shifts={"susceptability": 1.0})
 
@@ -84,4 +84,4 @@ def test_no_subjects_is_an_error():
 
 
 def test_correlations_make_a_covariance():
-    assert np.linalg.eigvalsh(cohorts._cholesky() @ cohorts._cholesky().T).min() > 0.1
+    assert np.linalg.eigvalsh(cohorts._trait_cholesky() @ cohorts._trait_cholesky().T).min() > 0.1

@@ -89,11 +89,11 @@ def test_a_finer_step_changes_little(ill):
     """The same life by quarter-hours, also in the hours in which ketamine enters the channels and shuts them."""
     from habenula.circuit.model import slow_clock
     from habenula.circuit.model.interventions import compute_arm_inputs
-    from habenula.circuit.simulation.course import load_transfer
+    from habenula.circuit.simulation.course import load_transfer_function
 
     people, count, days = draw(depressed(), 16, seed=5, plan=PLAIN), 16, 8
     p = eqx.tree_at(lambda p: p.synapses.everyday_spread, people.parameters, jnp.asarray(0.0))
-    transfer, arm = load_transfer(p), (SSRI(10.0), Ketamine(0.5, [1.0, 3.39]), Recalibration([2.2], 1.0))
+    transfer, arm = load_transfer_function(p), (SSRI(10.0), Ketamine(0.5, [1.0, 3.39]), Recalibration([2.2], 1.0))
 
     def live(dt):
         times = jnp.asarray(np.arange(round(days * 24 / dt)) * dt, jnp.float32)

@@ -11,7 +11,7 @@ from people import PLAIN
 from habenula.circuit.behaviour import effort, effort_tasks
 from habenula.circuit.model import interventions
 from habenula.circuit.simulation import conditions, decisions
-from habenula.circuit.simulation.course import course, observe
+from habenula.circuit.simulation.course import course, observe_cohort
 from habenula.circuit.simulation.moment import Event, moment
 
 SUBJECTS = 64
@@ -62,7 +62,7 @@ def test_depression_lowers_the_bias_by_way_of_the_veto(cohorts):
     )  # within numbers: the same person, stressed or not
     assert apart.mean() + 5 * apart.std() / np.sqrt(SUBJECTS) < 0
     p = effort.effort_constants()
-    output = [np.log(np.asarray(observe(cohort, ("rmtg",))["rmtg"], float)) for cohort in cohorts]
+    output = [np.log(np.asarray(observe_cohort(cohort, ("rmtg",))["rmtg"], float)) for cohort in cohorts]
     np.testing.assert_allclose(apart, -float(p.veto) * (output[1] - output[0]), rtol=1e-4, atol=1e-5)
     unheard = jnp.asarray(0.0)  # by the RMTg, which fires of itself
     silent = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohorts[1], unheard)

@@ -12,7 +12,7 @@ from people import PLAIN
 
 from habenula.circuit.model.fast_clock import EVENT_KINDS
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
-from habenula.circuit.simulation.course import observe
+from habenula.circuit.simulation.course import observe_cohort
 from habenula.circuit.simulation.moment import Event, moment
 from habenula.kernels import Plan, has_hoisted_call
 
@@ -68,7 +68,7 @@ def test_depressed_subjects_burst_more(looked_at):
 def test_the_two_clocks_agree_on_a_cohort(looked_at, name):
     """A moment of large populations against the transfer function; the chance left is about 3 % of a cohort's mean."""
     cohort, seen = looked_at[name]
-    fast, slow = seen.mean, observe(cohort)
+    fast, slow = seen.mean, observe_cohort(cohort)
     for each, within in {"habenula": 0.12, "active": 0.02, "rate": 0.15, "vta_output": 0.15, "dopamine": 0.2}.items():
         assert float(fast[each].mean()) == pytest.approx(float(slow[each].mean()), rel=within), each
 

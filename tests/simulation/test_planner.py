@@ -9,13 +9,13 @@ import pytest
 from habenula.circuit.model.interventions import Bupropion, Ketamine
 from habenula.circuit.model.lhb_population import make_population_plan
 from habenula.circuit.simulation import hardware, planner
-from habenula.circuit.simulation.hardware import ASSUMED, Machine, Rates
+from habenula.circuit.simulation.hardware import ASSUMED_RATES, DeviceRates, Machine
 from habenula.circuit.simulation.planner import forecast
 from habenula.kernels import Plan
 
 GIB = 2**30
-CPU = Machine({"cpu": 2}, {"cpu": ASSUMED["cpu"]}, {"cpu": 16 * GIB})
-BOTH = Machine({"gpu": 1, "cpu": 1}, ASSUMED, {"gpu": 80 * GIB, "cpu": 16 * GIB})
+CPU = Machine({"cpu": 2}, {"cpu": ASSUMED_RATES["cpu"]}, {"cpu": 16 * GIB})
+BOTH = Machine({"gpu": 1, "cpu": 1}, ASSUMED_RATES, {"gpu": 80 * GIB, "cpu": 16 * GIB})
 
 
 def test_few_subjects_are_never_sent_to_a_gpu_that_is_slower():
@@ -26,15 +26,18 @@ def test_few_subjects_are_never_sent_to_a_gpu_that_is_slower():
     assert "against" in few.why[0]
     assert many.platform == "gpu"
     assert many.plan.backend == "scan"
-    slow = dataclasses.replace(ASSUMED["cpu"], quiet=1e3)
-    assert forecast(50, days=84.0, machine=dataclasses.replace(BOTH, rates={**ASSUMED, "cpu": slow})).platform == "gpu"
+    slow = dataclasses.replace(ASSUMED_RATES["cpu"], quiet=1e3)
+    assert (
+        forecast(50, days=84.0, machine=dataclasses.replace(BOTH, rates={**ASSUMED_RATES, "cpu": slow})).platform
+        == "gpu"
+    )
 
 
 @pytest.mark.parametrize("subjects", [16384, 131072])
 def test_time_is_work_over_rate(subjects):
     found = forecast(subjects, days=28.0, machine=CPU)
     work = subjects * 28 * 24
-    assert found.seconds == pytest.approx(work / ASSUMED["cpu"].quiet / 2, rel=0.15)
+    assert found.seconds == pytest.approx(work / ASSUMED_RATES["cpu"].quiet / 2, rel=0.15)
     assert forecast(2 * subjects, days=28.0, machine=CPU).seconds == pytest.approx(2 * found.seconds, rel=0.05)
     assert forecast(subjects, days=28.0, arm=Bupropion(300.0), machine=CPU).seconds == found.seconds
     assert forecast(subjects, days=28.0, arm=Ketamine(0.5, 0.0), machine=CPU).seconds > 2 * found.seconds
@@ -42,7 +45,7 @@ def test_time_is_work_over_rate(subjects):
     assert gradient.seconds > 2 * found.seconds
     assert gradient.total > found.total
     fast = forecast(subjects, seconds=2.0, neurons=64, machine=CPU)
-    assert fast.seconds == pytest.approx(subjects * 64 * 12_000 / ASSUMED["cpu"].neurons / 2, rel=0.15)
+    assert fast.seconds == pytest.approx(subjects * 64 * 12_000 / ASSUMED_RATES["cpu"].neurons / 2, rel=0.15)
 
 
 def test_a_device_without_work_is_not_used():
@@ -72,7 +75,7 @@ def test_what_does_not_fit_lives_in_pieces():
     assert any(f"{found.chunk:,} subjects" in sentence for sentence in found.why)
     assert forecast(1000, days=84.0, machine=small).chunk == 1000
     assert forecast(1_000_000, days=84.0, memory=GIB // 2, machine=small).chunk < 0.6 * found.chunk
-    assert 1000 < planner.chunk_of(Plan(), 84.0, 10, 4) < 100_000
+    assert 1000 < planner.chunk_length(Plan(), 84.0, 10, 4) < 100_000
 
 
 def test_what_is_given_is_forecast():
@@ -102,10 +105,10 @@ def test_impossible_runs_are_refused(options, says):
 def test_rates_are_assumed_until_they_are_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
     assert not forecast(10, days=1.0).measured
-    rates = Rates(1e7, 2e6, 3e8, 1e-6, 0.01, 10.0, measured=True)
+    rates = DeviceRates(1e7, 2e6, 3e8, 1e-6, 0.01, 10.0, measured=True)
     numbers = {name: value for name, value in dataclasses.asdict(rates).items() if name != "measured"}
-    (tmp_path / "rates.json").write_text(json.dumps({hardware.key_of("cpu"): numbers, "another": numbers}))
-    assert hardware.here().rates["cpu"] == rates
+    (tmp_path / "rates.json").write_text(json.dumps({hardware.hardware_key("cpu"): numbers, "another": numbers}))
+    assert hardware.detect_machine().rates["cpu"] == rates
     assert forecast(10, days=1.0).measured
     monkeypatch.setattr(hardware, "version", lambda package: "other")  # versions make machine code, and so speed
     assert not forecast(10, days=1.0).measured
@@ -115,10 +118,10 @@ def test_rates_are_assumed_until_they_are_measured(monkeypatch, tmp_path):
 def test_a_damaged_file_of_rates_counts_as_none(monkeypatch, tmp_path, text):
     (tmp_path / "rates.json").write_text(text)
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
-    assert hardware.here().rates["cpu"] == ASSUMED["cpu"]
+    assert hardware.detect_machine().rates["cpu"] == ASSUMED_RATES["cpu"]
 
 
 def test_this_machine():
-    machine = hardware.here()
+    machine = hardware.detect_machine()
     assert machine.devices == {"cpu": jax.device_count()}
     assert machine.memory["cpu"] > 2**28

@@ -15,7 +15,7 @@ from habenula.circuit.behaviour.conditioning import pavlovian
 from habenula.circuit.model import dopamine
 from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.moment import Event, moment
-from habenula.circuit.simulation.session import Timing, session, timing
+from habenula.circuit.simulation.session import Timing, default_timing, session
 from habenula.kernels import Plan, has_hoisted_call
 
 N, TRIALS = 16, 48
@@ -152,7 +152,7 @@ def test_the_prior_of_a_healthy_subject_is_its_mood_and_can_be_shifted(lived):
 
 def test_histograms_are_the_windows(lived):
     """Their bins, over all trials of all kinds, make the mean over the session; the rest is rounding."""
-    seen, when = lived["healthy"], timing()
+    seen, when = lived["healthy"], default_timing()
     assert seen.histogram["rate"].shape == (N, 1, 4, 3, when.bins)
     np.testing.assert_array_equal(seen.count.sum(axis=(1, 2, 3)), np.full(N, TRIALS))
     assert seen.count[:, 0, SURE].tolist() == [[0, 12, 0]] * N
@@ -168,7 +168,7 @@ def test_histograms_are_the_windows(lived):
 
 def test_the_first_trial_is_a_moment(lived):
     """The same clock: a moment with that trial's errors as events gives that trial's means."""
-    cohort, seen, when = people(healthy()), lived["healthy"], timing()
+    cohort, seen, when = people(healthy()), lived["healthy"], default_timing()
     at_outcome, first = when.cue + when.delay, lambda value: np.asarray(value)[:, 0]
     events = (
         Event("reward", when.cue, when.holds, first(seen.learnt.cue), when.fades),

@@ -13,7 +13,7 @@ import pytest
 from habenula.circuit.model.interventions import Bupropion, Stress
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
-from habenula.circuit.simulation.streamed_course import divide, live, streamed_course, theirs
+from habenula.circuit.simulation.streamed_course import divide_subjects, iterate_chunks, slice_arm, streamed_course
 from habenula.circuit.study.runtime import store
 from habenula.kernels import Plan
 
@@ -42,14 +42,14 @@ def whole():
     ],
 )
 def test_pieces_are_of_whole_tiles_and_of_one_size(subjects, most, sizes):
-    parts = divide(subjects, most, PLAN)
+    parts = divide_subjects(subjects, most, PLAN)
     assert [len(part) for part in parts] == sizes
     assert [place for part in parts for place in part] == list(range(subjects))
 
 
 def test_records_in_pieces_are_those_of_the_whole(whole):
-    parts = divide(SUBJECTS, CHUNK, PLAN)
-    pieces = list(live(CONDITION, ARM, DAYS, parts, 3, 12, RECORD, plan=PLAN))
+    parts = divide_subjects(SUBJECTS, CHUNK, PLAN)
+    pieces = list(iterate_chunks(CONDITION, ARM, DAYS, parts, 3, 12, RECORD, plan=PLAN))
     for name in RECORD:
         np.testing.assert_array_equal(np.concatenate([piece.record[name] for piece in pieces]), whole[name])
     np.testing.assert_array_equal(pieces[0].day, whole.day)
@@ -115,7 +115,7 @@ def test_a_store_goes_on_where_it_was_stopped(whole, tmp_path):
 def test_a_kill_leaves_no_half_written_piece(tmp_path):
     """A process that dies while it writes a piece leaves those before it, and a name that nobody reads."""
     script = (
-        "import os, sys; from pathlib import Path; from habenula.circuit.study.files import replacing\n"
+        "import os, sys; from pathlib import Path; from habenula.circuit.study.runtime.files import replacing\n"
         f"path = Path({os.fspath(tmp_path)!r}) / '000000000.npz'\n"
         "with replacing(path) as partial:\n    partial.write_bytes(b'half'); os._exit(9)\n"
     )
@@ -124,13 +124,13 @@ def test_a_kill_leaves_no_half_written_piece(tmp_path):
 
 
 def test_everyone_has_their_own_arm_in_every_piece():
-    (drug,) = theirs(ARM, range(64, 72), CHUNK, SUBJECTS)
+    (drug,) = slice_arm(ARM, range(64, 72), CHUNK, SUBJECTS)
     assert isinstance(drug, Bupropion)
     dose = np.asarray(drug.mg_per_day)
     np.testing.assert_array_equal(dose[:8], np.asarray(ARM[0].mg_per_day)[64:])
     assert set(dose[8:]) == {np.float32(400.0)}, "those who fill up are like the last"
     same = (Bupropion(300.0),)
-    assert eqx.tree_equal(theirs(same, range(64, 72), CHUNK, SUBJECTS), same), "what all share stays as it is"
+    assert eqx.tree_equal(slice_arm(same, range(64, 72), CHUNK, SUBJECTS), same), "what all share stays as it is"
 
 
 def test_subjects_who_fail_are_left_out_and_named(monkeypatch):

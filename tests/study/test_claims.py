@@ -12,7 +12,7 @@ from people import PLAIN
 from habenula.circuit.model.interventions import SSRI, Ketamine, Methylphenidate, Recalibration, Stress
 from habenula.circuit.simulation import conditions
 from habenula.circuit.simulation import course as course_module
-from habenula.circuit.simulation.cohort import get
+from habenula.circuit.simulation.cohort import get_leaf
 from habenula.circuit.simulation.conditions import depressed, healthy
 from habenula.circuit.study.arms import AFTERNOON
 
@@ -34,9 +34,9 @@ def without(cohort, **changes):
     """The same subjects with constants changed: dotted paths with `__` for the dot."""
     for path, value in changes.items():
         path = path.replace("__", ".")
-        like = get(cohort.parameters, path)
+        like = get_leaf(cohort.parameters, path)
         new = jnp.full_like(like, value)
-        cohort = eqx.tree_at(lambda c, path=path: get(c.parameters, path), cohort, new)
+        cohort = eqx.tree_at(lambda c, path=path: get_leaf(c.parameters, path), cohort, new)
     return cohort
 
 

@@ -213,7 +213,9 @@ def test_the_doctor_passes(habenula, tmp_path):
 
 
 def test_the_doctor_measures_speed_when_asked(habenula, monkeypatch):
-    monkeypatch.setattr(doctor.probe, "probe", lambda: hardware.Rates(3e6, 1e6, 2e8, 1e-6, 0.01, 9.0, measured=True))
+    monkeypatch.setattr(
+        doctor.probe, "probe", lambda: hardware.DeviceRates(3e6, 1e6, 2e8, 1e-6, 0.01, 9.0, measured=True)
+    )
     for name in ("_transfer", "_sums", "_hoist"):
         monkeypatch.setattr(doctor, name, lambda: doctor.Check("left out", ""))
     result = habenula("doctor", "--probe")

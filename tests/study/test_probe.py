@@ -16,26 +16,26 @@ def test_what_is_measured_is_kept_and_read(monkeypatch, tmp_path):
     assert found.neurons > 1e6
     assert 0 <= found.launch < 1e-2
     assert 0 <= found.begin < 10
-    assert hardware.here().rates["cpu"] == found
+    assert hardware.detect_machine().rates["cpu"] == found
     (tmp_path / "rates.json").write_text("{")
-    assert hardware.here().rates["cpu"] != found
+    assert hardware.detect_machine().rates["cpu"] != found
 
 
 def test_rates_of_other_devices_stay(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
-    one, other = (hardware.Rates(*[float(n)] * 6, measured=True) for n in (1, 2))
+    one, other = (hardware.DeviceRates(*[float(n)] * 6, measured=True) for n in (1, 2))
     probe._keep("one", one)
     probe._keep("other", other)
-    assert hardware.kept_rates(tmp_path / "rates.json") == {"one": one, "other": other}
+    assert hardware.read_rates(tmp_path / "rates.json") == {"one": one, "other": other}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"old": {"quick": 1}, "odd": 1}'])
 def test_a_damaged_file_is_mended(monkeypatch, tmp_path, text):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
     (tmp_path / "rates.json").write_text(text)
-    one = hardware.Rates(*[1.0] * 6, measured=True)
+    one = hardware.DeviceRates(*[1.0] * 6, measured=True)
     probe._keep("one", one)
-    assert hardware.kept_rates(tmp_path / "rates.json") == {"one": one}
+    assert hardware.read_rates(tmp_path / "rates.json") == {"one": one}
 
 
 def test_a_trial_is_explained_without_being_run():

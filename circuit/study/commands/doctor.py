@@ -108,7 +108,7 @@ def _cache() -> Check:
 
 
 def _speed(measure: bool) -> Check:
-    rates = probe.probe() if measure else hardware.here().rates[jax.default_backend()]
+    rates = probe.probe() if measure else hardware.detect_machine().rates[jax.default_backend()]
     numbers = f"{rates.quiet:.2g} subject-hours/s, {rates.neurons:.2g} neuron-steps/s on each device"
     return Check("speed", f"{numbers}, {'measured' if rates.measured else 'assumed; --probe measures it'}")
 

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from ...model.interventions import has_doses_or_sessions
 from ...simulation.conditions import depressed
-from ...simulation.hardware import Machine, here
-from ...simulation.moment import QUANTITIES
-from ...simulation.planner import Forecast, duration, forecast, size
+from ...simulation.hardware import Machine, detect_machine
+from ...simulation.moment import MOMENT_QUANTITIES
+from ...simulation.planner import Forecast, forecast, format_bytes, format_duration
 from ..reporting.text_table import Cell, Column, folded, lines
 from . import trial
 
@@ -36,7 +36,7 @@ def of_trial(
     Raises:
         ValueError: as `trial.run`.
     """
-    chosen, machine = trial.check(subjects, weeks, arms), machine or here()
+    chosen, machine = trial.check(subjects, weeks, arms), machine or detect_machine()
     found = trial.forecasts(chosen, subjects, weeks, devices, machine)
     acting = sum(has_doses_or_sessions(arm) for arm in chosen.values())
     drawn = forecast(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
@@ -47,14 +47,14 @@ def of_trial(
 
 def of_moment(seconds: float, machine: Machine | None = None) -> list[Stage]:
     """The stages of the command `moment`: one subject drawn, and simulated."""
-    machine = machine or here()
+    machine = machine or detect_machine()
     drawn = forecast(1, days=float(depressed().days), quantities=0, machine=machine)
     return [
         Stage("draw the subject", 1, drawn),
         Stage(
             f"{seconds:g} s of membrane currents",
             1,
-            forecast(1, seconds=seconds, quantities=len(QUANTITIES), machine=machine),
+            forecast(1, seconds=seconds, quantities=len(MOMENT_QUANTITIES), machine=machine),
         ),
     ]
 
@@ -79,8 +79,8 @@ def table(stages: Sequence[Stage], limit: int) -> list[Text]:
             Cell(str(stage.forecast.plan.tile)),
             Cell(str(stage.forecast.plan.devices)),
             Cell(f"{stage.forecast.chunk:,}"),
-            Cell(size(stage.forecast.total)),
-            Cell(duration(stage.times * stage.forecast.seconds)),
+            Cell(format_bytes(stage.forecast.total)),
+            Cell(format_duration(stage.times * stage.forecast.seconds)),
         ]
         for stage in stages
     ]
@@ -88,7 +88,8 @@ def table(stages: Sequence[Stage], limit: int) -> list[Text]:
     whole = sum(stage.times * stage.forecast.seconds for stage in stages)
     rates = "measured on this machine" if longest.measured else "assumed: habenula doctor --probe measures this machine"
     notes = [
-        f"In all {duration(whole)}, and up to {duration(len(stages) * longest.compiling)} to compile what no earlier run has.",
+        f"In all {format_duration(whole)}, and up to {format_duration(len(stages) * longest.compiling)} "
+        "to compile what no earlier run has.",
         f"Rates are {rates}. Memory is that of the whole process at the worst time.",
         *longest.why,
     ]

@@ -20,10 +20,10 @@ from ...model.interventions import Arm, Ketamine, Recalibration, has_doses_or_se
 from ...optimisation.restore import Restoration, restore
 from ...simulation.cohort import Cohort
 from ...simulation.conditions import Condition, depressed, draw, healthy
-from ...simulation.course import Course, course, observe
+from ...simulation.course import Course, course, observe_cohort
 from ...simulation.hardware import Machine
-from ...simulation.planner import MOST, Forecast, forecast
-from ...simulation.streamed_course import divide
+from ...simulation.planner import MAX_CHUNK_BYTES, Forecast, forecast
+from ...simulation.streamed_course import divide_subjects
 from ..arms import STRESS, align, standard, within
 from ..reporting.claims import claims
 from ..reporting.results import RELATIVE, ArmResult, Restored, Trial
@@ -73,7 +73,7 @@ def _lived(
     chosen: Mapping[str, Arm], subjects: int, weeks: int, seed: int, how: Forecast, report: Report
 ) -> tuple[dict[str, ArmResult], float, Cohort]:
     """What the arms come to, the healthy VTA output, and some subjects to fit on: piece by piece, in the memory of one."""
-    parts = divide(subjects, how.chunk, how.plan)
+    parts = divide_subjects(subjects, how.chunk, how.plan)
     live = partial(course, days=7.0 * weeks, save_every=SAVE_EVERY, record=RECORDED, plan=how.plan)
     people = partial(_people, parts, seed, how.plan, report)
     treated = {name: arm for name, arm in chosen.items() if name != HEALTHY}
@@ -88,7 +88,7 @@ def _lived(
     reference = {name: float(each.mean.mean()) for name, each in well.items()}
     for part, cohort in people(depressed(), len(parts)):
         first = first or [cohort[: min(FIT_SUBJECTS, len(part))]]
-        begin = observe(cohort, RECORDED)
+        begin = observe_cohort(cohort, RECORDED)
         for name, arm in treated.items():
             sums[name] = _joined(sums[name], _seen(begin, live(cohort, arm), len(part), reference))
             report("arms", next(done), total)
@@ -116,7 +116,7 @@ def forecasts(
         days=7.0 * weeks,
         quantities=len(RECORDED),
         save_every=SAVE_EVERY,
-        memory=MOST,
+        memory=MAX_CHUNK_BYTES,
         devices=devices,
     )
     acting = [name for name, arm in chosen.items() if has_doses_or_sessions(arm)]

@@ -20,7 +20,7 @@ from ...behaviour.effort_tasks import LEVEL_COUNT, EffortTask, eefrt, run_task, 
 from ...data import constants
 from ...model.lhb_population import make_population_plan
 from ...simulation.cohort import Cohort
-from ...simulation.course import observe
+from ...simulation.course import observe_cohort
 from ...simulation.decisions import draw_preferences, population_moments
 from ...simulation.moment import VOLLEY_DURATION, VOLLEY_SIZE, moment
 from .cohorts import Figures, Laboratory
@@ -106,7 +106,7 @@ def first_offers(choices: Choices, effort: int, reward: int) -> float:
 
 def _standing(cohort: Cohort) -> Circuit:
     """Of a cohort as it stands; drive too."""
-    return {name: np.asarray(value) for name, value in observe(cohort, ("rmtg", "dopamine", "drive")).items()}
+    return {name: np.asarray(value) for name, value in observe_cohort(cohort, ("rmtg", "dopamine", "drive")).items()}
 
 
 def _stimulated(lab: Laboratory) -> list[Circuit]:

@@ -15,8 +15,8 @@ from ...model.interventions import compute_arm_inputs
 from ...model.pharmacology import HOURS_PER_DAY
 from ...model.slow_clock import SLOW_STEP, SlowInputs, SlowState, circuit_activity, habenula_conditions
 from ...model.transfer_function import evaluate_transfer
-from ...simulation.course import load_transfer
-from ...simulation.fixed_points import seen_at
+from ...simulation.course import load_transfer_function
+from ...simulation.fixed_points import activity_at
 from .cohorts import DAYS, Figures, Laboratory, treatments
 
 WEEK = 7.0
@@ -47,7 +47,7 @@ def without_treatment(lab: Laboratory) -> Figures:
     day = np.asarray(lab.courses["untreated"].day)
     deficit = lambda begin: 1 - ill[(day > begin) & (day <= begin + 1)].mean() / well.mean()
     p, state = lab.exposed.parameters, lab.exposed.state
-    seen = seen_at(p, state)
+    seen = activity_at(p, state)
     drive = motivation.motivational_drive(seen.output / p.motivation.reference_output, seen.dopamine, p.motivation)
     strength = p.synapses.strength * state.release * state.gain
     return {
@@ -123,8 +123,8 @@ def synapses(lab: Laboratory) -> Figures:
     until half of it is gone. No rule has a threshold of potentiation that a past stress could lower.
     """
     p, state = lab.well.parameters, lab.well.state
-    transfer = load_transfer(p)
-    quiet = seen_at(p, state)
+    transfer = load_transfer_function(p)
+    quiet = activity_at(p, state)
     challenged = circuit_activity(state, SlowInputs(), jnp.asarray(CHALLENGE), p, transfer)
     none, full = jnp.asarray(0.0), jnp.asarray(1.0)
     depression = plasticity.ltd_rate(challenged.habenula, full, none, p.plasticity)

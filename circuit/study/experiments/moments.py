@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...model.lhb_population import make_population_plan
-from ...simulation.moment import VOLLEY_AT, VOLLEY_DURATION, VOLLEY_SIZE, Event, Moment, moment, pause_after_volley
-from ...simulation.session import timing
+from ...simulation.moment import VOLLEY_DURATION, VOLLEY_ONSET, VOLLEY_SIZE, Event, Moment, moment, pause_after_volley
+from ...simulation.session import default_timing
 from .cohorts import Figures, Laboratory
 
 SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
 SECONDS = 0.95  # s; under one, so that one burst is more than one a second
-AT = VOLLEY_AT
+AT = VOLLEY_ONSET
 PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
 TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
 ONSET = 0.1  # share of its largest change at which a response has begun
@@ -85,7 +85,7 @@ def _moment(lab: Laboratory) -> Moment:
     """The moment that all groups live: lanes in the order of `GROUPS`, in each the same subjects."""
     column = lambda name: np.repeat([getattr(group, name) for group in GROUPS.values()], SUBJECTS).astype(np.float32)
     cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
-    when = timing()
+    when = default_timing()
     happens = (
         Event("current", column("at"), column("lasts"), column("current")),
         Event("reward", AT, when.holds, column("reward"), when.fades),

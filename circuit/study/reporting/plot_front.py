@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ...fitting.regimen import clock_of
+from ...fitting.regimen import schedule_field
 from ...optimisation.pareto import Front, FrontPoint
 from .plots import FAINT, INK, save
 
@@ -74,7 +74,7 @@ def _doses(axes: Axes, front: Front) -> None:
 def _given(point: FrontPoint) -> tuple[np.ndarray, np.ndarray]:
     """Days and amounts of the doses of the arm's first intervention that has days of doses."""
     for intervention in point.arm:
-        clock = clock_of(intervention)
+        clock = schedule_field(intervention)
         if clock is not None:
             day = np.asarray(getattr(intervention, clock), float)
             amount = np.asarray(getattr(intervention, type(intervention).strength), float)

@@ -20,7 +20,7 @@ FEW = 16  # subjects: one vector, so that what a step costs by itself can be see
 ROUNDS = 3
 
 
-def probe() -> hardware.Rates:
+def probe() -> hardware.DeviceRates:
     """Measure the rates of JAX's own platform, and keep them. Takes about a minute, most of it to compile.
 
     Many subjects give the rate; few of them, for a short and a long time, what a step costs by itself, and what a run does.
@@ -44,7 +44,7 @@ def probe() -> hardware.Rates:
     begin = max(short - 24 * DAYS * step, 0.0)
     rate = lambda work, seconds: work / max(seconds - begin, seconds / 10) / devices
     hourly = rate(many * 24 * healthy().days, quiet)
-    found = hardware.Rates(
+    found = hardware.DeviceRates(
         quiet=hourly,
         treated=rate(many * 24 * DAYS, followed),
         neurons=rate(len(some) * NEURONS * (SECONDS + 1.0) * 1000 / FAST_STEP, fast),
@@ -53,7 +53,7 @@ def probe() -> hardware.Rates:
         compiling=compiling,
         measured=True,
     )
-    _keep(hardware.key_of(name), found)
+    _keep(hardware.hardware_key(name), found)
     return found
 
 
@@ -67,8 +67,8 @@ def _seconds(run: Callable) -> tuple[float, float]:
     return max(times[0] - min(times[1:]), 0.0), min(times[1:])
 
 
-def _keep(key: str, found: hardware.Rates) -> None:
+def _keep(key: str, found: hardware.DeviceRates) -> None:
     """Add to the file; other devices' rates stay."""
     file = hardware.rates_file()
-    every = {name: dataclasses.asdict(each) for name, each in (hardware.kept_rates(file) | {key: found}).items()}
+    every = {name: dataclasses.asdict(each) for name, each in (hardware.read_rates(file) | {key: found}).items()}
     write_json(file, {name: {k: v for k, v in each.items() if k != "measured"} for name, each in every.items()})

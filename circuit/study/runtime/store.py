@@ -20,9 +20,9 @@ from ....kernels import Plan
 from ...model.interventions import Arm, Intervention, as_arm
 from ...model.parameters import Parameters, typical
 from ...simulation.conditions import Condition
-from ...simulation.course import DEFAULT_PLAN, RECORD
-from ...simulation.planner import chunk_of
-from ...simulation.streamed_course import Piece, divide, live, places
+from ...simulation.course import DEFAULT_PLAN, DEFAULT_RECORD
+from ...simulation.planner import chunk_length
+from ...simulation.streamed_course import CourseChunk, divide_subjects, iterate_chunks, split_range
 from .files import replacing, write_json
 
 TITLE = "survey.json"
@@ -46,7 +46,7 @@ class Store:
     @property
     def parts(self) -> tuple[range, ...]:
         """Places of subjects, piece by piece."""
-        return places(self.told["subjects"], self.told["piece"])
+        return split_range(self.told["subjects"], self.told["piece"])
 
     @property
     def missing(self) -> tuple[range, ...]:
@@ -57,12 +57,12 @@ class Store:
         """Where a piece is kept."""
         return self.folder / f"{part.start:09d}.npz"
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[CourseChunk]:
         """Those that are there, one after the other. Failures are in the file as rows that are not finite."""
         for part in self.parts:
             if self.file(part).exists():
                 with np.load(self.file(part)) as file:
-                    yield Piece(part, file["day"], {name: file[name] for name in self.told["record"]}, ())
+                    yield CourseChunk(part, file["day"], {name: file[name] for name in self.told["record"]}, ())
 
     def __getitem__(self, name: str) -> np.ndarray:
         """All records of a quantity, (subject, saved), in memory.
@@ -86,7 +86,7 @@ def write(
     subjects: int,
     seed: int = 0,
     save_every: int = 4,
-    record: Sequence[str] = RECORD,
+    record: Sequence[str] = DEFAULT_RECORD,
     chunk: int | None = None,
     around: Parameters | None = None,
     plan: Plan = DEFAULT_PLAN,
@@ -102,7 +102,7 @@ def write(
         subjects: how many.
         seed: names traits and noise.
         save_every: h between records.
-        record: names from `simulate.QUANTITIES`.
+        record: names from `course.COURSE_QUANTITIES`.
         chunk: most subjects in a piece; a folder that is gone on with keeps its own.
         around: the subject around whom the others are drawn.
         plan: how to use the hardware.
@@ -113,8 +113,8 @@ def write(
     """
     folder, arm = Path(folder), as_arm(arm)
     if not record:
-        raise ValueError(f"{record=} leaves nothing to keep; name some of simulate.QUANTITIES.")
-    most = chunk_of(plan, days, len(record), save_every) if chunk is None else chunk
+        raise ValueError(f"{record=} leaves nothing to keep; name some of COURSE_QUANTITIES.")
+    most = chunk_length(plan, days, len(record), save_every) if chunk is None else chunk
     told = {
         "subjects": subjects,
         "seed": seed,
@@ -126,11 +126,15 @@ def write(
         "record": list(record),
         "precision": str(np.dtype(jax.numpy.result_type(float))),
     }
-    wrote = {"piece": len(divide(subjects, most, plan)[0]), "jax": version("jax"), "machine": platform.machine()}
+    wrote = {
+        "piece": len(divide_subjects(subjects, most, plan)[0]),
+        "jax": version("jax"),
+        "machine": platform.machine(),
+    }
     store = _begun(folder, told, wrote)
     parts, missing = store.parts, store.missing
     done = len(parts) - len(missing)
-    for piece in live(condition, arm, days, parts, seed, save_every, tuple(record), 0, around, plan, missing):
+    for piece in iterate_chunks(condition, arm, days, parts, seed, save_every, tuple(record), 0, around, plan, missing):
         arrays: Any = {"day": piece.day} | piece.record  # names that savez has no argument of
         with replacing(store.file(piece.subjects)) as partial:
             np.savez(partial, **arrays)
