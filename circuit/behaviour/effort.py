@@ -1,17 +1,18 @@
-"""Whether an effort is worth its reward, how soon one decides, and where the circuit enters.
+"""Effort choices: probability of accepting an offer, decision latency, and modulation of preferences by the circuit.
 
-An offer of some effort and reward is accepted with
+An offer of some effort and reward is accepted with probability
 
     P(accept) = lapse/2 + (1 - lapse) sigmoid((1 - naive f) a + f a0)        f = e^(-t/fade)
     a = bias + reward_weight (R - R0) - effort_weight (E - E0)
 
-at trial t = 0, 1, ...; R and E are levels as they are felt, R0 and E0 a reference offer, so that the bias is the
-willingness to take that one. At the first trials, before the effort has been felt, one's own preferences count less
-(`naive`), and everyone judges by the same expectation, a0: as `a`, with the preferences `early_*`. The circuit enters in
-one place, `modulate_preferences`: the veto of the LHb acts on the bias, by way of the RMTg; dopamine sets how dear effort
-is; how much a reward is liked enters nowhere.
+at trial t = 0, 1, ... R and E are perceived levels. R0 and E0 are a reference offer, so that the bias is the willingness to
+accept that one. In the first trials, before the effort was experienced, a subject's own preferences have a smaller weight
+(`naive`), and everyone judges by the same value a0: like `a`, with the preferences `early_*`.
 
-Which form choices have was decided on those of 479 people (Mehrhof & Nord 2024), each half predicted from the other; see
+The circuit enters in one place, `modulate_preferences`. LHb output reduces the bias through the RMTg. Dopamine sets the cost
+of effort. Liking of rewards has no effect.
+
+The form was selected on the choices of 479 people (Mehrhof & Nord 2024) by predicting each half from the other; see
 `habenula.circuit.calibration.effort`.
 """
 
@@ -27,12 +28,18 @@ Lane = Float[Array, "*#shape"]
 
 
 class Preferences(eqx.Module):
-    """What people differ in when they weigh effort. Each is a scalar, or one value per subject.
+    """Preferences in effort choices, which differ between people. Each is a scalar, or one value per subject.
 
     Attributes:
-        bias: logit. Willingness to take the reference offer.
+        bias: logit. Willingness to accept the reference offer.
         reward: logit per level of reward.
-        effort: logit per level of effort.
+        effort: logit per level of effort; positive if effort is aversive.
+
+    >>> import jax.numpy as jnp
+    >>> import habenula as hb
+    >>> preferences = hb.behaviour.Preferences(jnp.asarray(3.0), jnp.asarray(1.5), jnp.asarray(1.5))
+    >>> float(preferences.bias)
+    3.0
     """
 
     bias: Float[Array, "*#subject"]
@@ -41,22 +48,22 @@ class Preferences(eqx.Module):
 
 
 class EffortConstants(eqx.Module):
-    """Constants of effort choice that people share.
+    """Constants of effort choices, shared by all people.
 
     Attributes:
-        reference_effort, reference_reward: levels. The offer at which the bias is read.
-        effort_2, effort_3, reward_2, reward_3: levels. What the second and third of four feel like, 1 and 4 being 1 and 4.
-        early_bias, early_reward, early_effort: logit, and logit per level. What everyone judges by at the first trial.
-        naive: share by which one's own preferences do not yet count there.
-        fade: trials over which that wears off to 1/e.
-        lapse: share of choices made without regard to the offer.
-        veto: logit per e-fold of the RMTg's rate above the healthy one.
+        reference_effort, reference_reward: levels. The offer at which the bias is defined.
+        effort_2, effort_3, reward_2, reward_3: levels. How the second and third of four are perceived.
+        early_bias, early_reward, early_effort: logit, and logit per level. Preferences of everyone at the first trial.
+        naive: reduction of the weight of a subject's own preferences at the first trial, 0 to 1.
+        fade: trials over which this reduction falls to 1/e.
+        lapse: lapse rate, the share of choices that ignore the offer.
+        veto: logit per e-fold increase of the RMTg rate. Reduction of the bias.
         reference_rmtg: Hz. RMTg rate of the typical healthy subject.
-        dearness: power of relative dopamine by which effort becomes dearer as dopamine falls.
+        dearness: exponent by which the effort weight grows as relative dopamine falls.
         reference_dopamine: uM. Accumbens dopamine of the typical healthy subject.
-        latency: s. Median time to decide where nothing is in doubt.
-        doubt: how much longer, as a log ratio, where both choices are equally good.
-        latency_veto: log ratio of latencies per e-fold of the RMTg's rate above the healthy one.
+        latency: s. Median decision time at certainty.
+        doubt: log ratio of decision times at indifference and at certainty.
+        latency_veto: log ratio of decision times per e-fold increase of the RMTg rate.
         latency_spread: standard deviation of log latency.
     """
 
@@ -83,31 +90,39 @@ class EffortConstants(eqx.Module):
 
 
 def effort_constants() -> EffortConstants:
-    """The constants of the package's table (section `effort.*`)."""
+    """Constants of effort choices from the package's table (section `effort.*`)."""
     shared = {"reference_dopamine": jnp.asarray(constants.constant_value("motivation.reference_dopamine"))}
     return EffortConstants(**constants.section_arrays("effort"), **shared)
 
 
 def modulate_preferences(preferences: Preferences, rmtg: Lane, dopamine: Lane, p: EffortConstants) -> Preferences:
-    """The preferences of subjects whose RMTg fires at `rmtg` (Hz) and whose accumbens dopamine is `dopamine` (uM).
+    """Modulate preferences by the circuit: the RMTg lowers the bias, lack of dopamine raises the effort weight.
 
-    The reward weight stays: what is liked as before (Berridge & Robinson 1998) is worth as much as before.
+        bias - veto log(rmtg / reference_rmtg)        effort_weight (dopamine / reference_dopamine)^-dearness
+
+    The reward weight does not change: dopamine affects wanting, not liking (Berridge & Robinson 1998).
+
+    Args:
+        preferences: in health.
+        rmtg: Hz. Firing rate of the RMTg.
+        dopamine: uM. Dopamine in the accumbens.
+        p: constants.
     """
-    dear = (dopamine / p.reference_dopamine) ** -p.dearness
-    return Preferences(preferences.bias - rmtg_bias_reduction(rmtg, p), preferences.reward, preferences.effort * dear)
+    cost = (dopamine / p.reference_dopamine) ** -p.dearness
+    return Preferences(preferences.bias - rmtg_bias_reduction(rmtg, p), preferences.reward, preferences.effort * cost)
 
 
 def rmtg_bias_reduction(rmtg: Lane, p: EffortConstants) -> Lane:
-    """What the RMTg's rate (Hz) takes from the bias, logit: logarithmic, and 0 in health.
+    """Reduction of the bias (logit) by the RMTg's rate (Hz): logarithmic, and 0 at the healthy rate.
 
-    The LHb has its say by way of the RMTg (Proulx 2018). That fires without a habenula too, so a silent LHb leaves little
-    to be gained over a healthy one.
+    The LHb acts through the RMTg (Proulx 2018). The RMTg also fires without the LHb, so silencing the LHb raises the bias
+    only slightly above that of health.
     """
     return p.veto * jnp.log(rmtg / p.reference_rmtg)
 
 
 def subjective_value(effort: Lane, reward: Lane, preferences: Preferences, p: EffortConstants) -> Lane:
-    """How much better than declining the offer is, logit; offers and preferences broadcast."""
+    """Subjective value (logit) of an offer, in levels, over declining; offers and preferences broadcast."""
     worth = preferences.reward * (perceived_level(reward, p.reward_2, p.reward_3) - p.reference_reward)
     return (
         preferences.bias
@@ -117,24 +132,28 @@ def subjective_value(effort: Lane, reward: Lane, preferences: Preferences, p: Ef
 
 
 def perceived_level(level: Lane, second: Lane, third: Lane) -> Lane:
-    """What a level feels like: `second` at 2, `third` at 3, itself at 1 and below and at 4 and beyond, straight between."""
-    near = lambda at: jnp.maximum(1 - jnp.abs(level - at), 0)
-    return level + (second - 2) * near(2) + (third - 3) * near(3)
+    """Perceived level: `second` at 2, `third` at 3, the level itself up to 1 and from 4 on, linear in between.
+
+    >>> perceived_level(jnp.array([1.0, 2.0, 2.5, 4.0]), jnp.asarray(1.5), jnp.asarray(3.0)).tolist()
+    [1.0, 1.5, 2.25, 4.0]
+    """
+    hat = lambda centre: jnp.maximum(1 - jnp.abs(level - centre), 0)
+    return level + (second - 2) * hat(2) + (third - 3) * hat(3)
 
 
 def task_novelty(trial: Lane, fade: Lane) -> Lane:
-    """How new the task is at a trial, of which the first is 0: 1 there, and 1/e after `fade` more."""
+    """Novelty of the task, e^(-trial/fade): 1 at trial 0, the first."""
     return jnp.exp(-trial / fade)
 
 
 def early_preferences(p: EffortConstants) -> Preferences:
-    """What everyone judges by at the first trial."""
+    """Preferences by which everyone judges the first trial."""
     return Preferences(p.early_bias, p.early_reward, p.early_effort)
 
 
-def acceptance_logit(appraisal: Lane, expected: Lane, freshness: Lane, naive: Lane) -> Lane:
-    """Logit of acceptance: one's own appraisal as far as it counts already, and what everyone `expected` as far as not."""
-    return (1 - naive * freshness) * appraisal + freshness * expected
+def acceptance_logit(value: Lane, early_value: Lane, novelty: Lane, naive: Lane) -> Lane:
+    """Logit of acceptance, (1 - naive novelty) value + novelty early_value; values as from `subjective_value`."""
+    return (1 - naive * novelty) * value + novelty * early_value
 
 
 def log_choice_probability(accepted: Lane, logit: Lane, lapse: Lane) -> Lane:
@@ -143,32 +162,34 @@ def log_choice_probability(accepted: Lane, logit: Lane, lapse: Lane) -> Lane:
 
 
 def acceptance_probability(logit: Lane, lapse: Lane) -> Lane:
-    """P(accept) at `logit`."""
+    """P(accept) at `logit`, with lapses."""
     return lapse / 2 + (1 - lapse) * jax.nn.sigmoid(logit)
 
 
 def log_latency_mean(logit: Lane, rmtg: Lane, p: EffortConstants) -> Lane:
-    """Mean log latency (log s): longest in doubt, where 4 P (1 - P) is 1, and longer under a veto."""
+    """Mean log decision time (log s): longest at indifference, where 4 P (1 - P) = 1, and longer if the RMTg fires more."""
     doubt = 4 * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
     return jnp.log(p.latency) + p.doubt * doubt + p.latency_veto * jnp.log(rmtg / p.reference_rmtg)
 
 
 def latency_log_density(latency: Lane, logit: Lane, rmtg: Lane, p: EffortConstants) -> Lane:
-    """Log-density of a `latency` (s), log-normal around `log_latency_mean`."""
+    """Log-density of a decision time `latency` (s): log-normal around `log_latency_mean`."""
     z = (jnp.log(latency) - log_latency_mean(logit, rmtg, p)) / p.latency_spread
     return -0.5 * z * z - jnp.log(p.latency_spread * latency) - 0.5 * jnp.log(2 * jnp.pi)
 
 
 def bias_slope_on_anhedonia(bias: list[np.ndarray], drive: list[np.ndarray], depressed: float) -> float:
-    """Change of the bias per standard deviation of anhedonia, the loss of drive, where a share `depressed` is so.
+    """Regression slope of the bias on anhedonia (loss of drive), per standard deviation, in a mixed population.
 
     Args:
-        bias: logit. Of healthy, resilient and depressed people, of whom the first two make up the rest in equal parts.
-        drive: of the same.
-        depressed: share of all people.
+        bias: logit. Of healthy, resilient and depressed people. The first two make up the rest in equal parts.
+        drive: of the same people.
+        depressed: share of depressed people in the population.
     """
     shares = ((1 - depressed) / 2, (1 - depressed) / 2, depressed)
-    weights = np.concatenate([np.full(len(each), share / len(each)) for each, share in zip(bias, shares, strict=True)])
-    apart = lambda values: np.concatenate(values) - weights @ np.concatenate(values)
-    anhedonia = -apart(drive)
-    return float(weights @ (apart(bias) * anhedonia) / np.sqrt(weights @ anhedonia**2))
+    weights = np.concatenate(
+        [np.full(len(group), share / len(group)) for group, share in zip(bias, shares, strict=True)]
+    )
+    centre = lambda values: np.concatenate(values) - weights @ np.concatenate(values)
+    anhedonia = -centre(drive)
+    return float(weights @ (centre(bias) * anhedonia) / np.sqrt(weights @ anhedonia**2))

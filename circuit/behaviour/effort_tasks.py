@@ -1,17 +1,18 @@
-"""Effort tasks, each a pair of pure functions for one subject, and the life of many subjects in one of them.
+"""Effort tasks as pure functions of one subject, and the simulation of many subjects in one.
 
-    reset(z) -> state                              before the first trial; z are standard normals, one for each trial
-    step(state, accepted, seconds, u) -> state     after a choice that took `seconds`; u is uniform on 0 to 1
+    reset(z) -> state                              before the first trial; z: standard normals, one per trial
+    step(state, accepted, seconds, u) -> state     after a choice that took `seconds`; u: uniform on 0 to 1
 
-A state shows what is offered now: `effort` and `reward` in levels, `label`, and whether the task is still `open`.
+A state holds the present offer: `effort` and `reward` in levels, a `label`, and whether the task is still `open`.
 
 *Staircases* (Mehrhof & Nord 2024): offers of four efforts and four rewards, accepted or declined (declining pays one
-point). Sixteen staircases of four trials, in random order, begin at one cell each; accepting raises the effort or lowers
-the reward, declining the opposite; which of the two is random, the only possible one at a border, none at the corner.
+point). Sixteen staircases of four trials each, in random order, one starting at each combination. Accepting raises the
+effort or lowers the reward by a level, declining does the opposite. Which of the two is random; at a border it is the
+possible one, at the corner neither.
 
-*EEfRT* (Treadway et al. 2009): an easy task (30 presses in 7 s for $1.00) or a hard one (98 to 100 presses in 21 s for
-$1.24 to 4.30), either paid with a probability of .12, .50 or .88 that is shown, for twenty minutes. Accepted is the hard
-one; its levels are those of what it adds to the easy one.
+*EEfRT*, the Effort Expenditure for Rewards Task (Treadway et al. 2009): an easy task (30 presses in 7 s for $1.00) or a hard
+one (98 to 100 presses in 21 s for $1.24 to 4.30), paid with a displayed probability of .12, .50 or .88, for twenty minutes.
+`accepted` means the hard task; levels are those of its extra effort and extra expected reward.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, UInt
 
 from ...kernels import channel_keys, entry_point, normals_at_step
 from ..data import constants
@@ -31,16 +32,16 @@ from .effort import EffortConstants, Preferences
 
 LEVEL_COUNT = 4  # of effort and of reward
 STAIRCASE_COUNT, TRIALS_PER_STAIRCASE = LEVEL_COUNT * LEVEL_COUNT, 4
-ORDER_CHANNEL, CHOICE_CHANNEL, LATENCY_CHANNEL, MOVE_CHANNEL = range(4)  # channels of noise
+ORDER_CHANNEL, CHOICE_CHANNEL, LATENCY_CHANNEL, MOVE_CHANNEL = range(4)  # of the noise
 
 
 class EffortTask(NamedTuple):
-    """A task for one subject.
+    """An effort task for one subject.
 
     Attributes:
-        trials: most that there can be.
+        trials: largest number of trials.
         reset, step: see the module.
-        labels: whether trials belong to staircases.
+        labels: whether labels name staircases.
     """
 
     trials: int
@@ -50,15 +51,15 @@ class EffortTask(NamedTuple):
 
 
 class StaircaseState(eqx.Module):
-    """Where a subject is in its staircases.
+    """State of the staircases of one subject.
 
     Attributes:
-        effort, reward: levels on offer.
+        effort, reward: levels of the present offer.
         label: staircase of the present trial.
         open: 1 while there are trials left.
-        trial: number of the present one, from 0.
+        trial: number of the present trial, from 0.
         order: staircase of each trial.
-        efforts, rewards: where each staircase is.
+        efforts, rewards: present levels of each staircase.
     """
 
     effort: Float[Array, ""]
@@ -72,19 +73,29 @@ class StaircaseState(eqx.Module):
 
 
 def staircases() -> EffortTask:
-    """The adaptive staircases of Mehrhof & Nord (2024)."""
+    """Adaptive staircases of effort and reward offers (Mehrhof & Nord 2024): 64 trials.
+
+    >>> import habenula as hb
+    >>> hb.behaviour.staircases().trials
+    64
+    """
     return EffortTask(STAIRCASE_COUNT * TRIALS_PER_STAIRCASE, _reset_staircases, step_staircase, True)
 
 
 def _reset_staircases(z: Float[Array, " trial"]) -> StaircaseState:
-    """Sixteen staircases at their cells, in the order that `z` gives."""
+    """Staircases at their initial levels, in the random order given by `z`."""
     order = jnp.argsort(z).astype(jnp.int32) % STAIRCASE_COUNT
     cell = jnp.arange(STAIRCASE_COUNT, dtype=jnp.int32)
-    efforts, rewards = ((each + 1).astype(z.dtype) for each in (cell // LEVEL_COUNT, cell % LEVEL_COUNT))
+    efforts, rewards = ((index + 1).astype(z.dtype) for index in (cell // LEVEL_COUNT, cell % LEVEL_COUNT))
     return _staircase_state(jnp.int32(0), order, efforts, rewards)
 
 
-def _staircase_state(trial, order, efforts, rewards) -> StaircaseState:
+def _staircase_state(
+    trial: Int[Array, ""],
+    order: Int[Array, " trial"],
+    efforts: Float[Array, " staircase"],
+    rewards: Float[Array, " staircase"],
+) -> StaircaseState:
     label = order[jnp.minimum(trial, len(order) - 1)]
     is_open = (trial < len(order)).astype(efforts.dtype)
     return StaircaseState(efforts[label], rewards[label], label, is_open, trial, order, efforts, rewards)
@@ -93,10 +104,10 @@ def _staircase_state(trial, order, efforts, rewards) -> StaircaseState:
 def step_staircase(
     state: StaircaseState, accepted: Float[Array, ""], seconds: Float[Array, ""], u: Float[Array, ""]
 ) -> StaircaseState:
-    """Move the present staircase by a level: dearer after accepting, cheaper after declining."""
+    """Move the present staircase by a level: less favourable after accepting, more after declining."""
     harder = 2 * accepted - 1
     effort_next, reward_next = state.effort + harder, state.reward - harder
-    effort_can, reward_can = (((each >= 1) & (each <= LEVEL_COUNT)) for each in (effort_next, reward_next))
+    effort_can, reward_can = (((level >= 1) & (level <= LEVEL_COUNT)) for level in (effort_next, reward_next))
     by_effort = effort_can & ((u < 0.5) | ~reward_can)
     by_reward = reward_can & ~by_effort
     efforts = state.efforts.at[state.label].set(jnp.where(by_effort, effort_next, state.effort))
@@ -105,18 +116,18 @@ def step_staircase(
 
 
 class EefrtState(eqx.Module):
-    """Where a subject is in the EEfRT.
+    """State of the EEfRT of one subject.
 
     Attributes:
-        effort, reward: levels of what the hard task adds.
-        label: 0, 1 or 2: probability .12, .50 or .88.
-        open: 1 while the twenty minutes last.
-        trial: number of the present one, from 0.
+        effort, reward: levels of the extra effort and extra expected reward of the hard task.
+        label: 0, 1 or 2 for a probability of .12, .50 or .88.
+        open: 1 until the twenty minutes are over.
+        trial: number of the present trial, from 0.
         clock: s since the beginning.
         probability: that the task is paid.
         magnitude: dollars for the hard task.
-        earned: dollars, by expectation.
-        z: normals that name the offers to come.
+        earned: dollars, expected.
+        z: standard normals that determine the offers.
     """
 
     effort: Float[Array, ""]
@@ -131,22 +142,26 @@ class EefrtState(eqx.Module):
     z: Float[Array, " trial"]
 
 
-def eefrt(**changed: float) -> EffortTask:
-    """The Effort Expenditure for Rewards Task with its published constants.
+def eefrt(**replaced: float) -> EffortTask:
+    """Effort Expenditure for Rewards Task (EEfRT; Treadway et al. 2009) with its published constants.
 
     Args:
-        changed: constants that differ, by their names in section `eefrt.*` of the table, such as `hard_presses`.
+        replaced: constants to replace, by their names in section `eefrt.*` of the table, such as `hard_presses`.
 
     Raises:
         ValueError: the task has no such constant.
+
+    >>> import habenula as hb
+    >>> hb.behaviour.eefrt().trials, hb.behaviour.eefrt(duration=60.0).trials
+    (110, 6)
     """
     p = constants.section_values("eefrt")
-    if unknown := sorted(set(changed) - set(p)):
+    if unknown := sorted(set(replaced) - set(p)):
         raise ValueError(f"the EEfRT has no constants {unknown}; choose from {sorted(p)}.")
-    p = p | changed
+    p = p | replaced
     trials = int(p["duration"] / (p["easy_seconds"] + p["pause"])) + 1
 
-    def at(trial, clock, earned, z) -> EefrtState:
+    def offer(trial, clock, earned, z) -> EefrtState:
         index = jnp.minimum(trial, len(z) - 1)
         share = jax.scipy.stats.norm.cdf(z[index])
         label = jnp.minimum((3 * share).astype(jnp.int32), 2)
@@ -159,13 +174,13 @@ def eefrt(**changed: float) -> EffortTask:
 
     def reset(z: Float[Array, " trial"]) -> EefrtState:
         zero = jnp.zeros((), z.dtype)
-        return at(jnp.int32(0), zero, zero, z)
+        return offer(jnp.int32(0), zero, zero, z)
 
     def step(state: EefrtState, accepted, seconds, u) -> EefrtState:
         work = jnp.where(accepted > 0, p["hard_seconds"], p["easy_seconds"])
-        decided = jnp.minimum(seconds, p["decision"])
+        decision = jnp.minimum(seconds, p["decision"])
         paid = state.open * state.probability * jnp.where(accepted > 0, state.magnitude, p["easy_reward"])
-        return at(state.trial + 1, state.clock + decided + work + p["pause"], state.earned + paid, state.z)
+        return offer(state.trial + 1, state.clock + decision + work + p["pause"], state.earned + paid, state.z)
 
     return EffortTask(trials, reset, step, False)
 
@@ -179,20 +194,30 @@ def run_task(
     seed: int = 0,
     constants: EffortConstants | None = None,
 ) -> Choices:
-    """Let many subjects do a task, each with its own offers, choices and latencies.
+    """Simulate choices of many subjects in an effort task, each with its own offers, choices and latencies.
 
-    A subject's life depends on (`seed`, its number) and its own preferences, not on how many there are.
+    A subject's trials depend on (`seed`, its number) and its preferences, not on the number of subjects.
 
     Args:
         task: `staircases()` or `eefrt()`.
-        preferences: as they are under the circuit (`effort.governed`): scalars, or one value per subject.
-        subjects: how many; needed where all preferences are scalars.
-        rmtg: Hz. Rate of the RMTg, which makes latencies longer; the healthy one by default.
-        seed: names offers and choices.
-        constants: what people share; the package's by default.
+        preferences: under the circuit (`effort.modulate_preferences`); scalars, or one value per subject.
+        subjects: number of subjects; needed if all preferences are scalars.
+        rmtg: Hz. Rate of the RMTg, which lengthens latencies; by default the healthy one.
+        seed: of offers and choices.
+        constants: shared by all people; by default the package's.
+
+    Returns:
+        `Choices` of (subject, trial); trials after the end of a task are marked as not made.
 
     Raises:
-        ValueError: numbers of subjects that do not agree, or none.
+        ValueError: numbers of subjects that are missing, below 1, or disagree.
+
+    >>> import jax.numpy as jnp
+    >>> import habenula as hb
+    >>> preferences = hb.behaviour.Preferences(jnp.asarray(1.0), jnp.asarray(1.2), jnp.asarray(1.2))
+    >>> choices = hb.behaviour.run_task(hb.behaviour.staircases(), preferences, subjects=3, seed=1)
+    >>> choices.effort.shape, choices.trials
+    ((3, 64), 192)
     """
     p = effort.effort_constants() if constants is None else constants
     preferences = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), preferences)
@@ -202,47 +227,66 @@ def run_task(
     if len(lengths) != 1 or min(lengths) < 1:
         raise ValueError(f"numbers of subjects {sorted(lengths)}: give one, at least 1, for all.")
     count = lengths.pop()
-    each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), (preferences, rate))
+    by_subject = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), (preferences, rate))
     number = jnp.arange(count, dtype=jnp.uint32)
-    lived = {
-        name: np.asarray(value).T for name, value in _run_trials(task, *each, number, channel_keys(seed, 4), p).items()
-    }
-    known, labels = lived["open"] > 0, lived["label"]
-    begun = [(labels[:, :t] == labels[:, t : t + 1]).any(axis=1) for t in range(labels.shape[1])]
-    first = ~np.stack(begun, axis=1)
+    return _as_choices(_run_trials(task, *by_subject, number, channel_keys(seed, 4), p), task.labels)
+
+
+class TrialRecord(NamedTuple):
+    """Offer, choice and latency (s) of each trial; `label` and `open` as in the state of the task."""
+
+    effort: Float[Array, "trial subject"]
+    reward: Float[Array, "trial subject"]
+    accepted: Float[Array, "trial subject"]
+    latency: Float[Array, "trial subject"]
+    label: Int[Array, "trial subject"]
+    open: Float[Array, "trial subject"]
+
+
+def _as_choices(record: TrialRecord, has_staircases: bool) -> Choices:
+    effort, reward, accepted, latency, labels, is_open = (np.asarray(values).T for values in record)
+    known = is_open > 0
+    repeated = [(labels[:, :t] == labels[:, t : t + 1]).any(axis=1) for t in range(labels.shape[1])]
+    first = ~np.stack(repeated, axis=1)
     return Choices(
-        subject=tuple(str(i + 1) for i in range(count)),
-        effort=np.where(known, lived["effort"], 0).astype(float),
-        reward=np.where(known, lived["reward"], 0).astype(float),
-        accepted=np.where(known, lived["accepted"], 0).astype(float),
+        subject=tuple(str(i + 1) for i in range(len(labels))),
+        effort=np.where(known, effort, 0).astype(float),
+        reward=np.where(known, reward, 0).astype(float),
+        accepted=np.where(known, accepted, 0).astype(float),
         known=known,
-        first=first & known & task.labels,
-        latency=np.where(known, lived["latency"], np.nan).astype(float),
-        staircase=np.where(known, labels.astype(str), "").astype(object) if task.labels else None,
+        first=first & known & has_staircases,
+        latency=np.where(known, latency, np.nan).astype(float),
+        staircase=np.where(known, labels.astype(str), "").astype(object) if has_staircases else None,
     )
 
 
 @entry_point
-def _run_trials(task: EffortTask, preferences: Preferences, rmtg, number, keys, p: EffortConstants) -> dict[str, Array]:
+def _run_trials(
+    task: EffortTask,
+    preferences: Preferences,
+    rmtg: Float[Array, " subject"],
+    number: UInt[Array, " subject"],
+    keys: UInt[Array, "..."],
+    p: EffortConstants,
+) -> TrialRecord:
     """Every trial of every subject, (trial, subject)."""
     trials = jnp.arange(task.trials, dtype=jnp.int32)
     z = jax.vmap(lambda trial: normals_at_step(keys, number, trial, rmtg.dtype))(trials)  # (trial, channel, subject)
     uniform = jax.scipy.stats.norm.cdf(z)
 
-    def live(preferences: Preferences, rmtg, z, uniform):
-        def trial(state, at):
-            t, z, u = at
-            own, expected = (
-                effort.subjective_value(state.effort, state.reward, each, p)
-                for each in (preferences, effort.early_preferences(p))
+    def run_subject(preferences: Preferences, rmtg, z, uniform) -> TrialRecord:
+        def trial(state, noise):
+            t, z, u = noise
+            value, early_value = (
+                effort.subjective_value(state.effort, state.reward, weights, p)
+                for weights in (preferences, effort.early_preferences(p))
             )
-            logit = effort.acceptance_logit(own, expected, effort.task_novelty(t, p.fade), p.naive)
+            logit = effort.acceptance_logit(value, early_value, effort.task_novelty(t, p.fade), p.naive)
             accepted = (u[CHOICE_CHANNEL] < effort.acceptance_probability(logit, p.lapse)).astype(z.dtype)
             latency = jnp.exp(effort.log_latency_mean(logit, rmtg, p) + p.latency_spread * z[LATENCY_CHANNEL])
-            seen = {"effort": state.effort, "reward": state.reward, "accepted": accepted, "latency": latency}
-            seen |= {"label": state.label, "open": state.open}
-            return task.step(state, accepted, latency, u[MOVE_CHANNEL]), seen
+            record = TrialRecord(state.effort, state.reward, accepted, latency, state.label, state.open)
+            return task.step(state, accepted, latency, u[MOVE_CHANNEL]), record
 
         return jax.lax.scan(trial, task.reset(z[:, ORDER_CHANNEL]), (trials.astype(z.dtype), z, uniform))[1]
 
-    return jax.vmap(live, (0, 0, 2, 2), 1)(preferences, rmtg, z, uniform)
+    return jax.vmap(run_subject, (0, 0, 2, 2), 1)(preferences, rmtg, z, uniform)

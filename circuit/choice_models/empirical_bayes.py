@@ -1,13 +1,15 @@
-"""The search for the population whose people most probably made these choices, with nodes that follow it.
+"""Empirical Bayes: the population that maximises the penalised marginal likelihood of choices, by Newton's method.
 
-Each round looks at all choices from where the population stands (`marginal.e_step`) and moves it by
+Each round evaluates all choices at the current population (`marginal_likelihood.e_step`) and moves the population by
 
-    (I_c - I_m)^-1 s        s: score; I_c: information if preferences were known; I_m: what of it is missing
+    (I_c - I_m)^-1 s        s: score; I_c: complete-data information; I_m: missing information
 
-which is Newton's step, by the score and the information of the observed choices (Louis 1982). Along directions in which
-nearly all information is missing, it is held to `MAX_MISSING_SHARE`, so that it always leads uphill; were all shares of missing
-information taken as 0, each round would be one of expectation and maximisation (Lange 1995).
+which is Newton's step with the score and the information of the observed choices (Louis 1982). Shares of missing information
+are clipped at `MAX_MISSING_SHARE`, so that the step always leads uphill. With all shares set to 0, a round would be one of
+gradient EM (Lange 1995).
 """
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,151 +22,164 @@ from ..behaviour import effort
 from . import marginal_likelihood
 from .marginal_likelihood import ChoiceDesign, ChoicePopulation, EStep, QuadratureNodes
 
-WEAK_PRIOR_SD = (
-    10.0  # logit; s.d. of the prior around 0 under which raw estimates are found: it bounds them, and hardly more
-)
+WEAK_PRIOR_SD = 10.0  # logit; s.d. of the prior around 0 of raw estimates: it bounds them and does little else
 SCORING_STEPS = 40  # steps of Fisher scoring for raw estimates
-MAX_SCORING_STEP = 2.0  # logit; longest scoring step
-MAX_MISSING_SHARE = 0.97  # share of information missing that is believed
-MAX_MOVE = 0.5  # move of a number in a round, in units of the spread, or of the prior's for what people share
-LAPSE_PRIOR = (-4.6, 1.5)  # logit: mean and s.d. of the prior on the lapse, 0.05 to 17 %
-EARLY_PRIOR, NAIVE_PRIOR = (0.0, 3.0), (0.0, 1.0)  # the same of the expectation and of its share
-FADE_PRIOR = (2.3, 1.0)  # log of trials: the same of how long it lasts, 1.4 to 70 trials
-INNER_LEVEL_PRIOR = (
-    0.0,
-    0.5,
-)  # of the distance between neighbours: the same of by how much an inner level feels greater than it is
+MAX_SCORING_STEP = 2.0  # logit; longest step of Fisher scoring
+MAX_MISSING_SHARE = 0.97  # largest share of missing information in a Newton step
+MAX_MOVE = 0.5  # largest move of a parameter in a round, in s.d. of the population, or of the prior if it is shared
+LAPSE_PRIOR = (-4.6, 1.5)  # logit: mean and s.d. of the prior on the lapse rate, 0.05 to 17 %
+EARLY_PRIOR, NAIVE_PRIOR = (0.0, 3.0), (0.0, 1.0)  # mean and s.d. of the priors on early preferences and their weight
+FADE_PRIOR = (2.3, 1.0)  # log trials: mean and s.d. of the prior on the decay of that weight, 1.4 to 70 trials
+INNER_LEVEL_PRIOR = (0.0, 0.5)  # levels: mean and s.d. of the prior on how much greater an inner level is perceived
 
 
-def initialise_population(offers: ChoiceDesign) -> tuple[ChoicePopulation, QuadratureNodes]:
-    """A population like what subjects show without its help, and nodes around each one's mode under it."""
-    subjects, size, dtype = len(offers.accepted), offers.slopes.shape[1], offers.slopes.dtype
-    number = lambda value: jnp.asarray(value, dtype)
-    zeros, inner = np.zeros(size), np.zeros(offers.inner.shape[2])
-    shared = map(number, (zeros, inner, 0.0, FADE_PRIOR[0], LAPSE_PRIOR[0]))
-    nobody = ChoicePopulation(number(zeros), number(WEAK_PRIOR_SD * np.eye(size)), *shared)
-    own = np.asarray(_posterior_modes(number(np.zeros((subjects, size))), nobody, offers)[0], float)
-    spread = np.diag(np.maximum(own.std(axis=0), 0.1))
-    population = eqx.tree_at(lambda q: (q.mean, q.root), nobody, (number(own.mean(axis=0)), number(spread)))
-    centre, information = _posterior_modes(number(own), population, offers)
-    root = np.linalg.cholesky(np.linalg.inv(np.asarray(information, float)))
-    return population, QuadratureNodes(centre, number(root))
+class SubjectModes(NamedTuple):
+    """Posterior mode of each subject's preferences, and the information there.
+
+    Attributes:
+        value: the modes.
+        information: expected information, prior included.
+    """
+
+    value: Float[Array, "subject preference"]
+    information: Float[Array, "subject preference preference"]
 
 
-def weak_prior_estimates(population: ChoicePopulation, offers: ChoiceDesign) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates under the weak prior, given what people share, and their standard errors; (subject, preference)."""
+def initialise_population(design: ChoiceDesign) -> tuple[ChoicePopulation, QuadratureNodes]:
+    """Start of the search: moments of estimates under the weak prior, and nodes around each subject's posterior mode."""
+    subjects, size, dtype = len(design.accepted), design.slopes.shape[1], design.slopes.dtype
+    zeros, inner = np.zeros(size), np.zeros(design.inner.shape[2])
+    values = (zeros, WEAK_PRIOR_SD * np.eye(size), zeros, inner, 0.0, FADE_PRIOR[0], LAPSE_PRIOR[0])
+    weak = ChoicePopulation(*(jnp.asarray(value, dtype) for value in values))
+    modes = np.asarray(_posterior_modes(jnp.zeros((subjects, size), dtype), weak, design).value, float)
+    sd = np.diag(np.maximum(modes.std(axis=0), 0.1))
+    moments = (jnp.asarray(modes.mean(axis=0), dtype), jnp.asarray(sd, dtype))
+    population = eqx.tree_at(lambda q: (q.mean, q.cholesky), weak, moments)
+    centre, information = _posterior_modes(jnp.asarray(modes, dtype), population, design)
+    cholesky = np.linalg.cholesky(np.linalg.inv(np.asarray(information, float)))
+    return population, QuadratureNodes(centre, jnp.asarray(cholesky, dtype))
+
+
+def weak_prior_estimates(population: ChoicePopulation, design: ChoiceDesign) -> tuple[np.ndarray, np.ndarray]:
+    """Raw estimates, under the weak prior and the shared parameters, and standard errors; both (subject, preference)."""
     size, dtype = len(population.mean), population.mean.dtype
-    nobody = (jnp.zeros(size, dtype), jnp.asarray(WEAK_PRIOR_SD * np.eye(size), dtype))
-    weak = eqx.tree_at(lambda q: (q.mean, q.root), population, nobody)
-    at, information = _posterior_modes(jnp.zeros((len(offers.accepted), size), dtype), weak, offers)
-    variances = np.diagonal(np.linalg.inv(np.asarray(information, float)), axis1=1, axis2=2)
-    return np.asarray(at, float), np.sqrt(variances)
+    prior = (jnp.zeros(size, dtype), jnp.asarray(WEAK_PRIOR_SD * np.eye(size), dtype))
+    weak = eqx.tree_at(lambda q: (q.mean, q.cholesky), population, prior)
+    modes = _posterior_modes(jnp.zeros((len(design.accepted), size), dtype), weak, design)
+    variances = np.diagonal(np.linalg.inv(np.asarray(modes.information, float)), axis1=1, axis2=2)
+    return np.asarray(modes.value, float), np.sqrt(variances)
 
 
 @entry_point
-def penalised_e_step(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int) -> EStep:
-    """See `marginal.e_step`; the prior of what people share is in the score and in the complete information."""
-    seen, now = (
-        marginal_likelihood.e_step(population, offers, places, rule),
-        marginal_likelihood.shared_parameters(population),
-    )
-    mean, sd = jnp.asarray(shared_prior(population), now.dtype).T
-    away, known = jnp.zeros_like(seen.score), jnp.zeros_like(seen.score)
-    away = away.at[-len(now) :].set((now - mean) / sd**2)
-    known = known.at[-len(now) :].set(sd**-2)
-    to = (seen.score - away, seen.complete + jnp.diag(known))
-    return eqx.tree_at(lambda seen: (seen.score, seen.complete), seen, to)
+def penalised_e_step(
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int
+) -> EStep:
+    """`marginal_likelihood.e_step` with the prior of shared parameters in the score and the complete information."""
+    step = marginal_likelihood.e_step(population, design, nodes, nodes_per_axis)
+    shared = marginal_likelihood.shared_parameters(population)
+    mean, sd = jnp.asarray(shared_prior(population), shared.dtype).T
+    prior_score, prior_information = jnp.zeros_like(step.score), jnp.zeros_like(step.score)
+    prior_score = prior_score.at[-len(shared) :].set((shared - mean) / sd**2)
+    prior_information = prior_information.at[-len(shared) :].set(sd**-2)
+    penalised = (step.score - prior_score, step.complete_information + jnp.diag(prior_information))
+    return eqx.tree_at(lambda step: (step.score, step.complete_information), step, penalised)
 
 
 class NewtonStep(eqx.Module):
-    """The last round's step, and the share of Newton's step that is taken: less after a step too far."""
+    """The last step, and the fraction of Newton's step that is taken: halved after an overshoot."""
 
-    step: Float[Array, " number"]
+    step: Float[Array, " parameter"]
     share: Float[Array, ""]
 
 
-def initial_newton_step(seen: EStep) -> NewtonStep:
-    """Before the first round."""
-    return NewtonStep(jnp.zeros_like(seen.score), jnp.asarray(1.0, seen.score.dtype))
+def initial_newton_step(e_step: EStep) -> NewtonStep:
+    """Record of no step yet."""
+    return NewtonStep(jnp.zeros_like(e_step.score), jnp.asarray(1.0, e_step.score.dtype))
 
 
 @entry_point
 def take_newton_step(
-    population: ChoicePopulation, seen: EStep, last: NewtonStep
+    population: ChoicePopulation, e_step: EStep, last: NewtonStep
 ) -> tuple[ChoicePopulation, NewtonStep, Float[Array, ""]]:
-    """A round's step, and its length: in standard deviations of people, and of the prior of what they share."""
-    along, missing = _missing_information(seen)
-    step = along @ ((along.T @ seen.score) / (1 - jnp.clip(missing, 0, MAX_MISSING_SHARE)))
-    too_far = last.step @ seen.score < 0  # uphill is back
-    share = jnp.where(too_far, last.share / 2, jnp.minimum(1.2 * last.share, 1.0))
+    """Take a damped Newton step; also its largest move, in s.d. of the population, or of the prior if shared."""
+    directions, missing = _missing_information(e_step)
+    step = directions @ ((directions.T @ e_step.score) / (1 - jnp.clip(missing, 0, MAX_MISSING_SHARE)))
+    overshot = last.step @ e_step.score < 0  # uphill is back
+    share = jnp.where(overshot, last.share / 2, jnp.minimum(1.2 * last.share, 1.0))
     step = share * step
-    size, now = len(population.mean), marginal_likelihood.shared_parameters(population)
+    size, shared = len(population.mean), marginal_likelihood.shared_parameters(population)
     lower = np.tril_indices(size)
     unbounded = jnp.split(step, (size, size + len(lower[0])))
-    scale = jnp.asarray(shared_prior(population)[:, 1], now.dtype)
+    scale = jnp.asarray(shared_prior(population)[:, 1], shared.dtype)
     longest = jnp.max(jnp.abs(jnp.concatenate([*unbounded[:2], unbounded[2] / scale])))
-    mean, entries, rest = (each / jnp.maximum(1, longest / MAX_MOVE) for each in unbounded)
-    turn = jnp.zeros_like(population.root).at[lower].set(entries)
-    turn = turn + jnp.diag(jnp.exp(jnp.diagonal(turn)) - jnp.diagonal(turn))  # no spread falls below 0
-    at = (population.mean, population.root)
-    to = (population.mean + population.root @ mean, population.root @ turn)
-    sd = jnp.sqrt(jnp.square(population.root).sum(axis=1))
-    moves = [jnp.abs(after - before).reshape(size, -1) / sd[:, None] for after, before in zip(to, at, strict=True)]
-    moved = jnp.max(jnp.concatenate([each.reshape(-1) for each in (*moves, jnp.abs(rest) / scale)]))
-    stride = NewtonStep(jnp.concatenate([mean, entries, rest]), share)
+    mean, entries, shared_step = (part / jnp.maximum(1, longest / MAX_MOVE) for part in unbounded)
+    factor = jnp.zeros_like(population.cholesky).at[lower].set(entries)
+    factor = factor + jnp.diag(jnp.exp(jnp.diagonal(factor)) - jnp.diagonal(factor))  # keeps every s.d. positive
+    before = (population.mean, population.cholesky)
+    after = (population.mean + population.cholesky @ mean, population.cholesky @ factor)
+    sd = jnp.sqrt(jnp.square(population.cholesky).sum(axis=1))
+    moves = [jnp.abs(new - old).reshape(size, -1) / sd[:, None] for new, old in zip(after, before, strict=True)]
+    largest = jnp.max(jnp.concatenate([move.reshape(-1) for move in (*moves, jnp.abs(shared_step) / scale)]))
+    moved = marginal_likelihood.with_shared_parameters(population, shared + shared_step)
     return (
-        eqx.tree_at(lambda q: (q.mean, q.root), marginal_likelihood.with_shared_parameters(population, now + rest), to),
-        stride,
-        moved,
+        eqx.tree_at(lambda q: (q.mean, q.cholesky), moved, after),
+        NewtonStep(jnp.concatenate([mean, entries, shared_step]), share),
+        largest,
     )
 
 
 @entry_point
-def predict_choices(population: ChoicePopulation, offers: ChoiceDesign, seen: EStep, rule: int):
-    """Log-likelihood of each subject's choices at its posterior mean, and P(accept) of each offer over its posterior."""
-    at_mean = jax.vmap(marginal_likelihood.choice_log_likelihood, (0, None, 0))(seen.mean, population, offers)
-    return at_mean, marginal_likelihood.predict_acceptance(population, offers, seen.places, rule)
+def predict_choices(
+    population: ChoicePopulation, design: ChoiceDesign, e_step: EStep, nodes_per_axis: int
+) -> tuple[Float[Array, " subject"], Float[Array, "subject trial"]]:
+    """Log-likelihood of each subject's choices at its posterior mean, and posterior predictive P(accept) of each offer."""
+    at_mean = jax.vmap(marginal_likelihood.choice_log_likelihood, (0, None, 0))(e_step.mean, population, design)
+    return at_mean, marginal_likelihood.predict_acceptance(population, design, e_step.nodes, nodes_per_axis)
 
 
 def shared_prior(population: ChoicePopulation) -> Float[np.ndarray, "shared 2"]:
-    """Mean and s.d. of the prior of what people share."""
+    """Mean and s.d. of the normal prior of each shared parameter."""
     return np.array(
         [EARLY_PRIOR] * len(population.mean)
-        + [INNER_LEVEL_PRIOR] * len(population.felt)
+        + [INNER_LEVEL_PRIOR] * len(population.level_shift)
         + [NAIVE_PRIOR, FADE_PRIOR, LAPSE_PRIOR]
     )
 
 
-def _missing_information(seen: EStep):
-    root = jnp.linalg.cholesky(seen.complete)
-    half = jax.scipy.linalg.solve_triangular(root, seen.missing, lower=True)
-    share, turn = jnp.linalg.eigh(jax.scipy.linalg.solve_triangular(root, half.T, lower=True))
-    return jax.scipy.linalg.solve_triangular(root.T, turn, lower=False), share
+def _missing_information(e_step: EStep) -> tuple[Float[Array, "parameter direction"], Float[Array, " direction"]]:
+    """Directions in which the complete information is 1, and the share of it that is missing along each."""
+    cholesky = jnp.linalg.cholesky(e_step.complete_information)
+    half = jax.scipy.linalg.solve_triangular(cholesky, e_step.missing_information, lower=True)
+    share, vectors = jnp.linalg.eigh(jax.scipy.linalg.solve_triangular(cholesky, half.T, lower=True))
+    return jax.scipy.linalg.solve_triangular(cholesky.T, vectors, lower=False), share
 
 
 @entry_point
-def _posterior_modes(start: Float[Array, "subject preference"], population: ChoicePopulation, offers: ChoiceDesign):
-    """Each subject's most probable preferences by Fisher scoring, and the information there."""
-    precision = jnp.linalg.inv(population.root @ population.root.T)
+def _posterior_modes(
+    start: Float[Array, "subject preference"], population: ChoicePopulation, design: ChoiceDesign
+) -> SubjectModes:
+    """Posterior mode of each subject's preferences by Fisher scoring."""
+    precision = jnp.linalg.inv(population.cholesky @ population.cholesky.T)
     lapse = jax.nn.sigmoid(population.lapse)
 
-    def one(own, offers: ChoiceDesign):
-        logit = marginal_likelihood.choice_logits(own, population, offers)
-        fresh = marginal_likelihood.novelty_by_trial(population, offers)
-        slopes = (1 - population.naive * fresh)[None] * marginal_likelihood.logit_slopes(population, offers)
+    def derivatives(preferences, design: ChoiceDesign):
+        """Score and expected information of one subject's log posterior."""
+        logit = marginal_likelihood.choice_logits(preferences, population, design)
+        novelty = marginal_likelihood.novelty_by_trial(population, design)
+        slopes = (1 - population.naive * novelty)[None] * marginal_likelihood.logit_slopes(population, design)
         accept = effort.acceptance_probability(logit, lapse)
-        rise = (1 - lapse) * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)  # of P(accept) with the logit
-        surprise = offers.known * (offers.accepted - accept) * rise / (accept * (1 - accept))
-        weight = offers.known * rise * rise / (accept * (1 - accept))
-        score = (slopes * surprise[None]).sum(axis=-1) - precision @ (own - population.mean)
+        d_accept = (1 - lapse) * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)  # dP(accept) / d logit
+        residual = design.known * (design.accepted - accept) * d_accept / (accept * (1 - accept))
+        weight = design.known * d_accept * d_accept / (accept * (1 - accept))
+        score = (slopes * residual[None]).sum(axis=-1) - precision @ (preferences - population.mean)
         information = (slopes[:, None] * slopes[None] * weight[None, None]).sum(axis=-1) + precision
         return score, information
 
-    def step(_, at):
-        score, information = jax.vmap(one, 0)(at, offers)
+    def scoring_step(_, preferences):
+        score, information = jax.vmap(derivatives, 0)(preferences, design)
         move = jnp.linalg.solve(information, score[..., None])[..., 0]
         length = jnp.sqrt(jnp.square(move).sum(axis=-1, keepdims=True))
-        return at + move / jnp.maximum(1, length / MAX_SCORING_STEP)
+        return preferences + move / jnp.maximum(1, length / MAX_SCORING_STEP)
 
-    at = jax.lax.fori_loop(0, SCORING_STEPS, step, start)
-    return at, jax.vmap(one, 0)(at, offers)[1]
+    modes = jax.lax.fori_loop(0, SCORING_STEPS, scoring_step, start)
+    return SubjectModes(modes, jax.vmap(derivatives, 0)(modes, design)[1])

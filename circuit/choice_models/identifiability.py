@@ -1,31 +1,33 @@
-"""What offers and choices can tell about preferences, before anything is fitted.
+"""Identifiability of preferences from offers and choices, assessed before the fit.
 
-Two things hide a preference. The design: if no offer differs in reward, no choice tells its weight. The Fisher information
-of the offers at indifference, where every choice says most, has then a direction without information; the preferences
-along it are named. And the choices: who accepts everything shows a lower bound of the bias, and nothing of the weights.
+A preference can be non-identifiable for two reasons. The design: if all offers have the same reward, its weight does not
+enter any choice. The Fisher information of the offers at indifference, where choices are most informative, is then singular,
+and the preferences along its null directions are reported. The choices: a subject that accepts everything gives a lower
+bound of the bias, and no information about the weights.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ..behaviour.choices import Choices
 from ..behaviour.effort import EffortConstants
 
 PREFERENCE_NAMES = ("bias", "reward", "effort")
-MIN_RELATIVE_INFORMATION = 1e-6  # information along a direction, over the largest, below which there is none
+MIN_RELATIVE_INFORMATION = 1e-6  # information along a direction over the largest, below which it counts as none
 
 
 @dataclasses.dataclass(frozen=True)
 class Identifiability:
-    """Whether a preference can be seen in the data.
+    """Whether the data determine a preference.
 
     Attributes:
         identifiable: whether it is estimated.
-        error: logit; the least standard error that a subject's median number of trials can give, at indifference.
-        subjects: how many have offers and choices that show it without help of the population.
-        reason: why not, or what limits it; empty where nothing does.
+        error: logit, or logit per level. Smallest standard error that a subject's median number of trials can give, at
+            indifference.
+        subjects: number of subjects whose own offers and choices determine it.
+        reason: why it is not identifiable, or in whom; empty if it is in everyone.
     """
 
     identifiable: bool
@@ -35,29 +37,23 @@ class Identifiability:
 
 
 def assess_identifiability(choices: Choices, p: EffortConstants) -> dict[str, Identifiability]:
-    """A verdict on each preference, from the offers of all subjects, of each, and from who chose always the same."""
-    design = design_matrix(choices, p)
-    each = offer_fisher_information(design, choices.known)
-    count = max(float(np.median(choices.known.sum(axis=1))), 1.0)
-    typical = each.sum(axis=0) / max(choices.known.sum(), 1) * count
-    pooled = unidentifiable_preferences(typical)
-    made = np.maximum(choices.known.sum(axis=1), 1)
-    share = (choices.accepted * choices.known).sum(axis=1) / made
-    mixed = (share > 0) & (share < 1)
-    kept = [i for i, name in enumerate(PREFERENCE_NAMES) if name not in pooled]
+    """Identifiability of each preference from the offers of all subjects, of each one, and from one-sided choices."""
+    by_subject = offer_fisher_information(design_matrix(choices, p), choices.known)
+    median_trials = max(float(np.median(choices.known.sum(axis=1))), 1.0)
+    typical = by_subject.sum(axis=0) / max(choices.known.sum(), 1) * median_trials
+    excluded = unidentifiable_preferences(typical)
+    accepted = (choices.accepted * choices.known).sum(axis=1) / np.maximum(choices.known.sum(axis=1), 1)
+    mixed = (accepted > 0) & (accepted < 1)
+    kept = [i for i, name in enumerate(PREFERENCE_NAMES) if name not in excluded]
     error = np.full(len(PREFERENCE_NAMES), np.inf)
     error[kept] = np.sqrt(np.diag(np.linalg.inv(typical[np.ix_(kept, kept)])))
-    own = (
-        np.array([[name not in unidentifiable_preferences(matrix) for name in PREFERENCE_NAMES] for matrix in each])
-        & mixed[:, None]
-    )
-    found = {}
+    unidentifiable = [unidentifiable_preferences(information) for information in by_subject]
+    results = {}
     for i, name in enumerate(PREFERENCE_NAMES):
-        reason = pooled.get(name, "")
-        if not reason and (lacking := len(choices) - int(own[:, i].sum())):
-            reason = _describe_limits(name, lacking, share, own[:, i], mixed)
-        found[name] = Identifiability(name not in pooled, float(error[i]), int(own[:, i].sum()), reason)
-    return found
+        determined = np.array([name not in reasons for reasons in unidentifiable]) & mixed
+        reason = excluded.get(name, "") or _describe_limits(name, accepted, determined)
+        results[name] = Identifiability(name not in excluded, float(error[i]), int(determined.sum()), reason)
+    return results
 
 
 def design_matrix(choices: Choices, p: EffortConstants) -> Float[np.ndarray, "subject trial preference"]:
@@ -74,35 +70,46 @@ def offer_fisher_information(
     return np.einsum("sti,stj,st->sij", design, design, known / 4)
 
 
-def unidentifiable_preferences(matrix: Float[np.ndarray, "preference preference"]) -> dict[str, str]:
-    """Preferences of which `matrix` holds nothing beyond those named before them, each with the reason."""
-    found, kept = {}, []
+def unidentifiable_preferences(information: Float[np.ndarray, "preference preference"]) -> dict[str, str]:
+    """Preferences without information beyond that on the ones named before them, each with the reason.
+
+    >>> unidentifiable_preferences(np.diag([16.0, 0.0, 20.0]))
+    {'reward': 'reward is the same in every offer'}
+    """
+    reasons, kept = {}, []
     for i, name in enumerate(PREFERENCE_NAMES):
-        own = matrix[i, i]
-        left = own
-        if kept and own > 0:
-            across = matrix[np.ix_(kept, [i])][:, 0]
-            left = own - across @ np.linalg.solve(matrix[np.ix_(kept, kept)], across)
-        if own > 0 and left > MIN_RELATIVE_INFORMATION * max(own, matrix[0, 0]):
+        alone = conditional = information[i, i]
+        if kept and alone > 0:
+            across = information[np.ix_(kept, [i])][:, 0]
+            conditional = alone - across @ np.linalg.solve(information[np.ix_(kept, kept)], across)
+        threshold = MIN_RELATIVE_INFORMATION * max(alone, information[0, 0])
+        if alone > 0 and conditional > threshold:
             kept.append(i)
         elif name == "bias":
-            found[name] = "there are no choices"
+            reasons[name] = "there are no choices"
         else:
-            bare = own - matrix[0, i] ** 2 / matrix[0, 0] if matrix[0, 0] > 0 else 0.0  # its variance over offers
-            varies = bare > MIN_RELATIVE_INFORMATION * max(own, matrix[0, 0])
+            variance = alone - information[0, i] ** 2 / information[0, 0] if information[0, 0] > 0 else 0.0
             others = " and ".join(PREFERENCE_NAMES[j] for j in kept[1:])
-            found[name] = (
-                f"{name} follows from {others} in every offer" if varies else f"{name} is the same in every offer"
+            reasons[name] = (
+                f"{name} is a linear function of {others} over the offers"
+                if variance > threshold
+                else f"{name} is the same in every offer"
             )
-    return found
+    return reasons
 
 
-def _describe_limits(name: str, lacking: int, share: np.ndarray, own: np.ndarray, mixed: np.ndarray) -> str:
-    """Why `lacking` subjects do not show a preference themselves."""
-    ways = {
-        "accept everything": int((share == 1).sum()),
-        "decline everything": int(((share == 0) & ~mixed).sum()),
-        f"have offers that do not show {name}": int((mixed & ~own).sum()),
+def _describe_limits(
+    name: str, accepted: Float[np.ndarray, " subject"], determined: Bool[np.ndarray, " subject"]
+) -> str:
+    """Why some subjects do not determine a preference themselves; empty if all do."""
+    if determined.all():
+        return ""
+    mixed = (accepted > 0) & (accepted < 1)
+    counts = {
+        "accept everything": int((accepted == 1).sum()),
+        "decline everything": int(((accepted == 0) & ~mixed).sum()),
+        f"have offers that do not determine {name}": int((mixed & ~determined).sum()),
     }
-    words = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
-    return f"{lacking} subjects lean on the population: {words}"
+    groups = ", ".join(f"{count} {group}" for group, count in counts.items() if count)
+    lacking = int((~determined).sum())
+    return f"estimates of {lacking} subject{'s' * (lacking != 1)} rest on the population: {groups}"

@@ -1,14 +1,15 @@
-"""The marginal likelihood of choices: each subject's preferences integrated out over the population.
+"""Marginal likelihood of choices: each subject's preferences integrated out by adaptive Gauss-Hermite quadrature.
 
-    log p(choices of a subject | population) = log of the integral of p(choices | preferences) N(preferences; mean, covariance)
+    log p(choices | population) = log of the integral over preferences of p(choices | preferences) N(preferences; mean, cov)
 
-by Gauss-Hermite quadrature on a grid that lies where the subject's posterior does: its nodes are placed by the posterior's
-own mean and covariance, found in the round before (Naylor & Smith 1982). For nodes where they are, everything is smooth,
-and differentiable forwards and in reverse in every number of the population. The same nodes carry posterior means,
-covariances, predictions, and the population's score and information (`e_step`).
+Each subject has its own grid, centred and scaled by the mean and covariance of its posterior from the round before (Naylor &
+Smith 1982). With the nodes fixed, everything is smooth and differentiable, forward and reverse, in all parameters of the
+population. The same nodes give posterior means, covariances, predictions, and the score and the information of the
+population (`e_step`).
 """
 
 import functools
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,18 +21,18 @@ from ..behaviour import effort
 from ..behaviour.choices import Choices
 from ..behaviour.effort import EffortConstants
 
-SUBJECTS_PER_BATCH = 2  # subjects looked at side by side: their nodes and trials stay in the cache
-PLACEMENT_ROUNDS = 3  # of nodes before each look
-MAX_INNER_LEVELS = 6  # levels between the lowest and the highest beyond which each feels like what it is
+SUBJECTS_PER_BATCH = 2  # subjects evaluated together: their nodes and trials stay in the cache
+PLACEMENT_ROUNDS = 3  # updates of the nodes in each E-step
+MAX_INNER_LEVELS = 6  # beyond so many levels between the lowest and the highest, levels are perceived as they are
 
 
 class ChoiceDesign(eqx.Module):
-    """Choices in the form that a fit computes with.
+    """Offers and choices as arrays for the fit: the design matrix of the logit, and the responses.
 
     Attributes:
-        slopes: of the logit in each preference, where levels feel like what they are.
-        inner: change of those slopes as an inner level, neither the lowest nor the highest, feels greater by 1.
-        trial: 0 at the first one.
+        slopes: of the logit in each preference, with levels perceived as they are.
+        inner: change of these slopes when an inner level (neither lowest nor highest) is perceived 1 greater.
+        trial: 0 for the first.
         accepted: 1 or 0.
         known: 1 where a choice was made, 0 elsewhere.
     """
@@ -44,230 +45,254 @@ class ChoiceDesign(eqx.Module):
 
 
 class ChoicePopulation(eqx.Module):
-    """How preferences are spread over people, and what people share.
+    """Distribution of preferences over people, and the parameters that all people share.
 
     Attributes:
-        mean: of each preference.
-        root: lower Cholesky factor of their covariance.
-        early: the preferences by which everyone judges at the first trial, before the effort has been felt.
-        felt: levels; by how much each inner level feels greater than it is.
-        naive: share by which one's own preferences do not yet count at the first trial.
-        fade: log of the trials over which that wears off to 1/e.
-        lapse: logit of the share of choices made without regard to the offer.
+        mean: population mean of each preference.
+        cholesky: lower Cholesky factor of the population covariance.
+        early: preferences by which everyone judges the first trial.
+        level_shift: levels. How much greater each inner level is perceived than it is.
+        naive: weight of `early` at the first trial.
+        fade: log of the number of trials over which this weight falls to 1/e.
+        lapse: logit of the lapse rate.
     """
 
     mean: Float[Array, " preference"]
-    root: Float[Array, "preference preference"]
+    cholesky: Float[Array, "preference preference"]
     early: Float[Array, " preference"]
-    felt: Float[Array, " level"]
+    level_shift: Float[Array, " level"]
     naive: Float[Array, ""]
     fade: Float[Array, ""]
     lapse: Float[Array, ""]
 
 
 class QuadratureNodes(eqx.Module):
-    """Where each subject's nodes lie: around `centre`, spread by `root`, a lower Cholesky factor."""
+    """Position of each subject's quadrature nodes: `centre` and the lower Cholesky factor of their covariance."""
 
     centre: Float[Array, "*subject preference"]
-    root: Float[Array, "*subject preference preference"]
+    cholesky: Float[Array, "*subject preference preference"]
 
 
 class EStep(eqx.Module):
-    """What all choices say of a population, at one population, and of every subject under it.
+    """Posteriors of all subjects under a population, and the population's score and information.
 
-    Numbers are the population's own in units of its spread, and then what people share (`shared_parameters`): a change m of
-    the mean means `root m`, a change A of the root, lower triangular and row by row, `root A`.
+    Score and information are in scaled parameters: those of the population in units of its spread, then the shared ones
+    (`shared_parameters`). A change m of the mean stands for `cholesky m`; a change A of the Cholesky factor (lower
+    triangular, row by row) for `cholesky A`.
 
     Attributes:
-        places: where the nodes lay.
-        mean: of each subject's posterior.
-        covariance: of the same.
-        log_marginal: of each subject's choices.
-        score: slope of the log marginal likelihood of all choices.
-        complete: information that there would be, were every subject's preferences known.
-        missing: how much of it is not there, as they are not (Louis 1982).
+        nodes: the quadrature nodes that were used.
+        mean: posterior mean of each subject.
+        covariance: posterior covariance of each subject.
+        log_marginal: log marginal likelihood of each subject's choices.
+        score: gradient of the log marginal likelihood of all choices.
+        complete_information: expected information if preferences were observed.
+        missing_information: information lost because they are not (Louis 1982).
     """
 
-    places: QuadratureNodes
+    nodes: QuadratureNodes
     mean: Float[Array, "subject preference"]
     covariance: Float[Array, "subject preference preference"]
     log_marginal: Float[Array, " subject"]
-    score: Float[Array, " number"]
-    complete: Float[Array, "number number"]
-    missing: Float[Array, "number number"]
+    score: Float[Array, " parameter"]
+    complete_information: Float[Array, "parameter parameter"]
+    missing_information: Float[Array, "parameter parameter"]
 
 
 def shared_parameters(population: ChoicePopulation) -> Float[Array, " shared"]:
-    """What people share, in a row: `early`, `felt`, `naive`, `fade`, `lapse`."""
-    singles = jnp.stack([population.naive, population.fade, population.lapse])
-    return jnp.concatenate([population.early, population.felt, singles])
+    """The shared parameters as one vector: `early`, `level_shift`, `naive`, `fade`, `lapse`."""
+    scalars = jnp.stack([population.naive, population.fade, population.lapse])
+    return jnp.concatenate([population.early, population.level_shift, scalars])
 
 
-def with_shared_parameters(population: ChoicePopulation, numbers: Float[Array, " shared"]) -> ChoicePopulation:
-    """The population with other `shared` numbers."""
-    early, felt = numbers[: len(population.mean)], numbers[len(population.mean) : -3]
-    where = lambda q: (q.early, q.felt, q.naive, q.fade, q.lapse)
-    return eqx.tree_at(where, population, (early, felt, *numbers[-3:]))
+def with_shared_parameters(population: ChoicePopulation, values: Float[Array, " shared"]) -> ChoicePopulation:
+    """The population with its shared parameters replaced by `values`."""
+    early, shift = values[: len(population.mean)], values[len(population.mean) : -3]
+    where = lambda q: (q.early, q.level_shift, q.naive, q.fade, q.lapse)
+    return eqx.tree_at(where, population, (early, shift, *values[-3:]))
 
 
-def logit_slopes(population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "preference trial"]:
-    """Of the logit of one subject's offers in each preference, at levels as they are felt."""
-    return offers.slopes + (population.felt[None, :, None] * offers.inner).sum(axis=1)
+def logit_slopes(population: ChoicePopulation, design: ChoiceDesign) -> Float[Array, "preference trial"]:
+    """Slopes of one subject's logit in each preference, at perceived levels."""
+    return design.slopes + (population.level_shift[None, :, None] * design.inner).sum(axis=1)
 
 
-def novelty_by_trial(population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "*subject trial"]:
-    """How new the task is: 1 at the first trial, and falling."""
-    return effort.task_novelty(offers.trial, jnp.exp(population.fade))
+def novelty_by_trial(population: ChoicePopulation, design: ChoiceDesign) -> Float[Array, "*subject trial"]:
+    """Novelty of the task in each trial: 1 at the first, then decaying."""
+    return effort.task_novelty(design.trial, jnp.exp(population.fade))
 
 
 def choice_logits(
-    own: Float[Array, " preference"], population: ChoicePopulation, offers: ChoiceDesign
+    preferences: Float[Array, " preference"], population: ChoicePopulation, design: ChoiceDesign
 ) -> Float[Array, " trial"]:
-    """Logit of acceptance of one subject's offers (no axis of subjects) under its `own` preferences."""
-    along = logit_slopes(population, offers)
+    """Logit of acceptance of one subject's offers under its `preferences`; `design` has no subject axis."""
+    slopes = logit_slopes(population, design)
     return effort.acceptance_logit(
-        own @ along, population.early @ along, novelty_by_trial(population, offers), population.naive
+        preferences @ slopes, population.early @ slopes, novelty_by_trial(population, design), population.naive
     )
 
 
 def choice_log_likelihood(
-    own: Float[Array, " preference"], population: ChoicePopulation, offers: ChoiceDesign
+    preferences: Float[Array, " preference"], population: ChoicePopulation, design: ChoiceDesign
 ) -> Float[Array, ""]:
-    """Log-probability of one subject's choices under its `own` preferences."""
-    logit = choice_logits(own, population, offers)
-    each = effort.log_choice_probability(offers.accepted, logit, jax.nn.sigmoid(population.lapse))
-    return (offers.known * each).sum()
+    """Log-likelihood of one subject's choices under its `preferences`."""
+    logit = choice_logits(preferences, population, design)
+    log_probability = effort.log_choice_probability(design.accepted, logit, jax.nn.sigmoid(population.lapse))
+    return (design.known * log_probability).sum()
 
 
 def log_marginal_likelihood(
-    population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int = 5
 ) -> Float[Array, " subject"]:
-    """Log marginal likelihood of each subject's choices; `rule` nodes along each preference."""
-    return jax.nn.logsumexp(_log_weights(population, offers, places, rule)[1], axis=-1)
+    """Log marginal likelihood of each subject's choices, preferences integrated out."""
+    log_weights = lambda nodes, design: _log_weights(population, design, nodes, nodes_per_axis)[1]
+    return jax.nn.logsumexp(jax.vmap(log_weights)(nodes, design), axis=-1)
 
 
-def e_step(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5) -> EStep:
-    """Posteriors of all subjects, and the population's score and information, from the same nodes, which are placed first.
+def e_step(
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int = 5
+) -> EStep:
+    """Posteriors of all subjects, and the population's score and information; nodes are updated first.
 
-    The score is the posterior mean of the score that there would be were preferences known, and the information the mean
-    of that one's less its covariance (Louis 1982, equations 3.1 and 3.2). Choices enter it with the information that is
-    expected of them.
+    The score is the posterior mean of the complete-data score. The observed information is the complete one less the
+    posterior covariance of that score (Louis 1982, equations 3.1 and 3.2). Choices enter with their expected information.
     """
-    of = functools.partial(_subject_e_step, population, rule=rule)
-    places, mean, covariance, log_marginal, *sums = jax.lax.map(
-        lambda each: of(*each), (offers, places), batch_size=SUBJECTS_PER_BATCH
+    subject_e_step = functools.partial(_subject_e_step, population, nodes_per_axis=nodes_per_axis)
+    subject = jax.lax.map(lambda at: subject_e_step(*at), (design, nodes), batch_size=SUBJECTS_PER_BATCH)
+    score, shared_information, missing = (
+        part.sum(axis=0) for part in (subject.score, subject.shared_information, subject.missing_information)
     )
-    score, shared_information, missing = (each.sum(axis=0) for each in sums)
     size = len(population.mean)
     row, column = np.tril_indices(size)
-    own = jnp.asarray(np.concatenate([np.ones(size), 1.0 + (row == column)]) * len(mean), score.dtype)
-    complete = jax.scipy.linalg.block_diag(jnp.diag(own), shared_information)
-    return EStep(places, mean, covariance, log_marginal, score, complete, missing)
+    # Of a normal distribution in units of its own spread: 1 for a mean or a covariance, 2 for a variance, per subject.
+    normal = np.concatenate([np.ones(size), 1.0 + (row == column)]) * len(subject.mean)
+    complete = jax.scipy.linalg.block_diag(jnp.diag(jnp.asarray(normal, score.dtype)), shared_information)
+    return EStep(subject.nodes, subject.mean, subject.covariance, subject.log_marginal, score, complete, missing)
 
 
-def _subject_e_step(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
-    """Of one subject: what `e_step` gives of it, and its part in the sums: score, information of what is shared, missing."""
+class _SubjectEStep(NamedTuple):
+    """E-step of one subject: its posterior, and its terms in the sums over subjects."""
 
-    def nearer(_, places):
-        nodes, masses = _subject_log_weights(population, offers, places, rule)
-        mean, covariance = _posterior_moments(nodes, masses)
-        # Halfway: skewed posteriors would throw their nodes to and fro.
-        return QuadratureNodes((places.centre + mean) / 2, (places.root + _jittered_cholesky(covariance)) / 2)
+    nodes: QuadratureNodes
+    mean: Float[Array, " preference"]
+    covariance: Float[Array, "preference preference"]
+    log_marginal: Float[Array, ""]
+    score: Float[Array, " parameter"]
+    shared_information: Float[Array, "shared shared"]
+    missing_information: Float[Array, "parameter parameter"]
 
-    places = jax.lax.fori_loop(0, PLACEMENT_ROUNDS, nearer, places)
-    nodes, masses = _subject_log_weights(population, offers, places, rule)
-    mean, covariance = _posterior_moments(nodes, masses)
-    share = jax.nn.softmax(masses)
 
-    away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True).T
+def _subject_e_step(
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int
+) -> _SubjectEStep:
+    nodes = _adapt_nodes(population, design, nodes, nodes_per_axis)
+    points, log_weights = _log_weights(population, design, nodes, nodes_per_axis)
+    mean, covariance = _posterior_moments(points, log_weights)
+    posterior = jax.nn.softmax(log_weights)
+
+    z = jax.scipy.linalg.solve_triangular(population.cholesky, (points - population.mean[None]).T, lower=True).T
     row, column = np.tril_indices(len(population.mean))
-    spread = away[:, row] * away[:, column] - jnp.asarray(row == column, away.dtype)[None]
+    cholesky_score = z[:, row] * z[:, column] - jnp.asarray(row == column, z.dtype)[None]
 
-    accept = lambda to: _acceptance_by_node(nodes, with_shared_parameters(population, to), offers)
-    now = shared_parameters(population)
-    p, rise = accept(now), jax.jacfwd(accept)(now)  # (node, trial), (node, trial, shared)
-    weight = offers.known[None] / (p * (1 - p))
-    surprise = ((offers.accepted[None] - p) * weight)[..., None] * rise
-    each = jnp.concatenate([away, spread, surprise.sum(axis=1)], axis=1)  # (node, number)
-    score = (share[:, None] * each).sum(axis=0)
-    off = each - score[None]
-    missing = (share[:, None] * off).T @ off
-    flat = rise.reshape(-1, rise.shape[-1])
-    information = ((share[:, None] * weight).reshape(-1)[:, None] * flat).T @ flat
-    return places, mean, covariance, jax.nn.logsumexp(masses), score, information, missing
+    accept = lambda values: _acceptance_by_node(points, with_shared_parameters(population, values), design)
+    shared = shared_parameters(population)
+    p, gradient = accept(shared), jax.jacfwd(accept)(shared)  # (node, trial), (node, trial, shared)
+    precision = design.known[None] / (p * (1 - p))
+    shared_score = ((design.accepted[None] - p) * precision)[..., None] * gradient
+    complete_score = jnp.concatenate([z, cholesky_score, shared_score.sum(axis=1)], axis=1)  # (node, parameter)
+    score = (posterior[:, None] * complete_score).sum(axis=0)
+    deviation = complete_score - score[None]
+    missing = (posterior[:, None] * deviation).T @ deviation
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    information = ((posterior[:, None] * precision).reshape(-1)[:, None] * flat).T @ flat
+    return _SubjectEStep(nodes, mean, covariance, jax.nn.logsumexp(log_weights), score, information, missing)
 
 
-def _posterior_moments(nodes: Float[Array, "node preference"], masses: Float[Array, " node"]):
+def _adapt_nodes(
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int
+) -> QuadratureNodes:
+    """Move one subject's nodes towards its posterior, half of the way in each round: full moves oscillate if it is skewed."""
+
+    def update(_, nodes: QuadratureNodes) -> QuadratureNodes:
+        points, log_weights = _log_weights(population, design, nodes, nodes_per_axis)
+        mean, covariance = _posterior_moments(points, log_weights)
+        return QuadratureNodes((nodes.centre + mean) / 2, (nodes.cholesky + _jittered_cholesky(covariance)) / 2)
+
+    return jax.lax.fori_loop(0, PLACEMENT_ROUNDS, update, nodes)
+
+
+def _posterior_moments(
+    points: Float[Array, "node preference"], log_weights: Float[Array, " node"]
+) -> tuple[Float[Array, " preference"], Float[Array, "preference preference"]]:
     """Mean and covariance of one subject's posterior."""
-    share = jax.nn.softmax(masses)
-    mean = (share[:, None] * nodes).sum(axis=0)
-    apart = nodes - mean[None]
-    return mean, (share[:, None, None] * apart[:, :, None] * apart[:, None, :]).sum(axis=0)
+    posterior = jax.nn.softmax(log_weights)
+    mean = (posterior[:, None] * points).sum(axis=0)
+    deviation = points - mean[None]
+    return mean, (posterior[:, None, None] * deviation[:, :, None] * deviation[:, None, :]).sum(axis=0)
 
 
 def _jittered_cholesky(covariance: Float[Array, "preference preference"]) -> Float[Array, "preference preference"]:
-    """Of a covariance that rounding or a spread of nothing may have left singular."""
+    """Cholesky factor of a covariance that rounding or a spread of zero may have made singular."""
     size = len(covariance)
     return jnp.linalg.cholesky(covariance + (1e-5 * jnp.trace(covariance) / size + 1e-8) * jnp.eye(size))
 
 
-def _acceptance_by_node(nodes, population: ChoicePopulation, offers: ChoiceDesign) -> Float[Array, "node trial"]:
-    """P(accept) of each offer to one subject, were its preferences those of each node."""
-    logit = jax.vmap(lambda own: choice_logits(own, population, offers))(nodes)
+def _acceptance_by_node(
+    points: Float[Array, "node preference"], population: ChoicePopulation, design: ChoiceDesign
+) -> Float[Array, "node trial"]:
+    """P(accept) of one subject's offers with the preferences of each node."""
+    logit = jax.vmap(lambda preferences: choice_logits(preferences, population, design))(points)
     return effort.acceptance_probability(logit, jax.nn.sigmoid(population.lapse))
 
 
 def predict_acceptance(
-    population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int = 5
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int = 5
 ) -> Float[Array, "subject trial"]:
-    """P(accept) of each offer, a mean over the subject's posterior."""
+    """Posterior predictive P(accept) of each offer."""
 
-    def of(places, offers):
-        nodes, masses = _subject_log_weights(population, offers, places, rule)
-        return (jax.nn.softmax(masses)[:, None] * _acceptance_by_node(nodes, population, offers)).sum(axis=0)
+    def predict(nodes: QuadratureNodes, design: ChoiceDesign) -> Float[Array, " trial"]:
+        points, log_weights = _log_weights(population, design, nodes, nodes_per_axis)
+        return (jax.nn.softmax(log_weights)[:, None] * _acceptance_by_node(points, population, design)).sum(axis=0)
 
-    return jax.vmap(of)(places, offers)
-
-
-def _log_weights(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
-    """Nodes (subject, node, preference), and the log of what each contributes to the integral (subject, node)."""
-    return jax.vmap(lambda places, offers: _subject_log_weights(population, offers, places, rule))(places, offers)
+    return jax.vmap(predict)(nodes, design)
 
 
-def _subject_log_weights(population: ChoicePopulation, offers: ChoiceDesign, places: QuadratureNodes, rule: int):
-    """The same for one subject."""
-    z, weight = (jnp.asarray(each, places.centre.dtype) for each in _quadrature_grid(rule, places.centre.shape[-1]))
-    nodes = places.centre[None] + (places.root[None] * z[:, None, :]).sum(axis=-1)
-    away = jax.scipy.linalg.solve_triangular(population.root, (nodes - population.mean[None]).T, lower=True)
-    prior = -0.5 * jnp.square(away).sum(axis=0) - _half_log_determinant(population.root)
-    density = -0.5 * jnp.square(z).sum(axis=-1) - _half_log_determinant(
-        places.root
-    )  # of the normal that the nodes stand for
-    inside = jax.vmap(lambda own: choice_log_likelihood(own, population, offers))(nodes)
-    return nodes, inside + prior - density + weight
+def _log_weights(
+    population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int
+) -> tuple[Float[Array, "node preference"], Float[Array, " node"]]:
+    """Nodes of one subject, and the log of the contribution of each to the integral."""
+    z, log_rule = (
+        jnp.asarray(values, nodes.centre.dtype) for values in _quadrature_grid(nodes_per_axis, nodes.centre.shape[-1])
+    )
+    points = nodes.centre[None] + (nodes.cholesky[None] * z[:, None, :]).sum(axis=-1)
+    scaled = jax.scipy.linalg.solve_triangular(population.cholesky, (points - population.mean[None]).T, lower=True)
+    log_prior = -0.5 * jnp.square(scaled).sum(axis=0) - _half_log_determinant(population.cholesky)
+    log_proposal = -0.5 * jnp.square(z).sum(axis=-1) - _half_log_determinant(nodes.cholesky)
+    log_likelihood = jax.vmap(lambda preferences: choice_log_likelihood(preferences, population, design))(points)
+    return points, log_likelihood + log_prior - log_proposal + log_rule
 
 
-def _half_log_determinant(root: Float[Array, "preference preference"]) -> Float[Array, ""]:
-    return jnp.log(jnp.diagonal(root)).sum()
+def _half_log_determinant(cholesky: Float[Array, "preference preference"]) -> Float[Array, ""]:
+    return jnp.log(jnp.diagonal(cholesky)).sum()
 
 
 @functools.cache
-def _quadrature_grid(rule: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes of a product rule for a standard normal (node, preference), and the logs of their weights."""
-    at, weight = np.polynomial.hermite_e.hermegauss(rule)
-    z = np.stack(np.meshgrid(*[at] * preferences, indexing="ij"), axis=-1).reshape(-1, preferences)
-    weights = np.stack(np.meshgrid(*[weight / weight.sum()] * preferences, indexing="ij"), axis=-1)
-    return z, np.log(weights.reshape(-1, preferences)).sum(axis=-1)
+def _quadrature_grid(nodes_per_axis: int, preferences: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of the product Gauss-Hermite rule for a standard normal, (node, preference), and their log weights."""
+    points, weights = np.polynomial.hermite_e.hermegauss(nodes_per_axis)
+    z = np.stack(np.meshgrid(*[points] * preferences, indexing="ij"), axis=-1).reshape(-1, preferences)
+    products = np.stack(np.meshgrid(*[weights / weights.sum()] * preferences, indexing="ij"), axis=-1)
+    return z, np.log(products.reshape(-1, preferences)).sum(axis=-1)
 
 
 def inner_levels(values: np.ndarray) -> np.ndarray:
-    """The levels between the lowest and the highest of `values`; none where there are more than `MAX_INNER_LEVELS`."""
+    """Levels between the lowest and the highest of `values`; none where there are more than `MAX_INNER_LEVELS`."""
     inner = np.unique(values)[1:-1]
     return inner if len(inner) <= MAX_INNER_LEVELS else inner[:0]
 
 
-def make_choice_design(fields: tuple[str, ...], choices: Choices, p: EffortConstants) -> ChoiceDesign:
-    """Choices as a fit of the preferences named by `fields` takes them."""
+def make_choice_design(preferences: tuple[str, ...], choices: Choices, p: EffortConstants) -> ChoiceDesign:
+    """Design of a fit of the named `preferences` to `choices`."""
     slopes = {
         "bias": np.ones_like(choices.effort),
         "reward": choices.reward - float(p.reference_reward),
@@ -276,14 +301,14 @@ def make_choice_design(fields: tuple[str, ...], choices: Choices, p: EffortConst
     inner = []
     for name, sign in (("reward", 1.0), ("effort", -1.0)):
         values = getattr(choices, name)
-        for level in inner_levels(values[choices.known]) if name in fields else ():
-            inner.append([sign * (values == level) * (field == name) for field in fields])
-    bent = np.array(inner, float).reshape(-1, len(fields), *choices.effort.shape).transpose(2, 1, 0, 3)
-    made = lambda value: jnp.asarray(value, jnp.result_type(float))
+        for level in inner_levels(values[choices.known]) if name in preferences else ():
+            inner.append([sign * (values == level) * (field == name) for field in preferences])
+    by_level = np.array(inner, float).reshape(-1, len(preferences), *choices.effort.shape).transpose(2, 1, 0, 3)
+    as_float = functools.partial(jnp.asarray, dtype=jnp.result_type(float))
     return ChoiceDesign(
-        slopes=made(np.stack([slopes[name] for name in fields], axis=1)),
-        inner=made(bent),
-        trial=made(np.broadcast_to(np.arange(choices.effort.shape[1]), choices.effort.shape)),
-        accepted=made(choices.accepted),
-        known=made(choices.known),
+        slopes=as_float(np.stack([slopes[name] for name in preferences], axis=1)),
+        inner=as_float(by_level),
+        trial=as_float(np.broadcast_to(np.arange(choices.effort.shape[1]), choices.effort.shape)),
+        accepted=as_float(choices.accepted),
+        known=as_float(choices.known),
     )

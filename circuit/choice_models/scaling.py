@@ -1,7 +1,8 @@
-"""Levels of effort and reward as a fit counts them: the lowest is 1, the highest 4, in whatever unit a file has them.
+"""Levels of effort and reward rescaled to 1 to 4, whatever their unit in the data.
 
-Per cent of the greatest force, cents, presses: a fit has starts, priors and nodes for weights of the order of 1 per level,
-and would lose weights of hundredths, and biases that are read far from any offer, in rounding.
+Data come in per cent of maximal force, cents or button presses. The fit's starting values, priors and quadrature nodes
+assume weights of the order of 1 per level. On raw units, weights of hundredths and biases far from any offer would be lost
+in rounding.
 """
 
 import dataclasses
@@ -13,22 +14,24 @@ import numpy as np
 from ..behaviour.choices import Choices
 from ..behaviour.effort import EffortConstants
 
-LOWEST_LEVEL, HIGHEST_LEVEL = 1.0, 4.0  # as a fit counts
+LOWEST_LEVEL, HIGHEST_LEVEL = 1.0, 4.0  # of the fit
 LEVEL_NAMES = ("reward", "effort")
 
 
 @dataclasses.dataclass(frozen=True)
 class ScaledChoices:
-    """Choices as a fit counts their levels.
+    """Choices with levels from 1 to 4, and the way back to the units of the data.
 
     Attributes:
-        choices: with these levels.
-        constants: with the reference offer in them.
-        reference: the same offer in the file's levels, by name.
-        unit: by preference, what 1 of it as the fit counts is in the file's levels: logit, or logit per level.
-        step: by name, how many of the file's levels go into one of the fit's.
+        original: the choices as given.
+        choices: with rescaled levels.
+        constants: with the rescaled reference offer.
+        reference: the reference offer in the units of the data, by name.
+        unit: by preference, what 1 in the fit is in the data: logit, or logit per level.
+        step: by name, how many levels of the data make one of the fit.
     """
 
+    original: Choices
     choices: Choices
     constants: EffortConstants
     reference: dict[str, float]
@@ -37,20 +40,22 @@ class ScaledChoices:
 
 
 def rescale_choices(choices: Choices, p: EffortConstants) -> ScaledChoices:
-    """From 1 to 4. The reference offer is that of `p` where it lies among the levels, and in their middle where not."""
+    """Rescale levels to 1 to 4. The reference offer is that of `p` if it lies among the levels, else their middle."""
     levels, reference, step = {}, {}, {}
     for name in LEVEL_NAMES:
-        values, at = getattr(choices, name), float(getattr(p, f"reference_{name}"))
-        made = values[choices.known]
-        low, high = float(made.min()), float(made.max())
+        values, default = getattr(choices, name), float(getattr(p, f"reference_{name}"))
+        offered = values[choices.known]
+        low, high = float(offered.min()), float(offered.max())
         width = (high - low) or HIGHEST_LEVEL - LOWEST_LEVEL
-        inward = lambda value, low=low, width=width: (
-            LOWEST_LEVEL + (HIGHEST_LEVEL - LOWEST_LEVEL) * (value - low) / width
-        )
-        levels[name] = np.where(choices.known, inward(values), 0.0)
-        reference[name] = at if low <= at <= high else (low + high) / 2
+        levels[name] = np.where(choices.known, _rescale(values, low, width), 0.0)
+        reference[name] = default if low <= default <= high else (low + high) / 2
         step[name] = width / (HIGHEST_LEVEL - LOWEST_LEVEL)
         where = {"reward": lambda p: p.reference_reward, "effort": lambda p: p.reference_effort}[name]
-        p = eqx.tree_at(where, p, jnp.asarray(inward(reference[name])))
+        p = eqx.tree_at(where, p, jnp.asarray(_rescale(reference[name], low, width)))
     unit = {"bias": 1.0} | {name: 1 / step[name] for name in LEVEL_NAMES}
-    return ScaledChoices(dataclasses.replace(choices, **levels), p, reference, unit, step)
+    return ScaledChoices(choices, dataclasses.replace(choices, **levels), p, reference, unit, step)
+
+
+def _rescale(value, low: float, width: float):
+    """From `low` to `low + width` to the levels of the fit."""
+    return LOWEST_LEVEL + (HIGHEST_LEVEL - LOWEST_LEVEL) * (value - low) / width

@@ -1,12 +1,13 @@
-"""How a cohort behaves: its circuit, as it stands, under the preferences of people.
+"""Effort choices of a cohort: preferences drawn from a population, modulated by each subject's circuit.
 
-    choices = choose(cohort, staircases(), draw_preferences(len(cohort), seed=1))
+    choices = hb.simulation.simulate_choices(cohort, hb.behaviour.staircases(), preferences)
 
-What a person would choose in health is drawn from the population that 479 people gave; what the circuit makes of it is
-`effort.modulate_preferences`, written once.
+Preferences in health come from the population estimated on 479 people (Mehrhof & Nord 2024). Their modulation by the circuit
+is `effort.modulate_preferences`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,31 +25,47 @@ from .cohort import Cohort
 from .course import observe_cohort
 from .moment import Moment
 
-PREFERENCES_STEP = 0xFFFFFFFD  # the step of the noise that names preferences; no task lasts so long
+PREFERENCES_STEP = 0xFFFFFFFD  # step of the noise of preferences, beyond the length of any task
 
 
 def draw_preferences(subjects: int, seed: int = 0) -> Preferences:
-    """Preferences of healthy people (constants `effort_population.*`), correlated; a subject's depend on its number.
+    """Draw preferences of healthy people from the population of the package's table (`effort_population.*`).
+
+    The three preferences are correlated. Those of a subject depend on its number and the seed only.
+
+    Args:
+        subjects: number of subjects.
+        seed: of the draw.
+
+    Returns:
+        Preferences with one value per subject.
 
     Raises:
         ValueError: fewer than one subject.
+
+    References:
+        Mehrhof & Nord (2024): the choices on which the population was estimated.
+
+    >>> import habenula as hb
+    >>> hb.simulation.draw_preferences(3, seed=1).bias.shape
+    (3,)
     """
     if subjects < 1:
         raise ValueError(f"{subjects=} must be at least 1.")
-    mean, root = population_moments()
+    mean, cholesky = population_moments()
     number = jnp.arange(subjects, dtype=jnp.uint32)
     z = normals_at_step(channel_keys(seed, len(mean)), number, jnp.uint32(PREFERENCES_STEP))
-    own = jnp.asarray(mean, z.dtype)[:, None] + jnp.asarray(root, z.dtype) @ z
-    return Preferences(*own)
+    by_name = jnp.asarray(mean, z.dtype)[:, None] + jnp.asarray(cholesky, z.dtype) @ z
+    return Preferences(*by_name)
 
 
-def select_preferences(preferences: Preferences, which) -> Preferences:
-    """The preferences of some subjects: an index array, a mask or a slice."""
-    return jax.tree.map(lambda leaf: leaf[which] if leaf.ndim else leaf, preferences)
+def select_preferences(preferences: Preferences, index: Any) -> Preferences:
+    """Preferences of some subjects by integer, index array, mask or slice; scalars stay."""
+    return jax.tree.map(lambda leaf: leaf[index] if leaf.ndim else leaf, preferences)
 
 
 def population_moments() -> tuple[np.ndarray, np.ndarray]:
-    """Mean of bias, reward and effort weight over people, and the lower Cholesky factor of their covariance."""
+    """Population mean of bias, reward and effort weight, and lower Cholesky factor of their covariance."""
     p = constants.section_values("effort_population")
     names = ("bias", "reward", "effort")
     sd = np.array([p[f"{name}_spread"] for name in names])
@@ -61,15 +78,15 @@ def population_moments() -> tuple[np.ndarray, np.ndarray]:
 def modulate_by_circuit(
     cohort: Cohort, preferences: Preferences, constants: EffortConstants | None = None
 ) -> Preferences:
-    """Preferences under the cohort's circuit as it stands: its habenular veto and its dopamine.
+    """Preferences of a cohort under its present circuit: RMTg rate and dopamine, see `effort.modulate_preferences`.
 
     Raises:
         ValueError: preferences of another number of subjects.
     """
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {len(cohort)}):
-        raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: draw one for each.")
-    seen = observe_cohort(cohort, ("rmtg", "dopamine"))
-    return effort.modulate_preferences(preferences, seen["rmtg"], seen["dopamine"], _constants_or_default(constants))
+        raise ValueError(f"preferences of {wrong} subjects for a cohort of {len(cohort)}: give one value per subject.")
+    rates = observe_cohort(cohort, ("rmtg", "dopamine"))
+    return effort.modulate_preferences(preferences, rates["rmtg"], rates["dopamine"], _constants_or_default(constants))
 
 
 def simulate_choices(
@@ -80,76 +97,82 @@ def simulate_choices(
     seed: int = 0,
     constants: EffortConstants | None = None,
 ) -> Choices:
-    """Let a cohort do a task under its circuit as it stands.
+    """Simulate a cohort in an effort task, under the present state of its circuit.
 
     Args:
         cohort: the subjects.
-        task: from `tasks`.
-        preferences: what they would have in health; scalars, or one value per subject.
-        seed: names offers and choices.
-        constants: what people share; the package's by default.
+        task: `behaviour.staircases()` or `behaviour.eefrt()`.
+        preferences: in health; scalars, or one value per subject.
+        seed: of offers and choices.
+        constants: shared by all people; by default the package's.
+
+    Returns:
+        `Choices` of (subject, trial).
 
     Raises:
         ValueError: preferences of another number of subjects.
     """
-    own = modulate_by_circuit(cohort, preferences, constants)
+    modulated = modulate_by_circuit(cohort, preferences, constants)
     rmtg = observe_cohort(cohort, ("rmtg",))["rmtg"]
-    return run_task(task, own, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
+    return run_task(task, modulated, subjects=len(cohort), rmtg=rmtg, seed=seed, constants=constants)
 
 
 class Initiation(eqx.Module):
-    """How ready subjects are to take up an effort, through a moment.
+    """Predicted initiation of effort over time.
 
     Attributes:
-        t: ms, end of each stretch.
-        acceptance: probability of taking up the offer.
-        latency: s. Median time to decide.
+        t: ms. End of each bin.
+        acceptance: probability of accepting the offer.
+        latency: s. Median decision time.
     """
 
-    t: Float[Array, " stretch"]
-    acceptance: Float[Array, "subject stretch"]
-    latency: Float[Array, "subject stretch"]
+    t: Float[Array, " bin"]
+    acceptance: Float[Array, "subject bin"]
+    latency: Float[Array, "subject bin"]
 
 
 def predict_initiation(
-    seen: Moment,
+    moment: Moment,
     preferences: Preferences,
     *,
     offer: Sequence[ArrayLike] = (4.0, 2.0),
-    stretches: int = 1,
+    bins: int = 1,
     constants: EffortConstants | None = None,
 ) -> Initiation:
-    """Would subjects take up an effort at each time of a moment, and how long would they take to begin?
+    """Predict acceptance and latency of an effort offer through a moment, from the RMTg and dopamine.
 
-    The veto is that of the RMTg's mean rate over the stretch, at once; so is what dopamine makes of effort. The form
-    is that of choices (`effort_constants`), where people have met the offer before.
+    Preferences are modulated by the mean RMTg rate and dopamine of each bin, without delay. The choice model is that of
+    `behaviour.effort`, for offers that subjects already know (no novelty).
 
     Args:
-        seen: with records of "rmtg" and "dopamine".
-        preferences: what they would have in health; scalars, or one value per subject.
-        offer: levels of effort and of reward, of which the first is hard and the second low by default.
-        stretches: into how many equal ones the moment is divided.
-        constants: what people share; the package's by default.
+        moment: with records of "rmtg" and "dopamine".
+        preferences: in health; scalars, or one value per subject.
+        offer: levels of effort and reward; by default high effort for a low reward.
+        bins: number of equal time bins.
+        constants: shared by all people; by default the package's.
+
+    Returns:
+        Acceptance probability and median latency by subject and bin.
 
     Raises:
-        ValueError: preferences of another number of subjects, records that lack, or that do not divide into the stretches.
+        ValueError: preferences of another number of subjects, missing records, or records that do not divide into `bins`.
     """
-    if lacking := {"rmtg", "dopamine"} - set(seen.record):
+    if lacking := {"rmtg", "dopamine"} - set(moment.record):
         raise ValueError(f"the moment has no record of {sorted(lacking)}: record both rmtg and dopamine.")
-    subjects, saved = seen["rmtg"].shape
+    subjects, saved = moment["rmtg"].shape
     if wrong := sorted({leaf.shape[0] for leaf in jax.tree.leaves(preferences) if leaf.ndim} - {subjects}):
-        raise ValueError(f"preferences of {wrong} subjects for a moment of {subjects}: draw one for each.")
-    if stretches < 1 or saved % stretches:
-        raise ValueError(f"{stretches=}: a moment of {saved} records does not divide into them.")
-    length = saved // stretches
+        raise ValueError(f"preferences of {wrong} subjects for a moment of {subjects}: give one value per subject.")
+    if bins < 1 or saved % bins:
+        raise ValueError(f"{bins=}: {saved} records do not divide into so many bins.")
+    length = saved // bins
     p = _constants_or_default(constants)
-    mean = lambda name: seen[name].reshape(subjects, stretches, length).mean(axis=2)
-    own = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
-    governed = effort.modulate_preferences(own, mean("rmtg"), mean("dopamine"), p)
-    hard, pays = (jnp.asarray(level, own.bias.dtype) for level in offer)
-    logit = effort.subjective_value(hard, pays, governed, p)
-    latency = jnp.exp(effort.log_latency_mean(logit, mean("rmtg"), p))
-    return Initiation(seen.t[length - 1 :: length], effort.acceptance_probability(logit, p.lapse), latency)
+    rmtg, dopamine = (moment[name].reshape(subjects, bins, length).mean(axis=2) for name in ("rmtg", "dopamine"))
+    by_subject = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, preferences)
+    modulated = effort.modulate_preferences(by_subject, rmtg, dopamine, p)
+    effort_level, reward_level = (jnp.asarray(value, by_subject.bias.dtype) for value in offer)
+    logit = effort.subjective_value(effort_level, reward_level, modulated, p)
+    latency = jnp.exp(effort.log_latency_mean(logit, rmtg, p))
+    return Initiation(moment.t[length - 1 :: length], effort.acceptance_probability(logit, p.lapse), latency)
 
 
 def _constants_or_default(constants: EffortConstants | None) -> EffortConstants:

@@ -1,4 +1,4 @@
-"""The effort tasks: rules of the staircases against a replay, the EEfRT's clock, and lives that depend on nobody else."""
+"""Effort tasks: staircase rules, choice frequencies, the clock of the EEfRT, and independence of subjects."""
 
 import itertools
 
@@ -29,32 +29,34 @@ def test_each_staircase_begins_at_its_cell_and_has_four_trials(made):
 
 
 def test_every_move_follows_the_rule(made):
-    both = []
+    by_effort = []
     for e, r, accepted, number in zip(made.effort, made.reward, made.accepted, made.staircase.astype(int), strict=True):
         for staircase in range(16):
-            at = np.flatnonzero(number == staircase)
-            for now, after in itertools.pairwise(at):
+            trials = np.flatnonzero(number == staircase)
+            for now, after in itertools.pairwise(trials):
                 up = 1 if accepted[now] else -1
                 options = [(e[now] + up, r[now]), (e[now], r[now] - up)]
-                options = [each for each in options if min(each) >= 1 and max(each) <= 4]
+                options = [offer for offer in options if min(offer) >= 1 and max(offer) <= 4]
                 assert (e[after], r[after]) in (options or [(e[now], r[now])])
                 if len(options) == 2:
-                    both.append((e[after], r[after]) == options[0])
-    assert abs(np.mean(both) - 0.5) < 6 * 0.5 / np.sqrt(len(both))
+                    by_effort.append((e[after], r[after]) == options[0])
+    assert abs(np.mean(by_effort) - 0.5) < 6 * 0.5 / np.sqrt(len(by_effort))
 
 
-def test_choices_are_as_frequent_as_the_formula_says(made):
+def test_choice_frequencies_follow_the_formula(made):
     p = effort.effort_constants()
     trial = jnp.broadcast_to(jnp.arange(64.0), made.effort.shape)
     offer = jnp.asarray(made.effort, jnp.float32), jnp.asarray(made.reward, jnp.float32)
-    own, common = (effort.subjective_value(*offer, each, p) for each in (MIXED, effort.early_preferences(p)))
-    logit = effort.acceptance_logit(own, common, effort.task_novelty(trial, p.fade), p.naive)
+    value, early_value = (
+        effort.subjective_value(*offer, weights, p) for weights in (MIXED, effort.early_preferences(p))
+    )
+    logit = effort.acceptance_logit(value, early_value, effort.task_novelty(trial, p.fade), p.naive)
     expected = np.asarray(effort.acceptance_probability(logit, p.lapse), float)
     error = np.sqrt((expected * (1 - expected)).sum())
     assert abs((made.accepted - expected).sum()) < 5 * error
 
 
-def test_a_life_depends_on_nobody_else(made):
+def test_subjects_are_independent_of_the_batch(made):
     few = effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=5, seed=3)
     np.testing.assert_array_equal(few.accepted, made.accepted[:5])
     np.testing.assert_array_equal(few.effort, made.effort[:5])
@@ -62,7 +64,7 @@ def test_a_life_depends_on_nobody_else(made):
     assert (other.effort != few.effort).any()
 
 
-def test_the_eefrt_has_its_constants_and_its_clock():
+def test_constants_and_clock_of_the_eefrt():
     task = effort_tasks.eefrt()
     state = task.reset(jnp.linspace(-3.0, 3.0, task.trials))
     after = task.step(state, jnp.asarray(1.0), jnp.asarray(2.0), jnp.asarray(0.5))
@@ -76,28 +78,29 @@ def test_the_eefrt_has_its_constants_and_its_clock():
     assert float(states.magnitude.max()) <= 4.30
 
 
-def test_those_who_take_the_hard_task_have_fewer_trials_in_twenty_minutes():
+def test_choosing_the_hard_task_leaves_fewer_trials_in_twenty_minutes():
     eager, idle = (Preferences(jnp.asarray(b), jnp.asarray(1.0), jnp.asarray(1.0)) for b in (20.0, -20.0))
     counts = [
-        effort_tasks.run_task(effort_tasks.eefrt(), each, subjects=20).known.sum(axis=1) for each in (eager, idle)
+        effort_tasks.run_task(effort_tasks.eefrt(), preferences, subjects=20).known.sum(axis=1)
+        for preferences in (eager, idle)
     ]
     assert counts[0].max() < counts[1].min()
     assert counts[0].min() >= 1200 / (5 + 21 + 4)
 
 
 @pytest.mark.parametrize("subjects", [None, 0])
-def test_how_many_must_be_known(subjects):
+def test_number_of_subjects_is_required(subjects):
     with pytest.raises(ValueError, match="numbers of subjects"):
         effort_tasks.run_task(effort_tasks.staircases(), MIXED, subjects=subjects)
 
 
-def test_constants_of_the_task_can_be_others():
-    """Where the greater reward takes no more presses and no more time, the effort is the least there is."""
+def test_constants_of_the_task_can_be_replaced():
+    """If the hard task needs no more presses and time, its effort is at the lowest level."""
     p = constants.section_values("eefrt")
     equal = effort_tasks.eefrt(hard_presses=p["easy_presses"], hard_seconds=p["easy_seconds"])
     same = effort.Preferences(*(jnp.asarray(value) for value in (3.0, 1.5, 3.0)))
-    lives = [effort_tasks.run_task(task, same, subjects=20) for task in (equal, effort_tasks.eefrt())]
-    assert np.unique(lives[0].effort[lives[0].known]) == [1.0]
-    assert (lives[0].known.sum(axis=1) >= lives[1].known.sum(axis=1)).all()
+    both = [effort_tasks.run_task(task, same, subjects=20) for task in (equal, effort_tasks.eefrt())]
+    assert np.unique(both[0].effort[both[0].known]) == [1.0]
+    assert (both[0].known.sum(axis=1) >= both[1].known.sum(axis=1)).all()
     with pytest.raises(ValueError, match=r"no constants \['presses'\]; choose from"):
         effort_tasks.eefrt(presses=3.0)

@@ -1,4 +1,4 @@
-"""What offers and choices can tell, said before a fit."""
+"""Identifiability of preferences from offers and choices, before a fit."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ NAMES = identifiability.PREFERENCE_NAMES
 
 
 def offered(levels, accepted=None, subjects: int = 6):
-    """Every subject is offered `levels` (effort, reward), and accepts each other offer unless told otherwise."""
+    """Every subject is offered `levels` (effort, reward), and accepts every second offer unless `accepted` is given."""
     efforts, rewards = np.broadcast_to(np.array(levels, float).T[:, None], (2, subjects, len(levels)))
     made = np.arange(len(levels)) % 2.0 if accepted is None else np.array(accepted, float)
     made = np.broadcast_to(made, (subjects, len(levels))).copy()
@@ -24,62 +24,70 @@ def offered(levels, accepted=None, subjects: int = 6):
 GRID = [(e, r) for e in (1, 2, 3, 4) for r in (1, 2, 3, 4)]
 
 
-def judge(made):
+def assess(made):
     return identifiability.assess_identifiability(made, effort.effort_constants())
 
 
-def test_a_full_grid_shows_everything_with_the_errors_of_its_design():
-    found = judge(offered(GRID))
-    assert all(found[name].identifiable and found[name].subjects == 6 and not found[name].reason for name in NAMES)
+def test_a_full_grid_identifies_all_preferences_with_the_errors_of_its_design():
+    results = assess(offered(GRID))
+    assert all(
+        results[name].identifiable and results[name].subjects == 6 and not results[name].reason for name in NAMES
+    )
     # Centred levels of variance 1.25 are uncorrelated: information 16/4, and 16 x 1.25 / 4 for each weight.
-    np.testing.assert_allclose([found[name].error for name in NAMES], [4**-0.5, 5**-0.5, 5**-0.5], rtol=1e-6)
+    np.testing.assert_allclose([results[name].error for name in NAMES], [4**-0.5, 5**-0.5, 5**-0.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("levels", "hidden", "reason"),
+    ("levels", "excluded", "reason"),
     [
         ([(e, 2) for e in (1, 2, 3, 4)], "reward", "reward is the same in every offer"),
         ([(3, r) for r in (1, 2, 3, 4)], "effort", "effort is the same in every offer"),
-        ([(k, k) for k in (1, 2, 3, 4)], "effort", "effort follows from reward in every offer"),
-        ([(5 - k, k) for k in (1, 2, 3, 4)], "effort", "effort follows from reward in every offer"),
+        ([(k, k) for k in (1, 2, 3, 4)], "effort", "effort is a linear function of reward over the offers"),
+        ([(5 - k, k) for k in (1, 2, 3, 4)], "effort", "effort is a linear function of reward over the offers"),
     ],
 )
-def test_what_the_offers_hide_is_named(levels, hidden, reason):
-    found = judge(offered(levels))
-    assert found[hidden].reason == reason
-    assert np.isinf(found[hidden].error)
-    assert [name for name in NAMES if not found[name].identifiable] == [hidden]
-    assert all(np.isfinite(found[name].error) for name in NAMES if name != hidden)
+def test_non_identifiable_preferences_are_named(levels, excluded, reason):
+    results = assess(offered(levels))
+    assert results[excluded].reason == reason
+    assert np.isinf(results[excluded].error)
+    assert [name for name in NAMES if not results[name].identifiable] == [excluded]
+    assert all(np.isfinite(results[name].error) for name in NAMES if name != excluded)
 
 
-def test_who_always_chooses_the_same_leans_on_the_population():
+def test_one_sided_subjects_rest_on_the_population():
     made = offered(GRID)
     made.accepted[:2], made.accepted[2] = 1, 0
-    found = judge(made)
+    results = assess(made)
     for name in NAMES:
-        assert found[name].subjects == 3
-        assert found[name].reason == "3 subjects lean on the population: 2 accept everything, 1 decline everything"
+        assert results[name].subjects == 3
+        assert (
+            results[name].reason
+            == "estimates of 3 subjects rest on the population: 2 accept everything, 1 decline everything"
+        )
 
 
-def test_who_was_offered_too_little_leans_on_the_population():
+def test_subjects_with_too_few_different_offers_rest_on_the_population():
     made = offered(GRID)
     made.reward[0] = 2
-    found = judge(made)
-    assert found["reward"].subjects == 5
-    assert found["reward"].reason == "1 subjects lean on the population: 1 have offers that do not show reward"
-    assert found["bias"].subjects == 6
+    results = assess(made)
+    assert results["reward"].subjects == 5
+    assert (
+        results["reward"].reason
+        == "estimates of 1 subject rest on the population: 1 have offers that do not determine reward"
+    )
+    assert results["bias"].subjects == 6
 
 
-def test_missed_trials_tell_nothing():
+def test_missed_trials_carry_no_information():
     made = offered(GRID + GRID)
     known = np.broadcast_to(np.arange(32) < 16, made.known.shape)
     padded = dataclasses.replace(made, known=known)
     for name in NAMES:
-        assert judge(padded)[name].error == pytest.approx(judge(offered(GRID))[name].error)
-        assert judge(made)[name].error == pytest.approx(judge(padded)[name].error / np.sqrt(2))
+        assert assess(padded)[name].error == pytest.approx(assess(offered(GRID))[name].error)
+        assert assess(made)[name].error == pytest.approx(assess(padded)[name].error / np.sqrt(2))
 
 
 def test_the_information_is_that_of_the_likelihood_at_indifference():
     design = identifiability.design_matrix(offered(GRID, subjects=1), effort.effort_constants())
-    found = identifiability.offer_fisher_information(design, np.ones((1, 16)))[0]
-    np.testing.assert_allclose(found, design[0].T @ design[0] / 4, rtol=1e-12)
+    information = identifiability.offer_fisher_information(design, np.ones((1, 16)))[0]
+    np.testing.assert_allclose(information, design[0].T @ design[0] / 4, rtol=1e-12)

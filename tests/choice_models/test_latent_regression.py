@@ -1,4 +1,4 @@
-"""Preferences and scores: slopes that shrinkage does not attenuate, with intervals that hold what they promise."""
+"""Latent regression: slopes on a score without attenuation by shrinkage, and coverage of their intervals."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,22 +15,22 @@ PEOPLE = 300
 
 
 def people(seed: int, subjects: int = PEOPLE):
-    """Choices in the staircases of people whose bias goes with a score, the score, and the slopes that these people have."""
+    """Staircase choices of people whose bias depends on a score, the score, and the slopes in this sample."""
     random = np.random.default_rng(500 + seed)
     score = random.normal(size=subjects)
     x = (score - score.mean()) / score.std()
     true = MEAN[:, None] + SPREAD[:, None] * random.normal(size=(3, subjects)) + SLOPE[:, None] * x
-    own = Preferences(*(jnp.asarray(each) for each in true))
-    return effort_tasks.run_task(effort_tasks.staircases(), own, seed=seed), score, (true * x).mean(axis=1)
+    preferences = Preferences(*(jnp.asarray(values) for values in true))
+    return effort_tasks.run_task(effort_tasks.staircases(), preferences, seed=seed), score, (true * x).mean(axis=1)
 
 
 def slope_of_estimates(fit: ChoiceFit, score: np.ndarray) -> np.ndarray:
-    """What least squares make of the shrunk estimates."""
+    """Least-squares slopes of the shrunk estimates."""
     return np.array([np.polyfit((score - score.mean()) / score.std(), fit.shrunk[name].value, 1)[0] for name in NAMES])
 
 
 def fitted(mean, covariance, population_mean, population) -> ChoiceFit:
-    """A fit with these posteriors and this population; nothing else of it is read."""
+    """A fit with these posteriors and this population; its other fields are not used."""
     sd, count = np.sqrt(np.diag(population)), len(mean)
     return ChoiceFit(
         subject=tuple(str(i) for i in range(count)),
@@ -52,7 +52,7 @@ def fitted(mean, covariance, population_mean, population) -> ChoiceFit:
 
 
 def normal_people(subjects: int = 12):
-    """Posteriors of people measured with normal errors, their scores, and what was measured."""
+    """Posteriors of people measured with normal errors, their scores, the measurements, and their total covariance."""
     random = np.random.default_rng(3)
     spread = lambda: (lambda root: root @ root.T + 0.1 * np.eye(3))(random.normal(size=(3, 3)))
     population, errors = spread(), spread()
@@ -62,7 +62,7 @@ def normal_people(subjects: int = 12):
     return fitted(mean + (measured - mean) @ gain.T, covariance, mean, population), score, measured, population + errors
 
 
-def test_it_is_least_squares_on_what_was_measured_where_posteriors_are_normal():
+def test_equals_least_squares_on_measurements_if_posteriors_are_normal():
     fit, score, measured, total = normal_people()
     found = regress_latent(fit, 50 + 7 * score)
     x = (score - score.mean()) / score.std()
@@ -73,60 +73,69 @@ def test_it_is_least_squares_on_what_was_measured_where_posteriors_are_normal():
     assert found["bias"].low == pytest.approx(slopes[0] - 1.959964 * errors[0])
 
 
-def test_who_has_no_score_or_no_estimate_is_left_out():
+def test_subjects_without_score_or_estimate_are_left_out():
     fit, score, *_ = normal_people()
     for name in NAMES:
         fit.shrunk[name].value[4] = np.nan
     score[2] = np.nan
-    found = regress_latent(fit, score)
-    assert {each.subjects for each in found.values()} == {10}
-    assert all(np.isfinite(each.value) and each.error > 0 for each in found.values())
+    slopes = regress_latent(fit, score)
+    assert {slope.subjects for slope in slopes.values()} == {10}
+    assert all(np.isfinite(slope.value) and slope.error > 0 for slope in slopes.values())
 
 
 @pytest.mark.parametrize(
-    ("score", "says"),
+    ("score", "message"),
     [
         (np.arange(5.0), r"scores of shape \(5,\) for 12 subjects"),
-        (np.full(12, 3.0), "12 scores, of which a slope needs 3 that differ"),
-        (np.where(np.arange(12) < 2, np.arange(12.0), np.nan), "2 scores, of which"),
+        (np.full(12, 3.0), "12 scores: a slope needs at least 3, and not all the same"),
+        (np.where(np.arange(12) < 2, np.arange(12.0), np.nan), "2 scores: a slope needs"),
     ],
 )
-def test_scores_at_the_door(score, says):
-    with pytest.raises(ValueError, match=says):
+def test_unusable_scores_are_refused(score, message):
+    with pytest.raises(ValueError, match=message):
         regress_latent(normal_people()[0], score)
 
 
-def test_a_known_slope_is_recovered_where_that_of_the_estimates_is_attenuated():
+def test_recovers_a_known_slope_that_shrunk_estimates_attenuate():
     made, score, _ = people(0)
     fit = fit_choices(made)
-    found, naive = regress_latent(fit, score), slope_of_estimates(fit, score)
+    slopes, naive = regress_latent(fit, score), slope_of_estimates(fit, score)
     for i, name in enumerate(NAMES):
-        assert abs(found[name].value - SLOPE[i]) < 3.5 * found[name].error
-    # The same people and the same noise in both, so that their ratio errs far less than each of them.
-    assert naive[0] / found["bias"].value == pytest.approx(fit.reliability["bias"], abs=0.08)
+        assert abs(slopes[name].value - SLOPE[i]) < 3.5 * slopes[name].error
+    # Same people and noise in both, so the ratio has a far smaller error than either slope.
+    assert naive[0] / slopes["bias"].value == pytest.approx(fit.reliability["bias"], abs=0.08)
     assert fit.reliability["bias"] < 0.92
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_slope():
+def test_coverage_of_slope_intervals():
     """Thirty studies of 300 people."""
-    repeats, found, naive, true = 30, [], [], []
+    repeats, estimates, naive, true = 30, [], [], []
     for seed in range(repeats):
-        made, score, own = people(seed)
+        made, score, sample_slope = people(seed)
         fit = fit_choices(made)
         slopes = regress_latent(fit, score)
-        found.append([(slopes[name].value, slopes[name].error) for name in NAMES])
+        estimates.append([(slopes[name].value, slopes[name].error) for name in NAMES])
         naive.append(slope_of_estimates(fit, score))
-        true.append(own)
-    value, error = np.moveaxis(np.array(found), 2, 0)
-    held = (np.abs(value - SLOPE) < 1.959964 * error).mean(axis=0)
-    print("mean", value.mean(axis=0), "error", error.mean(axis=0), "s.d.", value.std(axis=0, ddof=1), "held", held)
-    assert abs(held.mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / held.size / repeats)
+        true.append(sample_slope)
+    value, standard_error = np.moveaxis(np.array(estimates), 2, 0)
+    covered = (np.abs(value - SLOPE) < 1.959964 * standard_error).mean(axis=0)
+    print(
+        "mean",
+        value.mean(axis=0),
+        "error",
+        standard_error.mean(axis=0),
+        "s.d.",
+        value.std(axis=0, ddof=1),
+        "coverage",
+        covered,
+    )
+    assert abs(covered.mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / covered.size / repeats)
     for kind, slopes in (
         ("latent", value),
         ("of estimates", np.array(naive)),
-    ):  # against the slopes of these very people
-        apart = slopes - np.array(true)
-        z = apart.mean(axis=0) / (apart.std(axis=0, ddof=1) / np.sqrt(repeats))
-        print(kind, "apart", apart.mean(axis=0), "z", z)
+    ):  # against the slopes in the same sample
+        error = slopes - np.array(true)
+        z = error.mean(axis=0) / (error.std(axis=0, ddof=1) / np.sqrt(repeats))
+        print(kind, "error", error.mean(axis=0), "z", z)
         assert (np.abs(z) < 4).all() if kind == "latent" else z[0] < -4

@@ -135,7 +135,7 @@ def run(
     check(task, trials)
     say = report or (lambda stage, done, total: None)
     kinds = {"healthy": healthy(), "depressed": depressed()}
-    what = pavlovian(list(task.reward), puff=list(task.puff), flip=task.flip)
+    what = pavlovian(list(task.reward), puff=list(task.puff), reversal=task.flip)
     groups = {}
     for name, condition in kinds.items():
         say("the life of subjects until now", len(groups), len(kinds))

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ...behaviour.conditioning import NO_FLIP_TRIAL, pavlovian
+from ...behaviour.conditioning import NO_REVERSAL, pavlovian
 from ...model.lhb_population import make_population_plan
 from ...simulation.session import Session, session
 from .cohorts import Figures, Laboratory
@@ -30,7 +30,7 @@ class Group(NamedTuple):
     probability: tuple[float, ...]
     magnitude: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     puff: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    flip: int = NO_FLIP_TRIAL
+    flip: int = NO_REVERSAL
     lesioned: bool = False
 
 
@@ -106,7 +106,7 @@ def _session(lab: Laboratory) -> Session:
     cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
     gain = cohort.parameters.dopamine.rmtg_gain * jnp.asarray(1 - column("lesioned"), jnp.result_type(float))
     cohort = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, cohort, gain)
-    task = pavlovian(column("probability"), magnitude=column("magnitude"), puff=column("puff"), flip=column("flip"))
+    task = pavlovian(column("probability"), magnitude=column("magnitude"), puff=column("puff"), reversal=column("flip"))
     return session(cohort, task, TRIALS, neurons=NEURONS, plan=make_population_plan(NEURONS, lab.devices))
 
 
