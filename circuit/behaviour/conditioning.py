@@ -131,8 +131,8 @@ def pavlovian(
     when = jnp.asarray(NO_REVERSAL if reversal is None else reversal, jnp.int32)
     if not isinstance(when, Tracer) and (np.asarray(when) < 0).any():
         raise ValueError(f"reversal={np.asarray(when).min()} must be a trial, counted from 0.")
-    by_cue = (jnp.broadcast_to(value, shape) for value in (probability, magnitude, puff))
-    return PavlovianTask(*by_cue, when)
+    probability, magnitude, puff = (jnp.broadcast_to(value, shape) for value in (probability, magnitude, puff))
+    return PavlovianTask(probability, magnitude, puff, when)
 
 
 def reset_conditioning(task: PavlovianTask, z: Float[Array, " trial"]) -> PavlovianState:
