@@ -94,9 +94,9 @@ def _probed() -> None:
 
 def _probe() -> None:
     _start()
-    from habenula.circuit.study.runtime.probe import probe
+    from habenula.circuit.study.runtime.probe import measure_rates
 
-    probe()
+    measure_rates()
 
 
 def peak() -> int:

@@ -3,7 +3,8 @@
     from the learnt values, the prediction errors of the trial -> into the habenula at the cue and at the outcome
     -> habenula, RMTg, dopamine, by the quarter of a millisecond -> the values after the trial
 
-A trial is a stretch of the one fast clock (`moment.advance_moment`), from the state in which the trial before left the circuit. At
+A trial is a stretch of the one fast clock (`moment.advance_moment`), from the state in which the trial before left
+the circuit. At
 the cue and at the outcome the habenula gets the negative of the error, which holds and then fades; an air puff is felt
 besides, as aversive input, whether it was expected or not. The slow state stands still, for a session takes minutes. Errors
 fade because neurons that a reward has silenced, let go at once, would burst together and pause dopamine as if the reward

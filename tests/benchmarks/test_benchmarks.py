@@ -255,8 +255,8 @@ def test_a_page_without_marks_is_refused():
 def test_the_command_line_knows_the_cases():
     from habenula.circuit.study.commands import bench
 
-    assert tuple(run.CASES) == bench.CASES
-    assert bench.SCRIPT == BENCHMARKS / "run.py"
+    assert tuple(run.CASES) == bench.BENCHMARK_CASES
+    assert bench.BENCHMARK_SCRIPT == BENCHMARKS / "run.py"
 
 
 @pytest.mark.parametrize("name", ["c", "c-tuned"])

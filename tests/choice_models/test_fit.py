@@ -379,7 +379,7 @@ def test_published_choices_are_fitted_no_worse_than_by_hierarchical_logistic_reg
 @pytest.mark.slow
 def test_every_cell_of_first_offers_is_predicted_to_three_percent(mehrhof):
     made, _, fit = mehrhof
-    cells = fit_choices_table.cells(made, fit.predicted)
+    cells = fit_choices_table.acceptance_by_cell(made, fit.predicted)
     assert len(cells) == 16
     print("worst cell", max(abs(cell.predicted - cell.observed) for cell in cells))
     assert max(abs(cell.predicted - cell.observed) for cell in cells) <= 0.03
@@ -392,7 +392,7 @@ def test_the_slope_of_the_bias_on_anhedonia_agrees_with_the_published_one(mehrho
     In half of them it is not significant: a correlation of -.08 between score and bias, with an error of .055.
     """
     _, scores, fit = mehrhof
-    slopes = {slope.preference: slope for slope in fit_choices_table.relations(fit, {"shaps": scores["shaps"]})}
+    slopes = {slope.preference: slope for slope in fit_choices_table.relate_scores(fit, {"shaps": scores["shaps"]})}
     print(*slopes.values(), sep="\n")
     assert slopes["bias"].low < -0.20 < slopes["bias"].high
     for name in NAMES:

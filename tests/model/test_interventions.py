@@ -12,7 +12,7 @@ from habenula.circuit.model import interventions as act
 from habenula.circuit.model.parameters import typical
 from habenula.circuit.model.trapping_block import SAMPLES_PER_STEP
 from habenula.circuit.simulation.validation import check_intervention
-from habenula.circuit.study.arms import align, standard, within
+from habenula.circuit.study.arms import align_arms, select_doses_within, standard_arms
 
 HOURS = jnp.arange(24.0 * 8)
 
@@ -128,8 +128,8 @@ def test_what_cannot_be_is_refused(wrong, message):
 
 
 def test_aligned_arms_share_a_shape_and_give_what_they_gave():
-    p, arms = typical(), {name: within(arm, 7.0) for name, arm in standard().items()}
-    aligned = align(arms)
+    p, arms = typical(), {name: select_doses_within(arm, 7.0) for name, arm in standard_arms().items()}
+    aligned = align_arms(arms)
     shapes = {str(jax.tree.map(jnp.shape, arm)) for arm in aligned.values()}
     assert len(shapes) == 1
     for name, arm in arms.items():

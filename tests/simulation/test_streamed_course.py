@@ -89,14 +89,16 @@ def test_a_store_goes_on_where_it_was_stopped(whole, tmp_path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        store.write(tmp_path / "kept", CONDITION, ARM, DAYS, progress=stop, **options)
-    kept = store.read(tmp_path / "kept")
+        store.write_store(tmp_path / "kept", CONDITION, ARM, DAYS, progress=stop, **options)
+    kept = store.read_store(tmp_path / "kept")
     assert [part.start for part in kept.missing] == [64]
     with pytest.raises(ValueError, match="1 of 3 pieces are missing"):
         kept["mood"]
     before = [kept.file(part).stat().st_mtime_ns for part in kept.parts[:2]]
     told = []
-    again = store.write(tmp_path / "kept", CONDITION, ARM, DAYS, progress=lambda *now: told.append(now), **options)
+    again = store.write_store(
+        tmp_path / "kept", CONDITION, ARM, DAYS, progress=lambda *now: told.append(now), **options
+    )
     assert told == [(3, 3)], "what is finished is not lived again"
     assert [again.file(part).stat().st_mtime_ns for part in again.parts[:2]] == before
     assert len(again) == SUBJECTS
@@ -105,11 +107,11 @@ def test_a_store_goes_on_where_it_was_stopped(whole, tmp_path):
     with pytest.raises(ValueError, match="'drive' was not recorded; choose from vta_output, mood"):
         again["drive"]
     with pytest.raises(ValueError, match=r"another run, with seed 3 and not 4"):
-        store.write(tmp_path / "kept", CONDITION, ARM, DAYS, **options | {"seed": 4})
+        store.write_store(tmp_path / "kept", CONDITION, ARM, DAYS, **options | {"seed": 4})
     with pytest.raises(ValueError, match="another run, with arm"):
-        store.write(tmp_path / "kept", CONDITION, (), DAYS, **options)
+        store.write_store(tmp_path / "kept", CONDITION, (), DAYS, **options)
     with pytest.raises(ValueError, match=r"holds no survey\.json"):
-        store.read(tmp_path)
+        store.read_store(tmp_path)
 
 
 def test_a_kill_leaves_no_half_written_piece(tmp_path):

@@ -14,7 +14,7 @@ from habenula.circuit.simulation import conditions
 from habenula.circuit.simulation import course as course_module
 from habenula.circuit.simulation.cohort import get_leaf
 from habenula.circuit.simulation.conditions import depressed, healthy
-from habenula.circuit.study.arms import AFTERNOON
+from habenula.circuit.study.arms import AFTERNOON_HOUR
 
 N = 48
 draw, course = partial(conditions.draw, plan=PLAIN), partial(course_module.course, plan=PLAIN)
@@ -75,8 +75,8 @@ def test_one_dose_of_ketamine_wears_off(ill):
 
 
 def test_recalibration_needs_the_synapse_to_be_active(ill):
-    live = (Recalibration.weekly(start=AFTERNOON),)
-    rest = (Recalibration.weekly(start=AFTERNOON, challenge=0.0),)
+    live = (Recalibration.weekly(start=AFTERNOON_HOUR),)
+    rest = (Recalibration.weekly(start=AFTERNOON_HOUR, challenge=0.0),)
     effect = gain(ill, live, 42.0, days=42.0)
     assert effect > 0.5
     assert gain(ill, rest, 42.0, days=42.0) < effect / 3

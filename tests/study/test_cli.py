@@ -37,18 +37,18 @@ def given(monkeypatch):
         "habenula.circuit.study.commands.explain"
     )  # which holds the real trial, whatever test comes first
 
-    def run(subjects, weeks, arms, seed, devices, report):
+    def run_trial(subjects, weeks, arms, seed, devices, report):
         calls["run"] = (subjects, weeks, arms, seed, devices)
         if report:
             report("arms", 0, 2)
             report("arms", 2, 2)
         return trial(weeks, arms)
 
-    def score(seed, report):
+    def simulate_scores(seed, report):
         calls["score"] = seed
         return {"lhb.rmp": -47.0, "lhb.burst.hz": 40.0, "spiral": math.nan, "lhb.rate.ratio": None}
 
-    for name, function in (("commands.trial", run), ("experiments.scoreboard", score)):
+    for name, function in (("commands.trial", run_trial), ("experiments.scoreboard", simulate_scores)):
         real = importlib.import_module(f"habenula.circuit.study.{name}")
         fake = types.ModuleType(name)
         vars(fake).update(vars(real))
@@ -75,7 +75,7 @@ def test_help_has_examples_and_names_the_keys_of_its_json(habenula, command):
         ("trial --weeks 0", "--weeks 0 is impossible: give a number from 1 to 104."),
         ("trial --seed -1", "--seed -1 is impossible: give a number from 0 to 4294967295."),
         ("trial --arms ketamin_once", "no arm is called 'ketamin_once'; did you mean ketamine_once?"),
-        ("trial --arms wine", f"no arm is called 'wine'; choose from {', '.join(labels.ARMS)}."),
+        ("trial --arms wine", f"no arm is called 'wine'; choose from {', '.join(labels.ARM_LABELS)}."),
         ("trial --arms ssri,ssri", "arm 'ssri' is given 2 times; name each once."),
         ("trial --json .", "--json . is a folder: give the name of a file."),
         ("moment --seconds 0", "--seconds 0.0 is impossible: give a number from 0.01 to 600."),
@@ -116,7 +116,7 @@ def test_errors_of_the_library(habenula, given, monkeypatch, error, says):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(sys.modules["habenula.circuit.study.experiments.scoreboard"], "score", fail)
+    monkeypatch.setattr(sys.modules["habenula.circuit.study.experiments.scoreboard"], "simulate_scores", fail)
     result = habenula("evidence", "--quiet")
     assert (result.exit_code, result.stderr) == (2, f"habenula: {says}\n")
     result = habenula("evidence", "--debug")
@@ -214,10 +214,10 @@ def test_the_doctor_passes(habenula, tmp_path):
 
 def test_the_doctor_measures_speed_when_asked(habenula, monkeypatch):
     monkeypatch.setattr(
-        doctor.probe, "probe", lambda: hardware.DeviceRates(3e6, 1e6, 2e8, 1e-6, 0.01, 9.0, measured=True)
+        doctor.probe, "measure_rates", lambda: hardware.DeviceRates(3e6, 1e6, 2e8, 1e-6, 0.01, 9.0, measured=True)
     )
-    for name in ("_transfer", "_sums", "_hoist"):
-        monkeypatch.setattr(doctor, name, lambda: doctor.Check("left out", ""))
+    for name in ("_check_transfer_function", "_check_sums", "_check_hoisting"):
+        monkeypatch.setattr(doctor, name, lambda: doctor.InstallationCheck("left out", ""))
     result = habenula("doctor", "--probe")
     assert "3e+06 subject-hours/s, 2e+08 neuron-steps/s on each device, measured" in result.stdout
 
@@ -226,8 +226,8 @@ def test_the_doctor_finds_wrong_sums(habenula, monkeypatch):
     right = doctor.jnp.sum
     monkeypatch.setattr(doctor.jnp, "sum", lambda x: right(x) * 1.001)
     assert doctor.largest_sum_error() > doctor.SUM_TOLERANCE
-    for name in ("_transfer", "_hoist"):
-        monkeypatch.setattr(doctor, name, lambda: doctor.Check("left out", ""))
+    for name in ("_check_transfer_function", "_check_hoisting"):
+        monkeypatch.setattr(doctor, name, lambda: doctor.InstallationCheck("left out", ""))
     result = habenula("doctor")
     assert result.exit_code == 1
     assert "wrong by 0.0" in result.stdout
@@ -236,10 +236,10 @@ def test_the_doctor_finds_wrong_sums(habenula, monkeypatch):
 
 def test_the_doctor_knows_the_faulty_version(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda name: "0.10.2")
-    assert doctor._package("jax").passed is False
-    assert doctor._package("numpy").passed is None
+    assert doctor._check_package("jax").passed is False
+    assert doctor._check_package("numpy").passed is None
     monkeypatch.setattr(doctor, "has_hoisted_call", lambda program: False)
-    assert doctor._hoist().passed is False
+    assert doctor._check_hoisting().passed is False
 
 
 def test_the_command_line_does_not_wait_for_jax():
@@ -254,18 +254,18 @@ def test_the_command_line_does_not_wait_for_jax():
 def test_the_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert jax_setup.cache_folder().parent == tmp_path / "habenula"
+    assert jax_setup.compile_cache_folder().parent == tmp_path / "habenula"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert jax_setup.cache_folder().parts[-4:-2] == ("Library", "Caches")
+    assert jax_setup.compile_cache_folder().parts[-4:-2] == ("Library", "Caches")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert jax_setup.cache_folder().parent == tmp_path / "local" / "habenula"
+    assert jax_setup.compile_cache_folder().parent == tmp_path / "local" / "habenula"
 
 
 def test_starting_jax_leaves_what_the_user_has_set():
-    before = jax_setup.cache_in_use()
+    before = jax_setup.active_cache_folder()
     assert jax_setup.start_jax() == 2  # the devices of conftest.py
-    assert jax_setup.cache_in_use() == before
+    assert jax_setup.active_cache_folder() == before
 
 
 def test_small_programs_are_kept_too(tmp_path):
@@ -301,7 +301,7 @@ def test_json_is_whole_and_has_no_nan(tmp_path):
 def test_a_terminal_gets_bars(capsys):
     from rich.console import Console
 
-    with progress.watching(Console(force_terminal=True, width=80)) as report:
+    with progress.show_progress(Console(force_terminal=True, width=80)) as report:
         assert report
         report("arms", 1, 2)
         report("arms", 2, 2)
@@ -316,7 +316,7 @@ def test_the_version(habenula, monkeypatch):
 def test_the_benchmark_gets_what_was_asked(habenula, monkeypatch, tmp_path):
     script = tmp_path / "run.py"
     script.write_text("import sys\nprint(sys.argv[1:], file=open('told.txt', 'w'))\nsys.exit(1)\n")
-    monkeypatch.setattr(bench, "SCRIPT", script)
+    monkeypatch.setattr(bench, "BENCHMARK_SCRIPT", script)
     result = habenula("bench", "lhb", "slow", "--quick", "--engines", "c,scan", "--no-append", "--json", "out.json")
     assert result.exit_code == 1  # what the script left with
     expected = ["lhb", "slow", "--quick", "--no-append", "--engines", "c,scan", "--json", str(tmp_path / "out.json")]
@@ -324,7 +324,7 @@ def test_the_benchmark_gets_what_was_asked(habenula, monkeypatch, tmp_path):
 
 
 def test_the_benchmark_is_not_in_a_wheel(habenula, monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "SCRIPT", tmp_path / "benchmarks" / "run.py")
+    monkeypatch.setattr(bench, "BENCHMARK_SCRIPT", tmp_path / "benchmarks" / "run.py")
     result = habenula("bench")
     assert result.exit_code == 2
     assert "the benchmark is not installed with the package" in result.stderr

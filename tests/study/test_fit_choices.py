@@ -74,7 +74,7 @@ def test_an_error_is_one_line(habenula, tmp_path, text, says):
 
 def test_cells_are_of_first_trials_where_there_are_any():
     made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(20, 1), seed=1)
-    seen = fit_choices.cells(made, np.full_like(made.effort, 0.5))
+    seen = fit_choices.acceptance_by_cell(made, np.full_like(made.effort, 0.5))
     assert [cell.offers for cell in seen] == [20] * 16
     assert {cell.predicted for cell in seen} == {0.5}
 
@@ -82,11 +82,13 @@ def test_cells_are_of_first_trials_where_there_are_any():
 def test_all_that_is_said_fits_a_narrow_terminal():
     made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
     fit = fit_choices.fit_choices(made)
-    relations = fit_choices.relations(fit, {"anhedonia": np.arange(30.0), "same_for_all": np.ones(30)})
+    relations = fit_choices.relate_scores(fit, {"anhedonia": np.arange(30.0), "same_for_all": np.ones(30)})
     assert {each.score for each in relations} == {"anhedonia"}
-    found = fit_choices.Fitted("own.csv", made, fit, fit_choices.cells(made, fit.predicted), relations)
+    found = fit_choices.ChoiceReport(
+        "own.csv", made, fit, fit_choices.acceptance_by_cell(made, fit.predicted), relations
+    )
     said = {}
-    fit_choices.show(found, lambda title, lines: said.update({title: [line.plain for line in lines]}), 80)
+    fit_choices.print_fit(found, lambda title, lines: said.update({title: [line.plain for line in lines]}), 80)
     assert list(said) == [f"30 subjects, {made.trials} choices: own.csv", "Offers accepted", "Preferences and scores"]
     assert max(len(line) for lines in said.values() for line in lines) <= 80
     together = " ".join(said["Preferences and scores"])

@@ -14,7 +14,7 @@ from habenula.circuit.model import lateral_habenula, lhb_population
 from habenula.circuit.study.experiments import choices, courses, moments, scoreboard, sessions
 from habenula.circuit.study.experiments import drugs as drug_experiments
 from habenula.circuit.study.experiments import slices as slice_experiments
-from habenula.circuit.study.experiments.cohorts import Laboratory
+from habenula.circuit.study.experiments.cohorts import ExperimentCohorts
 
 ROWS = {row.id: row for row in evidence.load_evidence()}
 # Rows that the model was fitted to, or could have been, and does not reach: stated, so that no other joins them unseen.
@@ -28,30 +28,30 @@ def outside(values) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> Laboratory:
-    return Laboratory()
+def laboratory() -> ExperimentCohorts:
+    return ExperimentCohorts()
 
 
 @pytest.fixture(scope="module")
 def drugs(laboratory):
     experiments = (
-        drug_experiments.transporters,
-        drug_experiments.ketamine_in_plasma,
-        drug_experiments.ketamine_at_the_channel,
+        drug_experiments.measure_transporters,
+        drug_experiments.measure_ketamine_in_plasma,
+        drug_experiments.measure_channel_block,
     )
-    return {id: value for each in experiments for id, value in scoreboard.measured(each, laboratory).items()}
+    return {id: value for each in experiments for id, value in scoreboard.run_experiment(each, laboratory).items()}
 
 
 @pytest.fixture(scope="module")
 def slices(laboratory):
-    return scoreboard.measured(slice_experiments.modes, laboratory)
+    return scoreboard.run_experiment(slice_experiments.measure_modes, laboratory)
 
 
 def test_every_figure_has_its_place(monkeypatch):
     experiments = {"one": lambda lab: {"da.uptake.km": 0.18}, "two": lambda lab: {"spiral": jnp.inf, "da.rate": 4.0}}
     monkeypatch.setattr(scoreboard, "EXPERIMENTS", experiments)
     heard = []
-    values = scoreboard.score(report=lambda *words: heard.append(words))
+    values = scoreboard.simulate_scores(report=lambda *words: heard.append(words))
     assert list(values) == list(ROWS)
     assert {id: value for id, value in values.items() if value is not None} == {"da.uptake.km": 0.18, "da.rate": 4.0}
     assert heard == [("one", 0, 2), ("two", 1, 2), ("done", 2, 2)]
@@ -59,7 +59,7 @@ def test_every_figure_has_its_place(monkeypatch):
 
 def test_a_figure_without_a_row_is_refused(laboratory):
     with pytest.raises(KeyError, match=r"no rows .*da.paws.* in evidence"):
-        scoreboard.measured(lambda lab: {"da.paws": 4.0}, laboratory)
+        scoreboard.run_experiment(lambda lab: {"da.paws": 4.0}, laboratory)
 
 
 def test_drugs_are_where_they_were_fitted(drugs):
@@ -67,7 +67,7 @@ def test_drugs_are_where_they_were_fitted(drugs):
     assert {id for id in ROWS if id.startswith(("dat.", "sert.", "ket.pk", "ket.block"))} <= set(drugs)
 
 
-@pytest.mark.parametrize("mg", drug_experiments.TABLETS)
+@pytest.mark.parametrize("mg", drug_experiments.TABLET_DOSES)
 def test_a_tablet_peaks_where_the_hill_equation_says(drugs, mg):
     site = {name: constants.constant_value(f"methylphenidate.occupancy.{name}") for name in ("maximum", "half", "hill")}
     bound = (mg / site["half"]) ** site["hill"]
@@ -93,7 +93,7 @@ def test_uptake_is_the_table_of_constants(drugs):
 def test_plasma_against_an_integrator(drugs, enantiomer):
     body = constants.section_values(f"ketamine.{enantiomer}")
     umol = 0.5e3 / constants.constant_value("ketamine.molar_mass")  # of the enantiomer in a mg of the racemate
-    into = [umol * mg for mg in drug_experiments.KAMP]
+    into = [umol * mg for mg in drug_experiments.KAMP_DOSES]
 
     def drift(t, content):
         blood, tissue = content[0] / body["central_volume"], content[1] / body["peripheral_volume"]
@@ -129,7 +129,7 @@ def test_neurons_one_by_one_are_the_population(slices):
         lateral_habenula.neuron_constants(),
         lateral_habenula.slice_conditions(paths),
         neurons=slice_experiments.NEURONS,
-        seconds=slice_experiments.SECONDS,
+        seconds=slice_experiments.RECORDING_SECONDS,
         seed=1,
         subjects=jnp.arange(paths, dtype=jnp.uint32),
     ).modes
@@ -147,38 +147,38 @@ def test_neurons_one_by_one_are_the_population(slices):
 
 def test_crossings_lie_between_records():
     day, curve = np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 3.0, 2.0])
-    assert courses._crossing(day, curve, 2.0) == pytest.approx(1.5)
-    assert courses._crossing(day, curve, 0.0) == 0.0
-    assert math.isnan(courses._crossing(day, curve, 4.0))
+    assert courses._crossing_day(day, curve, 2.0) == pytest.approx(1.5)
+    assert courses._crossing_day(day, curve, 0.0) == 0.0
+    assert math.isnan(courses._crossing_day(day, curve, 4.0))
 
 
 def test_a_response_begins_at_a_tenth_of_its_size():
     since = np.arange(-400.0, 400.0)
     dip = -np.clip(since - 20, 0, 100)
-    assert moments._onset(moments.AT + since, dip) == moments.AT + 30
+    assert moments._response_onset(moments.EVENT_ONSET + since, dip) == moments.EVENT_ONSET + 30
 
 
 def test_a_reversal_is_counted_in_trials_with_the_cue():
     """Four cues in turn; the good ones (0 and 1) begin to excite more at the third sight of them after the flip."""
-    trials = sessions.TRIALS
+    trials = sessions.TRIAL_COUNT
     cue = np.tile(np.arange(4), (2, trials // 4))
-    sight = np.maximum(np.arange(trials) - sessions.FLIP, -1) // 4
+    sight = np.maximum(np.arange(trials) - sessions.FLIP_TRIAL, -1) // 4
     change = np.where((cue < 2) == (sight >= 2), 1.0, -1.0)
-    assert sessions._reversal(change, cue) == 2
-    assert math.isnan(sessions._reversal(np.where(cue < 2, -1.0, 1.0), cue))
+    assert sessions._trials_to_reversal(change, cue) == 2
+    assert math.isnan(sessions._trials_to_reversal(np.where(cue < 2, -1.0, 1.0), cue))
 
 
 def test_grades_are_ranked_within_subjects():
     cue, late = np.tile(np.arange(4), (3, 6)), np.arange(24) >= 12
-    falling = np.asarray(sessions.GRADED)[cue]
+    falling = np.asarray(sessions.GRADED_PROBABILITIES)[cue]
     swapped = np.where(cue == 0, 0.4, falling)  # the best comes second: 1 - 6 * 2 / (4 * 15)
-    assert sessions._graded(-falling, cue, late) == pytest.approx(-1)
-    assert sessions._graded(np.where(late, -swapped, falling), cue, late) == pytest.approx(-0.8)
+    assert sessions._rank_correlation(-falling, cue, late) == pytest.approx(-1)
+    assert sessions._rank_correlation(np.where(late, -swapped, falling), cue, late) == pytest.approx(-0.8)
 
 
 @pytest.mark.slow
 def test_conditioning_has_all_its_rows(laboratory):
-    values = scoreboard.measured(sessions.conditioning, laboratory)
+    values = scoreboard.run_experiment(sessions.measure_conditioning, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith(("lhb.rpe.", "lesion."))}
     assert all(value is not None for value in values.values())
 
@@ -196,14 +196,14 @@ def test_offers_are_those_at_which_staircases_begin():
     chance = effort.acceptance_probability(effort.acceptance_logit(*bid, fresh, p.naive), p.lapse)
     here = made.first & (made.effort == 4) & (made.reward == 1)
     expected = float((here * np.asarray(chance)).sum() / here.sum())
-    found = choices.first_offers(made, 4, 1)
+    found = choices.first_offer_acceptance(made, 4, 1)
     assert abs(found - expected) < 5 * math.sqrt(0.25 / here.sum())
     assert here.sum() == people, "each has one staircase that begins there"
 
 
 @pytest.mark.slow
 def test_people_choose_in_health_and_in_depression(laboratory):
-    values = scoreboard.measured(choices.offers, laboratory)
+    values = scoreboard.run_experiment(choices.measure_offers, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith(("effort.base.", "effort.mdd."))}
     assert outside(values) <= OUTSIDE
     for id in OUTSIDE:
@@ -214,7 +214,7 @@ def test_people_choose_in_health_and_in_depression(laboratory):
 @pytest.fixture(scope="module")
 def stretches(laboratory):
     """The circuit left alone, driven and silenced."""
-    return choices._stimulated(laboratory)
+    return choices._stimulated_states(laboratory)
 
 
 def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
@@ -224,7 +224,7 @@ def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
     reference = (float(effort.effort_constants().reference_rmtg) - p["rmtg_baseline"]) / p["rmtg_gain"]
     error = quiet.std(ddof=1) / math.sqrt(len(quiet))
     assert abs(quiet.mean() - reference) < 4 * error + 0.1 * reference, "a moment within a tenth of a course"
-    per_second = 1000 / choices.EVERY
+    per_second = 1000 / choices.VOLLEY_INTERVAL
     assert (driven > per_second).all(), "a spike or two to each volley"
     assert (silenced < 0.05 * quiet).all()
     dopamine = [each["dopamine"] for each in stretches]
@@ -236,7 +236,7 @@ def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, m
     """What the drive does to choices goes by the veto and by dopamine, and by nothing else."""
     p = effort.effort_constants()
     spared = eqx.tree_at(lambda p: (p.veto, p.dearness, p.latency_veto), p, (jnp.asarray(0.0),) * 3)
-    share = lambda circuit: choices._share(choices._chosen(circuit, effort_tasks.eefrt(), 0))
+    share = lambda circuit: choices._acceptance_share(choices._choices_under(circuit, effort_tasks.eefrt(), 0))
     few = [{name: values[:4] for name, values in each.items()} for each in stretches]
     assert share(few[1]).mean() < 0.8 * share(few[0]).mean()
     monkeypatch.setattr(effort, "effort_constants", lambda: spared)
@@ -246,7 +246,7 @@ def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, m
 def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkeypatch):
     """Hard choices hardly rise without a habenula; they would, had the RMTg no rate but what the habenula gives it."""
     quiet, _, silenced = ({name: values[:4] for name, values in each.items()} for each in stretches)
-    share = lambda circuit: choices._share(choices._chosen(circuit, effort_tasks.eefrt(), 0)).mean()
+    share = lambda circuit: choices._acceptance_share(choices._choices_under(circuit, effort_tasks.eefrt(), 0)).mean()
     assert abs(share(silenced) - share(quiet)) < 0.02
     own = constants.constant_value("dopamine.rmtg_baseline")
     bare = lambda circuit: circuit | {"rmtg": np.maximum(circuit["rmtg"] - own, 1e-3)}
@@ -259,30 +259,30 @@ def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkey
 
 @pytest.mark.slow
 def test_effort_under_treatment(laboratory):
-    values = scoreboard.measured(choices.treatment, laboratory)
+    values = scoreboard.run_experiment(choices.measure_treatment, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith("effort.drugs.")}
     ssri, bupropion, stimulant = (values[f"effort.drugs.{name}"] for name in ("ssri", "bupropion", "methylphenidate"))
     assert 0 < ssri < bupropion < stimulant < 1, "by how much of the dopamine transporter they take"
 
 
 def test_every_row_has_a_figure_or_a_reason():
-    reasons = scoreboard.absent({})
+    reasons = scoreboard.explain_absences({})
     assert set(reasons) == set(ROWS)
-    for begins in scoreboard.ABSENT:
+    for begins in scoreboard.ABSENCE_REASONS:
         assert any(id.startswith(begins) for id in ROWS), begins
     assert reasons["da.rate"] == "the simulated subjects gave none"
-    assert reasons["lhb.synch.ketamine"] == scoreboard.ABSENT["lhb.synch"]
+    assert reasons["lhb.synch.ketamine"] == scoreboard.ABSENCE_REASONS["lhb.synch"]
     values = dict.fromkeys(ROWS, 1.0)
-    assert scoreboard.absent(values | {"da.rate": None, "spiral": math.nan}).keys() == {"da.rate", "spiral"}
+    assert scoreboard.explain_absences(values | {"da.rate": None, "spiral": math.nan}).keys() == {"da.rate", "spiral"}
 
 
 @pytest.mark.slow
 def test_the_whole_scoreboard():
-    values = scoreboard.score()
+    values = scoreboard.simulate_scores()
     assert list(values) == list(ROWS)
     assert all(value is None or math.isfinite(value) for value in values.values())
     no_gain = {"stim.partial.saturation", "stim.partial.spread"} if (values["stim.partial.share"] or 0) <= 0 else set()
-    without = {id for id, why in scoreboard.absent({}).items() if why in scoreboard.ABSENT.values()}
+    without = {id for id, why in scoreboard.explain_absences({}).items() if why in scoreboard.ABSENCE_REASONS.values()}
     gain = {id for id in ROWS if id.startswith("stim.partial")}
     assert {id for id, value in values.items() if value is None} == without - gain | no_gain
     assert outside(values) <= OUTSIDE
@@ -291,5 +291,7 @@ def test_the_whole_scoreboard():
 
 @pytest.mark.slow
 def test_two_devices_give_the_same_figures():
-    alone, shared = (scoreboard.measured(courses.synapses, Laboratory(devices=devices)) for devices in (1, 2))
+    alone, shared = (
+        scoreboard.run_experiment(courses.measure_synapses, ExperimentCohorts(devices=devices)) for devices in (1, 2)
+    )
     assert alone == pytest.approx(shared, rel=1e-6)

@@ -12,11 +12,11 @@ from habenula.circuit.simulation.conditions import depressed, draw, healthy
 from habenula.circuit.simulation.session import session
 from habenula.circuit.study.commands import cli
 from habenula.circuit.study.commands import session as session_command
-from habenula.circuit.study.commands.session import Answer, Task
+from habenula.circuit.study.commands.session import CueSchedule, EventResponse
 from habenula.circuit.study.runtime import jax_setup
 
 SUBJECTS, TRIALS, SEED = 6, 18, 2
-TASK = Task((1.0, 0.5, 0.0), (0.0, 0.0, 1.0))
+TASK = CueSchedule((1.0, 0.5, 0.0), (0.0, 0.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,17 @@ def told():
 
 @pytest.fixture(scope="module")
 def found(told):
-    return session_command.run(SUBJECTS, TRIALS, TASK, SEED, report=lambda *words: told.append(words))
+    return session_command.run_session(SUBJECTS, TRIALS, TASK, SEED, report=lambda *words: told.append(words))
 
 
 def test_answers_are_those_of_the_session_trial_by_trial(found):
     for name, condition in (("healthy", healthy()), ("depressed", depressed())):
         what = pavlovian(list(TASK.reward), puff=list(TASK.puff))
         seen = session(
-            draw(condition, SUBJECTS, SEED), what, TRIALS, plan=make_population_plan(session_command.NEURONS)
+            draw(condition, SUBJECTS, SEED),
+            what,
+            TRIALS,
+            plan=make_population_plan(session_command.NEURONS_PER_SUBJECT),
         )
         cue, reward = np.asarray(seen.trials.cue), np.asarray(seen.trials.reward)
         each = []
@@ -71,13 +74,13 @@ def test_progress_counts_trials(told, found):
 
 
 def test_the_table_fits_its_line(found):
-    wide = [str(line) for line in session_command.table(found, 120)]
+    wide = [str(line) for line in session_command.session_table(found, 120)]
     assert max(map(len, wide)) <= 120
     assert " healthy " in wide[0]
     assert " depressed " in wide[0]
     assert any(line.startswith("cue 3: puff 100%") for line in wide)
     assert any(line.startswith("  nothing after cue 2") for line in wide)
-    narrow = [str(line) for line in session_command.table(found, 76)]
+    narrow = [str(line) for line in session_command.session_table(found, 76)]
     assert max(map(len, narrow)) <= 76
     assert sum("before the cue" in line for line in narrow) == 2, "one kind below the other"
 
@@ -86,11 +89,11 @@ def test_the_command_prints_the_table_and_writes_the_numbers(found, monkeypatch,
     asked = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jax_setup, "start_jax", lambda: 2)
-    monkeypatch.setattr(session_command, "run", lambda *words: asked.append(words) or found)
+    monkeypatch.setattr(session_command, "run_session", lambda *words: asked.append(words) or found)
     words = "session --subjects 6 --trials 18 --reward 1,0.5,0 --puff 0,0,1 --flip 4 --seed 2 --quiet --json s.json"
     result = CliRunner().invoke(cli.app, words.split())
     assert result.exit_code == 0, result.stderr
-    assert asked == [(6, 18, Task((1.0, 0.5, 0.0), (0.0, 0.0, 1.0), 4), 2, 2, None)]
+    assert asked == [(6, 18, CueSchedule((1.0, 0.5, 0.0), (0.0, 0.0, 1.0), 4), 2, 2, None)]
     assert "A session of 18 trials, 6 subjects of each kind" in result.stdout
     data = json.loads((tmp_path / "s.json").read_text())
     assert set(data) == {"subjects", "trials", "seed", "task", "groups"}
@@ -103,7 +106,7 @@ def test_the_command_prints_the_table_and_writes_the_numbers(found, monkeypatch,
 
 def test_cues_that_changed_places_are_named_by_what_they_pay_now(found):
     turned = found._replace(task=TASK._replace(flip=6))
-    lines = [str(line) for line in session_command.table(turned, 120)]
+    lines = [str(line) for line in session_command.session_table(turned, 120)]
     assert any(line.startswith("cue 1: puff 100%") for line in lines)
     assert any("changed places at trial 6" in line for line in lines)
 
@@ -111,11 +114,11 @@ def test_cues_that_changed_places_are_named_by_what_they_pay_now(found):
 def test_who_is_not_finite_is_named(found):
     lost = found._replace(groups={name: group._replace(lost=(3, 5)) for name, group in found.groups.items()})
     assert "2 healthy subjects were not finite and are left out: 3, 5." in "\n".join(
-        map(str, session_command.table(lost, 120))
+        map(str, session_command.session_table(lost, 120))
     )
 
 
 def test_one_subject_has_no_interval():
-    assert Answer.of(np.array([np.nan, 2.0]))[0] == 2.0
-    assert np.isnan(Answer.of(np.array([np.nan, 2.0]))[1:]).all()
-    assert np.isnan(Answer.of(np.array([np.nan]))).all()
+    assert EventResponse.of(np.array([np.nan, 2.0]))[0] == 2.0
+    assert np.isnan(EventResponse.of(np.array([np.nan, 2.0]))[1:]).all()
+    assert np.isnan(EventResponse.of(np.array([np.nan]))).all()

@@ -16,13 +16,13 @@ PLAN = Plan("tiled", tile=16, devices=2)
 @pytest.fixture(scope="module")
 def lived():
     """Arms, target and first subjects, by the most subjects in a piece; and what was reported."""
-    chosen = trial.check(SUBJECTS, WEEKS, ["placebo", "ssri"])
-    how = dataclasses.replace(next(iter(trial.forecasts(chosen, SUBJECTS, WEEKS, 2).values())), plan=PLAN)
+    chosen = trial.check_arms(SUBJECTS, WEEKS, ["placebo", "ssri"])
+    how = dataclasses.replace(next(iter(trial.forecast_arms(chosen, SUBJECTS, WEEKS, 2).values())), plan=PLAN)
     found, told = {}, {}
     for most in (SUBJECTS, 32):
         told[most] = []
         report = partial(lambda kept, *words: kept.append(words), told[most])
-        found[most] = trial._lived(chosen, SUBJECTS, WEEKS, 3, dataclasses.replace(how, chunk=most), report)
+        found[most] = trial._simulate_chunk(chosen, SUBJECTS, WEEKS, 3, dataclasses.replace(how, chunk=most), report)
     return found, told
 
 
@@ -34,7 +34,7 @@ def test_figures_of_a_trial_in_pieces(lived):
     assert list(whole) == list(pieces) == ["placebo", "ssri"]
     for name, arm in whole.items():
         assert arm.day[0] == 0
-        assert len(arm.day) == 7 * 24 // trial.SAVE_EVERY + 1 == len(arm.vta_low)
+        assert len(arm.day) == 7 * 24 // trial.TRIAL_SAVE_EVERY + 1 == len(arm.vta_low)
         for quantity, values in arm.mean.items():
             np.testing.assert_allclose(pieces[name].mean[quantity], values, rtol=1e-5, atol=1e-9)
         np.testing.assert_allclose(pieces[name].vta_low, arm.vta_low, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The command line: `habenula doctor`, `evidence`, `fit`, `moment`, `session`, `trial` and `bench`.
+"""The command line: `habenula doctor`, `evidence`, `fit`, `moment_table`, `session`, `trial` and `bench`.
 
 Nothing here computes. A command checks what it was given, starts JAX (only now, so that help is instant), calls the
 library, and shows what comes back; results go to standard output, progress and errors to standard error.
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from ..reporting import labels
 from ..runtime import errors, files, jax_setup
-from ..runtime.errors import demand, demand_file, shares
+from ..runtime.errors import check_output_file, check_range, parse_shares
 from . import bench as bench_script
 
 app = typer.Typer(
-    cls=errors.OneLine,
+    cls=errors.OneLineErrors,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -25,14 +25,14 @@ app = typer.Typer(
 )
 
 
-class Subject(StrEnum):
+class SubjectCondition(StrEnum):
     """In whom a moment is simulated."""
 
     healthy = "healthy"
     depressed = "depressed"
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What happens in a moment."""
 
     reward = "reward"
@@ -40,12 +40,12 @@ class Kind(StrEnum):
     current = "current"
 
 
-def _debug(ctx: Any, debug: bool) -> bool:
+def _set_debug(ctx: Any, debug: bool) -> bool:
     ctx.meta["debug"] = debug
     return debug
 
 
-def _version(asked: bool) -> bool:
+def _print_version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import version
 
@@ -58,12 +58,14 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also 
 Seed = Annotated[int, typer.Option(help="Names the virtual subjects and their noise.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Say what it will take, and why, and leave.")]
-Debug = Annotated[bool, typer.Option("--debug", callback=_debug, help="Show a traceback where an error occurs.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show a traceback where an error occurs.")]
 
 
 @app.callback()
 def habenula(
-    version: Annotated[bool, typer.Option("--version", callback=_version, help="Show the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, help="Show the version and leave.")
+    ] = False,
 ) -> None:
     """The lateral habenula circuit in depression and its treatment, simulated.
 
@@ -91,19 +93,19 @@ def doctor(
 
     JSON: {passed, checks: [{name, found, passed}]}, passed being null where there is nothing to pass.
     """
-    demand_file(json)
+    check_output_file(json)
     jax_setup.start_jax()
     from . import doctor as surgery
 
     out, found = Console(), []
     marks = {True: "[green]✓[/green]", False: "[bold red]✗[/bold red]", None: " "}
-    for check in surgery.checks(probe):
+    for check in surgery.run_checks(probe):
         found.append(check)
         out.print(f"{marks[check.passed]} {check.name:<18}", end="", highlight=False)
         out.print(check.found, markup=False, highlight=False, soft_wrap=True)
     if json:
-        files.write_json(json, surgery.to_json(found))
-    if not surgery.healthy(found):
+        files.write_json(json, surgery.checks_to_json(found))
+    if not surgery.all_passed(found):
         raise typer.Exit(errors.FAILED)
 
 
@@ -122,24 +124,27 @@ def evidence(json: Json = None, seed: Seed = 1, quiet: Quiet = False, debug: Deb
     JSON: {rows: [{id, role, value, low, high, unit, simulated, verdict}]}, where the verdict is inside, outside or
     not modelled.
     """
-    demand("--seed", seed, 0, 2**32 - 1)
-    demand_file(json)
+    check_range("--seed", seed, 0, 2**32 - 1)
+    check_output_file(json)
     jax_setup.start_jax()
     from ...data import evidence as published
-    from ..experiments.scoreboard import absent, score
+    from ..experiments.scoreboard import explain_absences, simulate_scores
     from ..reporting import tables
 
-    with _watch(quiet) as report:
-        simulated = score(seed, report)
+    with _progress(quiet) as report:
+        simulated = simulate_scores(seed, report)
     out = Console()
     for role, title in (("calibrate", "Calibrated on"), ("check", "Checked against, never fitted to")):
-        heading = f"{title}: {tables.tally(simulated, role)}"
-        tables.titled(out, heading, tables.scores(simulated, role, tables.room(out)))
-    if missing := absent(simulated):
-        tables.titled(out, "Not modelled, and why", tables.absences(missing, tables.room(out)))
-    tables.titled(out, "Where published findings disagree", tables.contradictions(tables.room(out)))
+        heading = f"{title}: {tables.count_verdicts(simulated, role)}"
+        tables.print_titled(out, heading, tables.scoreboard_table(simulated, role, tables.console_width(out)))
+    if missing := explain_absences(simulated):
+        tables.print_titled(out, "Not modelled, and why", tables.absence_table(missing, tables.console_width(out)))
+    tables.print_titled(out, "Where published findings disagree", tables.contradiction_lines(tables.console_width(out)))
     if json:
-        rows = [_row(row, simulated.get(row.id), published.compare_with_evidence) for row in published.load_evidence()]
+        rows = [
+            _evidence_row(row, simulated.get(row.id), published.compare_with_evidence)
+            for row in published.load_evidence()
+        ]
         files.write_json(json, {"rows": rows})
 
 
@@ -172,26 +177,28 @@ def fit(
     reason}}, reliability, relations, estimates: {subject, status, raw, shrunk}, converged}; cells are of the first
     trials of staircases where the file has them.
     """
-    demand_file(json)
+    check_output_file(json)
     jax_setup.start_jax()
     from ..reporting import plot_choices, tables
     from . import fit_choices
 
-    with _watch(quiet) as report:
-        found = fit_choices.run(choices, scores, report)
-    plot_choices.figure(found, out)
+    with _progress(quiet) as report:
+        found = fit_choices.run_fit(choices, scores, report)
+    plot_choices.plot_choices_fit(found, out)
     screen = Console()
-    fit_choices.show(found, lambda title, lines: tables.titled(screen, title, lines), tables.room(screen))
+    fit_choices.print_fit(
+        found, lambda title, lines: tables.print_titled(screen, title, lines), tables.console_width(screen)
+    )
     screen.print(f"Figure: {out}", markup=False, highlight=False, soft_wrap=True)
     if json:
-        files.write_json(json, fit_choices.to_json(found))
+        files.write_json(json, fit_choices.choices_to_json(found))
 
 
 @app.command()
 def moment(
-    subject: Annotated[Subject, typer.Argument(help="Whose circuit.")] = Subject.depressed,
+    subject: Annotated[SubjectCondition, typer.Argument(help="Whose circuit.")] = SubjectCondition.depressed,
     seconds: Annotated[float, typer.Option(help="Length, above 0 and up to 600.")] = 2.0,
-    event: Annotated[Kind | None, typer.Option(help="Something that happens.")] = None,
+    event: Annotated[EventKind | None, typer.Option(help="Something that happens.")] = None,
     size: Annotated[
         float, typer.Option(help="1: a full reward, a strong air puff, 1 uA/cm2; a reward may be -1.")
     ] = 1.0,
@@ -215,9 +222,9 @@ def moment(
 
     JSON: {subject, seed, modes, mean, t, record}, in ms, Hz and uM; active and the modes are shares.
     """
-    demand("--seed", seed, 0, 2**32 - 1)
-    demand("--seconds", seconds, 0.01, 600)
-    demand_file(json)
+    check_range("--seed", seed, 0, 2**32 - 1)
+    check_range("--seconds", seconds, 0.01, 600)
+    check_output_file(json)
     if event and not 0 <= at < seconds:
         raise ValueError(f"--at {at:g} lies outside the moment, which lasts {seconds:g} s.")
     if event and lasts <= 0:
@@ -227,31 +234,31 @@ def moment(
     from ...simulation.moment import Event
     from ...simulation.moment import moment as simulate
     from ..reporting import tables
-    from .explain import of_moment, table
+    from .explain import moment_stages, stage_table
 
-    stages = of_moment(seconds)
+    stages = moment_stages(seconds)
     if explain:
-        tables.titled(Console(), "What it will take", table(stages, tables.room(Console())))
+        tables.print_titled(Console(), "What it will take", stage_table(stages, tables.console_width(Console())))
         return
     how = stages[-1].forecast
     events = (Event(event.value, 1000 * at, 1000 * lasts, size),) if event else ()
-    with _watch(quiet) as report, how.device():
-        _say(report, f"the life of a {subject.value} subject until now", 0, 2)
+    with _progress(quiet) as report, how.device():
+        _report_stage(report, f"the life of a {subject.value} subject until now", 0, 2)
         cohort = conditions.draw(
             getattr(conditions, subject.value)(), subjects=1, seed=seed, plan=stages[0].forecast.plan
         )
-        _say(report, f"{seconds:g} s of membrane currents", 1, 2)
+        _report_stage(report, f"{seconds:g} s of membrane currents", 1, 2)
         seen = simulate(cohort, seconds, events=events, plan=how.plan)
-        _say(report, f"{seconds:g} s of membrane currents", 2, 2)
+        _report_stage(report, f"{seconds:g} s of membrane currents", 2, 2)
     from ..reporting import plots  # only now, as it takes its time
 
     title = f"A {subject.value} subject, {seconds:g} s"
-    plots.moment_figure(seen, out, events, title)
+    plots.plot_moment(seen, out, events, title)
     screen = Console()
-    tables.titled(screen, title, tables.moment(seen))
+    tables.print_titled(screen, title, tables.moment_table(seen))
     screen.print(f"Figure: {out}", markup=False, highlight=False, soft_wrap=True)
     if json:
-        files.write_json(json, {"subject": subject.value, "seed": seed} | tables.moment_data(seen))
+        files.write_json(json, {"subject": subject.value, "seed": seed} | tables.moment_to_json(seen))
 
 
 @app.command()
@@ -283,29 +290,31 @@ def session(
     JSON: {subjects, trials, seed, task, groups: {healthy, depressed: {events: [{cue, event, trials, habenula, rate,
     error}], worth, lost}}}; the last three and worth are {mean, low, high} over subjects, in Hz and full rewards.
     """
-    demand("--subjects", subjects, 1, 4096)
-    demand("--trials", trials, 1, 10_000)
-    demand("--seed", seed, 0, 2**32 - 1)
-    demand_file(json)
-    rewarded, puffed = shares("--reward", reward), shares("--puff", puff)
+    check_range("--subjects", subjects, 1, 4096)
+    check_range("--trials", trials, 1, 10_000)
+    check_range("--seed", seed, 0, 2**32 - 1)
+    check_output_file(json)
+    rewarded, puffed = parse_shares("--reward", reward), parse_shares("--puff", puff)
     devices = jax_setup.start_jax()
     from ..reporting import tables
     from . import session
 
-    with _watch(quiet) as report:
-        found = session.run(subjects, trials, session.Task(rewarded, puffed, flip), seed, devices, report)
+    with _progress(quiet) as report:
+        found = session.run_session(
+            subjects, trials, session.CueSchedule(rewarded, puffed, flip), seed, devices, report
+        )
     screen = Console()
     title = f"A session of {trials} trials, {subjects} subjects of each kind"
-    tables.titled(screen, title, session.table(found, tables.room(screen)))
+    tables.print_titled(screen, title, session.session_table(found, tables.console_width(screen)))
     if json:
-        files.write_json(json, session.to_json(found))
+        files.write_json(json, session.session_to_json(found))
 
 
 @app.command()
 def trial(
     subjects: Annotated[int, typer.Option(help="Virtual depressed subjects, each of whom lives every arm.")] = 1024,
     weeks: Annotated[int, typer.Option(help="Length, up to 104; stress returns in week 10.")] = 12,
-    arms: Annotated[str, typer.Option(help=f"Comma list of: {', '.join(labels.ARMS)}. All if empty.")] = "",
+    arms: Annotated[str, typer.Option(help=f"Comma list of: {', '.join(labels.ARM_LABELS)}. All if empty.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for trial.png, trial.txt and trial.json.")] = Path("habenula-trial"),
     json: Json = None,
     seed: Seed = 1,
@@ -328,33 +337,33 @@ def trial(
     JSON: {arms: {name: {day, vta_output, vta_low, vta_high, active, rate, dopamine, drive, liking, mood, burst, ...}},
     claims, restore: {name: {target, before, after, fitted, starts, status, reason}}, provenance}, relative to health.
     """
-    demand("--subjects", subjects, 1)
-    demand("--weeks", weeks, 1, 104)
-    demand("--seed", seed, 0, 2**32 - 1)
-    demand_file(json)
-    chosen = labels.chosen(arms)
+    check_range("--subjects", subjects, 1)
+    check_range("--weeks", weeks, 1, 104)
+    check_range("--seed", seed, 0, 2**32 - 1)
+    check_output_file(json)
+    chosen = labels.parse_arms(arms)
     if not explain:
         out.mkdir(parents=True, exist_ok=True)  # now, so that a long run does not end where it cannot write
     devices = jax_setup.start_jax()
     from ..reporting import tables
 
     if explain:
-        from .explain import of_trial, table
+        from .explain import stage_table, trial_stages
 
-        found = table(of_trial(subjects, weeks, chosen, devices), tables.room(Console()))
-        tables.titled(Console(), "What it will take", found)
+        found = stage_table(trial_stages(subjects, weeks, chosen, devices), tables.console_width(Console()))
+        tables.print_titled(Console(), "What it will take", found)
         return
-    from .trial import run
+    from .trial import run_trial
 
-    with _watch(quiet) as report:
-        result = run(subjects, weeks, chosen, seed, devices, report)
+    with _progress(quiet) as report:
+        result = run_trial(subjects, weeks, chosen, seed, devices, report)
     from ..reporting import plots  # only now, as it takes its time
 
     screen = Console()
     tables.print_trial(screen, result)
-    plots.trial_figure(result, out / "trial.png")
-    with files.replacing(out / "trial.txt") as partial, partial.open("w", encoding="utf-8") as page:
-        tables.print_trial(Console(file=page, width=tables.PIPED), result)
+    plots.plot_trial(result, out / "trial.png")
+    with files.replace_atomically(out / "trial.txt") as partial, partial.open("w", encoding="utf-8") as page:
+        tables.print_trial(Console(file=page, width=tables.DEFAULT_WIDTH), result)
     for path in (out / "trial.json", *([json] if json else [])):
         files.write_json(path, result.to_json())
     screen.print(f"\nFigure, table and numbers: {out}", markup=False, highlight=False, soft_wrap=True)
@@ -362,7 +371,9 @@ def trial(
 
 @app.command()
 def bench(
-    cases: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(bench_script.CASES)}; all.")] = None,
+    cases: Annotated[
+        list[str] | None, typer.Argument(help=f"Any of {', '.join(bench_script.BENCHMARK_CASES)}; all.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes.")] = False,
     engines: Annotated[str, typer.Option(metavar="A,B", help="Rivals in case lhb; all that are installed.")] = "",
     append: Annotated[bool, typer.Option(help="Add the rows to benchmarks/results.csv.")] = True,
@@ -383,12 +394,12 @@ def bench(
 
     JSON: {rows: [{case, engine, unit, rate, low, high, ratio, equal, ...}], missing, wrong}, the last two by engine.
     """
-    demand_file(json)
+    check_output_file(json)
     options = {"--quick": quick, "--no-append": not append, "--quiet": quiet}
     words = [*(cases or []), *(name for name, given in options.items() if given)]
     words += ["--engines", engines] if engines else []
     words += ["--json", str(json.absolute())] if json else []
-    if code := bench_script.run(words):
+    if code := bench_script.run_benchmark(words):
         raise typer.Exit(code)
 
 
@@ -397,18 +408,18 @@ def main() -> None:
     app(prog_name="habenula")
 
 
-def _watch(quiet: bool):
-    from ..runtime.progress import watching
+def _progress(quiet: bool):
+    from ..runtime.progress import show_progress
 
-    return watching(Console(stderr=True), quiet)
+    return show_progress(Console(stderr=True), quiet)
 
 
-def _say(report, stage: str, done: int, total: int) -> None:
+def _report_stage(report, stage: str, done: int, total: int) -> None:
     if report:
         report(stage, done, total)
 
 
-def _row(row, simulated: float | None, verdict) -> dict[str, object]:
+def _evidence_row(row, simulated: float | None, verdict) -> dict[str, object]:
     """One row of `evidence --json`."""
     kept = {name: getattr(row, name) for name in ("id", "role", "value", "low", "high", "unit")}
     return kept | {"simulated": simulated, "verdict": verdict(row, simulated)}

@@ -10,11 +10,11 @@ from ...simulation.conditions import depressed
 from ...simulation.hardware import Machine, detect_machine
 from ...simulation.moment import MOMENT_QUANTITIES
 from ...simulation.planner import Forecast, forecast, format_bytes, format_duration
-from ..reporting.text_table import Cell, Column, folded, lines
+from ..reporting.text_table import TableCell, TableColumn, fold_text, render_table
 from . import trial
 
 
-class Stage(NamedTuple):
+class RunStage(NamedTuple):
     """A part of the work.
 
     Attributes:
@@ -28,30 +28,30 @@ class Stage(NamedTuple):
     forecast: Forecast
 
 
-def of_trial(
+def trial_stages(
     subjects: int, weeks: int, arms: Sequence[str] | None, devices: int, machine: Machine | None = None
-) -> list[Stage]:
+) -> list[RunStage]:
     """The stages of a trial, but for the fits, whose time goes into compiling.
 
     Raises:
         ValueError: as `trial.run`.
     """
-    chosen, machine = trial.check(subjects, weeks, arms), machine or detect_machine()
-    found = trial.forecasts(chosen, subjects, weeks, devices, machine)
+    chosen, machine = trial.check_arms(subjects, weeks, arms), machine or detect_machine()
+    found = trial.forecast_arms(chosen, subjects, weeks, devices, machine)
     acting = sum(has_doses_or_sessions(arm) for arm in chosen.values())
     drawn = forecast(subjects, days=float(depressed().days), quantities=0, devices=devices, machine=machine)
-    stages = [Stage("draw the cohorts", 2, drawn)]
-    stages.append(Stage("arms of tablets, or none", len(chosen) - acting, found.pop(trial.HEALTHY)))
-    return stages + [Stage("arms of ketamine or sessions", acting, each) for each in found.values()]
+    stages = [RunStage("draw the cohorts", 2, drawn)]
+    stages.append(RunStage("arms of tablets, or none", len(chosen) - acting, found.pop(trial.HEALTHY_ARM)))
+    return stages + [RunStage("arms of ketamine or sessions", acting, each) for each in found.values()]
 
 
-def of_moment(seconds: float, machine: Machine | None = None) -> list[Stage]:
+def moment_stages(seconds: float, machine: Machine | None = None) -> list[RunStage]:
     """The stages of the command `moment`: one subject drawn, and simulated."""
     machine = machine or detect_machine()
     drawn = forecast(1, days=float(depressed().days), quantities=0, machine=machine)
     return [
-        Stage("draw the subject", 1, drawn),
-        Stage(
+        RunStage("draw the subject", 1, drawn),
+        RunStage(
             f"{seconds:g} s of membrane currents",
             1,
             forecast(1, seconds=seconds, quantities=len(MOMENT_QUANTITIES), machine=machine),
@@ -59,28 +59,28 @@ def of_moment(seconds: float, machine: Machine | None = None) -> list[Stage]:
     ]
 
 
-def table(stages: Sequence[Stage], limit: int) -> list[Text]:
+def stage_table(stages: Sequence[RunStage], limit: int) -> list[Text]:
     """A line for each stage, the sum, and why."""
     columns = (
-        Column("work", left=True),
-        Column("times"),
-        Column("on", left=True),
-        Column("tile"),
-        Column("devices"),
-        Column("at once"),
-        Column("memory"),
-        Column("time"),
+        TableColumn("work", left=True),
+        TableColumn("times"),
+        TableColumn("on", left=True),
+        TableColumn("tile"),
+        TableColumn("devices"),
+        TableColumn("at once"),
+        TableColumn("memory"),
+        TableColumn("time"),
     )
     rows = [
         [
-            Cell(stage.what, "bold"),
-            Cell(str(stage.times)),
-            Cell(f"{stage.forecast.platform}, {stage.forecast.plan.backend}"),
-            Cell(str(stage.forecast.plan.tile)),
-            Cell(str(stage.forecast.plan.devices)),
-            Cell(f"{stage.forecast.chunk:,}"),
-            Cell(format_bytes(stage.forecast.total)),
-            Cell(format_duration(stage.times * stage.forecast.seconds)),
+            TableCell(stage.what, "bold"),
+            TableCell(str(stage.times)),
+            TableCell(f"{stage.forecast.platform}, {stage.forecast.plan.backend}"),
+            TableCell(str(stage.forecast.plan.tile)),
+            TableCell(str(stage.forecast.plan.devices)),
+            TableCell(f"{stage.forecast.chunk:,}"),
+            TableCell(format_bytes(stage.forecast.total)),
+            TableCell(format_duration(stage.times * stage.forecast.seconds)),
         ]
         for stage in stages
     ]
@@ -93,4 +93,4 @@ def table(stages: Sequence[Stage], limit: int) -> list[Text]:
         f"Rates are {rates}. Memory is that of the whole process at the worst time.",
         *longest.why,
     ]
-    return [*lines(columns, rows, limit), *(line for note in notes for line in folded(note, limit))]
+    return [*render_table(columns, rows, limit), *(line for note in notes for line in fold_text(note, limit))]

@@ -11,20 +11,20 @@ from ...behaviour import choices as reader
 from ...behaviour.choices import Choices
 from ...choice_models.fit import ChoiceFit, fit_choices
 from ...choice_models.latent_regression import has_enough_scores, regress_latent
-from ..reporting.text_table import Cell, Column, folded, lines
+from ..reporting.text_table import TableCell, TableColumn, fold_text, render_table
 
 # Made by `python -m habenula.circuit.study.commands.example_choices`.
-EXAMPLE = Path(__file__).parents[2] / "data" / "example_choices.csv"
-MOST_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
-UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
-SHARED = {f"early_{name}": unit for name, unit in UNITS.items()} | {
+EXAMPLE_FILE = Path(__file__).parents[2] / "data" / "example_choices.csv"
+MAX_CELLS = 64  # combinations of effort and reward beyond which they are no cells of a table
+PREFERENCE_UNITS = {"bias": "logit", "reward": "logit/level", "effort": "logit/level"}
+SHARED_UNITS = {f"early_{name}": unit for name, unit in PREFERENCE_UNITS.items()} | {
     "naive": "share",
     "fade": "trials",
     "lapse": "share",
 }
 
 
-class CellSeen(NamedTuple):
+class CellAcceptance(NamedTuple):
     """How often an offer was accepted, and how often it should have been."""
 
     effort: float
@@ -34,7 +34,7 @@ class CellSeen(NamedTuple):
     predicted: float
 
 
-class Relation(NamedTuple):
+class ScoreRelation(NamedTuple):
     """Change of the population's mean of a preference per standard deviation of a score, with its 95 % interval."""
 
     score: str
@@ -45,22 +45,24 @@ class Relation(NamedTuple):
     subjects: int
 
 
-class Fitted(NamedTuple):
+class ChoiceReport(NamedTuple):
     """What the command shows."""
 
     name: str
     choices: Choices
     fit: ChoiceFit
-    cells: tuple[CellSeen, ...]
-    relations: tuple[Relation, ...]
+    cells: tuple[CellAcceptance, ...]
+    relations: tuple[ScoreRelation, ...]
 
 
-def find(path: Path | None) -> Path:
+def find_choices_file(path: Path | None) -> Path:
     """The file that is meant: the example where none is named, or where its name is that of no file here."""
-    return EXAMPLE if path is None or (path == Path(EXAMPLE.name) and not path.exists()) else path
+    return EXAMPLE_FILE if path is None or (path == Path(EXAMPLE_FILE.name) and not path.exists()) else path
 
 
-def run(path: Path | None, scores: Path | None = None, report: Callable[[str, int, int], None] | None = None) -> Fitted:
+def run_fit(
+    path: Path | None, scores: Path | None = None, report: Callable[[str, int, int], None] | None = None
+) -> ChoiceReport:
     """Read, fit and compare.
 
     Args:
@@ -72,7 +74,7 @@ def run(path: Path | None, scores: Path | None = None, report: Callable[[str, in
         OSError, ValueError: see `choices.read_choices`, `choices.read_scores` and `choice_fit.fit_choices`.
     """
     say = report or (lambda stage, done, total: None)
-    found = find(path)
+    found = find_choices_file(path)
     say(f"reading {found.name}", 0, 1)
     people = reader.read_choices(found)
     table = reader.read_scores(scores, people.subject) if scores else {}
@@ -80,38 +82,38 @@ def run(path: Path | None, scores: Path | None = None, report: Callable[[str, in
     stage = f"fitting {len(people)} subjects"
     say(stage, 0, 1)
     fit = fit_choices(people, progress=lambda done, total: say(stage, done, total))
-    name = "the example of the package" if found == EXAMPLE else str(found)
-    return Fitted(name, people, fit, cells(people, fit.predicted), relations(fit, table))
+    name = "the example of the package" if found == EXAMPLE_FILE else str(found)
+    return ChoiceReport(name, people, fit, acceptance_by_cell(people, fit.predicted), relate_scores(fit, table))
 
 
-def cells(people: Choices, predicted: np.ndarray) -> tuple[CellSeen, ...]:
+def acceptance_by_cell(people: Choices, predicted: np.ndarray) -> tuple[CellAcceptance, ...]:
     """By offer, on first trials of staircases where there are any: share accepted, and what was predicted.
 
-    No cells where there are more than `MOST_CELLS` different offers.
+    No cells where there are more than `MAX_CELLS` different offers.
     """
     counted = people.first if people.first.any() else people.known
     offers = np.unique(np.stack([people.effort[counted], people.reward[counted]], axis=1), axis=0)
-    if len(offers) > MOST_CELLS:
+    if len(offers) > MAX_CELLS:
         return ()
     found = []
     for effort, reward in offers:
         here = counted & (people.effort == effort) & (people.reward == reward)
         share = [float(values[here].mean()) for values in (people.accepted, predicted)]
-        found.append(CellSeen(float(effort), float(reward), int(here.sum()), *share))
+        found.append(CellAcceptance(float(effort), float(reward), int(here.sum()), *share))
     return tuple(found)
 
 
-def relations(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[Relation, ...]:
+def relate_scores(fit: ChoiceFit, scores: Mapping[str, np.ndarray]) -> tuple[ScoreRelation, ...]:
     """Slope of each preference on each score that has one, see `latent_regression`."""
     return tuple(
-        Relation(score, name, each.value, each.low, each.high, each.subjects)
+        ScoreRelation(score, name, each.value, each.low, each.high, each.subjects)
         for score, values in scores.items()
         if has_enough_scores(fit, values)
         for name, each in regress_latent(fit, values).items()
     )
 
 
-def to_json(found: Fitted) -> dict[str, Any]:
+def choices_to_json(found: ChoiceReport) -> dict[str, Any]:
     """The result as plain numbers; see the help of the command."""
     fit, people = found.fit, found.choices
     estimates = {
@@ -129,7 +131,7 @@ def to_json(found: Fitted) -> dict[str, Any]:
             {"effort": c.effort, "reward": c.reward, "observed": c.observed, "predicted": c.predicted}
             for c in found.cells
         ],
-        "population": {name: spread.get(name, unseen) for name in _names(fit)},
+        "population": {name: spread.get(name, unseen) for name in _reported_names(fit)},
         "identifiable": {
             name: {"identifiable": v.identifiable, "error": v.error, "subjects": v.subjects, "reason": v.reason}
             for name, v in fit.identifiable.items()
@@ -141,24 +143,29 @@ def to_json(found: Fitted) -> dict[str, Any]:
     }
 
 
-def _names(fit: ChoiceFit) -> tuple[str, ...]:
+def _reported_names(fit: ChoiceFit) -> tuple[str, ...]:
     """Preferences, seen or not, and what people share."""
     return tuple(dict.fromkeys((*fit.identifiable, *fit.population)))
 
 
-def population_table(found: Fitted, limit: int) -> list[Text]:
+def population_table(found: ChoiceReport, limit: int) -> list[Text]:
     """Means and spreads of each preference, and below them what can be told of whom."""
-    columns = [Column("of the population", left=True), Column("mean"), Column("95 % interval"), Column("sd")]
-    columns += [Column("reliability"), Column("unit", left=True)]
+    columns = [
+        TableColumn("of the population", left=True),
+        TableColumn("mean"),
+        TableColumn("95 % interval"),
+        TableColumn("sd"),
+    ]
+    columns += [TableColumn("reliability"), TableColumn("unit", left=True)]
     rows, words = [], {}
-    for name in _names(found.fit):
+    for name in _reported_names(found.fit):
         verdict, spread = found.fit.identifiable.get(name), found.fit.population.get(name)
         if spread is None:
             assert verdict is not None
-            rows.append([Cell(name, "bold"), *[Cell("-")] * 4, Cell("")])
+            rows.append([TableCell(name, "bold"), *[TableCell("-")] * 4, TableCell("")])
             words.setdefault(f"not seen: {verdict.reason}", []).append(name)
             continue
-        digits = _digits(name, (spread.high - spread.low) / 2)
+        digits = _significant_digits(name, (spread.high - spread.low) / 2)
         told = np.isfinite(spread.high - spread.low)
         numbers = [f"{spread.mean:.{digits}f}", f"{spread.low:.{digits}f} to {spread.high:.{digits}f}" if told else "-"]
         numbers += [
@@ -166,58 +173,68 @@ def population_table(found: Fitted, limit: int) -> list[Text]:
             f"{found.fit.reliability.get(name, np.nan):.2f}",
         ]
         numbers[-1] = numbers[-1].replace("nan", "")
-        rows.append([Cell(name, "bold"), *map(Cell, numbers), Cell((UNITS | SHARED).get(name, "level felt"))])
+        rows.append(
+            [
+                TableCell(name, "bold"),
+                *map(TableCell, numbers),
+                TableCell((PREFERENCE_UNITS | SHARED_UNITS).get(name, "level felt")),
+            ]
+        )
         if reason := spread.reason or (verdict.reason if verdict else ""):
             words.setdefault(reason, []).append(name)
     said = [f"{', '.join(names)}: {reason}." for reason, names in words.items()]
-    return [*lines(columns, rows, limit), *(line for each in said for line in folded(each, limit, style="dim"))]
+    return [
+        *render_table(columns, rows, limit),
+        *(line for each in said for line in fold_text(each, limit, style="dim")),
+    ]
 
 
-def _digits(name: str, half: float) -> int:
+def _significant_digits(name: str, half: float) -> int:
     """Decimals of a number known to within `half`: more for weights where a level is a small step, such as a cent."""
     if name == "lapse":
         return 3
     return min(max(2, int(np.ceil(-np.log10(half)))), 6) if 0 < half < 1 else 2
 
 
-def cell_table(found: Fitted) -> list[Text]:
+def cell_table(found: ChoiceReport) -> list[Text]:
     """Observed and predicted acceptance: a line for each effort, a column for each reward."""
     rewards = sorted({cell.reward for cell in found.cells})
     of = {(cell.effort, cell.reward): cell for cell in found.cells}
-    columns = [Column("effort", left=True)]
+    columns = [TableColumn("effort", left=True)]
     columns += [
-        Column(f"{reward:g}", group) for group in ("observed, reward", "predicted, reward") for reward in rewards
+        TableColumn(f"{reward:g}", group) for group in ("observed, reward", "predicted, reward") for reward in rewards
     ]
     rows = []
     for effort in sorted({cell.effort for cell in found.cells}):
-        row = [Cell(f"{effort:g}", "bold")]
+        row = [TableCell(f"{effort:g}", "bold")]
         for name in ("observed", "predicted"):
             row += [
-                Cell(f"{getattr(of[key], name):.3f}" if (key := (effort, reward)) in of else "") for reward in rewards
+                TableCell(f"{getattr(of[key], name):.3f}" if (key := (effort, reward)) in of else "")
+                for reward in rewards
             ]
         rows.append(row)
-    return lines(columns, rows)
+    return render_table(columns, rows)
 
 
-def relation_table(relations: Sequence[Relation], limit: int) -> list[Text]:
+def relation_table(relations: Sequence[ScoreRelation], limit: int) -> list[Text]:
     """Slopes of preferences on scores, and how to read them."""
-    columns = [Column("score", left=True), Column("preference", left=True), Column("per s.d.")]
-    columns += [Column("95 % interval"), Column("unit", left=True), Column("subjects")]
+    columns = [TableColumn("score", left=True), TableColumn("preference", left=True), TableColumn("per s.d.")]
+    columns += [TableColumn("95 % interval"), TableColumn("unit", left=True), TableColumn("subjects")]
     rows = []
     for each in relations:
         style = "bold" if each.low > 0 or each.high < 0 else ""
         numbers = [f"{each.slope:+.3f}", f"{each.low:+.3f} to {each.high:+.3f}"]
-        cells = [Cell(each.score), Cell(each.preference), *(Cell(number, style) for number in numbers)]
-        rows.append([*cells, Cell(UNITS.get(each.preference, "")), Cell(f"{each.subjects}")])
+        cells = [TableCell(each.score), TableCell(each.preference), *(TableCell(number, style) for number in numbers)]
+        rows.append([*cells, TableCell(PREFERENCE_UNITS.get(each.preference, "")), TableCell(f"{each.subjects}")])
     words = (
         "By how much the population's mean moves with a standard deviation of the score, from all choices at once. A "
         "slope of people's own estimates would be nearer to 0, about by their reliability. Where an interval holds 0, "
         "these people do not tell the slope from none; of slopes that are none, one interval in twenty leaves 0 out."
     )
-    return [*lines(columns, rows, limit), *folded(words, limit, style="dim")]
+    return [*render_table(columns, rows, limit), *fold_text(words, limit, style="dim")]
 
 
-def notes(found: Fitted, limit: int) -> list[Text]:
+def fit_notes(found: ChoiceReport, limit: int) -> list[Text]:
     """What the tables do not hold."""
     fit, people = found.fit, found.choices
     counts = {status: fit.status.count(status) for status in dict.fromkeys(fit.status)}
@@ -233,13 +250,13 @@ def notes(found: Fitted, limit: int) -> list[Text]:
     if found.cells:
         kind = "the first trial of each staircase" if people.first.any() else "all trials"
         texts.append(f"Acceptance is that on {kind}; the largest difference is {worst:.3f}.")
-    return [line for text in texts for line in folded(text, limit, style="dim")]
+    return [line for text in texts for line in fold_text(text, limit, style="dim")]
 
 
-def show(found: Fitted, titled: Callable[[str, Sequence[Text]], None], limit: int) -> None:
+def print_fit(found: ChoiceReport, titled: Callable[[str, Sequence[Text]], None], limit: int) -> None:
     """Everything that the fit has to say, through `titled(heading, lines)`."""
     heading = f"{len(found.choices)} subjects, {found.choices.trials} choices: {found.name}"
-    titled(heading, [*population_table(found, limit), *notes(found, limit)])
+    titled(heading, [*population_table(found, limit), *fit_notes(found, limit)])
     if found.cells:
         titled("Offers accepted", cell_table(found))
     if found.relations:

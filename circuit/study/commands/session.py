@@ -17,13 +17,13 @@ from ...choice_models.fit import NORMAL_95
 from ...model.lhb_population import make_population_plan
 from ...simulation.conditions import depressed, draw, healthy
 from ...simulation.session import Session, session
-from ..reporting.text_table import Cell, Column, folded, lines, width
+from ..reporting.text_table import TableCell, TableColumn, fold_text, render_table, table_width
 
-NEURONS = 32
-RECORDED = ("habenula", "rate")
+NEURONS_PER_SUBJECT = 32
+RECORDED_QUANTITIES = ("habenula", "rate")
 
 
-class Task(NamedTuple):
+class CueSchedule(NamedTuple):
     """What the cues foretell.
 
     Attributes:
@@ -36,7 +36,7 @@ class Task(NamedTuple):
     flip: int | None = None
 
 
-class Answer(NamedTuple):
+class EventResponse(NamedTuple):
     """Mean over subjects, with its 95 % interval; not a number where there were too few."""
 
     mean: float
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Answer":
+    def of(cls, values: np.ndarray) -> "EventResponse":
         """Of one value per subject, NaN of those who do not count."""
         known = values[np.isfinite(values)]
         mean = float(known.mean()) if len(known) else np.nan
@@ -52,7 +52,7 @@ class Answer(NamedTuple):
         return cls(mean, mean - half, mean + half)
 
 
-class Seen(NamedTuple):
+class EventSummary(NamedTuple):
     """How subjects answered an event.
 
     Attributes:
@@ -66,12 +66,12 @@ class Seen(NamedTuple):
     cue: int
     event: str
     trials: int
-    habenula: Answer
-    rate: Answer
-    error: Answer
+    habenula: EventResponse
+    rate: EventResponse
+    error: EventResponse
 
 
-class Group(NamedTuple):
+class GroupSummary(NamedTuple):
     """One kind of subjects.
 
     Attributes:
@@ -80,22 +80,22 @@ class Group(NamedTuple):
         lost: numbers of subjects who were not finite, and are left out.
     """
 
-    seen: tuple[Seen, ...]
-    worth: tuple[Answer, ...]
+    seen: tuple[EventSummary, ...]
+    worth: tuple[EventResponse, ...]
     lost: tuple[int, ...]
 
 
-class Conditioned(NamedTuple):
+class SessionReport(NamedTuple):
     """What the command shows."""
 
     subjects: int
     trials: int
     seed: int
-    task: Task
-    groups: dict[str, Group]
+    task: CueSchedule
+    groups: dict[str, GroupSummary]
 
 
-def check(task: Task, trials: int) -> None:
+def check_schedule(task: CueSchedule, trials: int) -> None:
     """Refuse an experiment whose second half could not be told.
 
     Raises:
@@ -111,14 +111,14 @@ def check(task: Task, trials: int) -> None:
         raise ValueError(f"--flip {task.flip} must lie in the first half of the session, from 1 to {trials // 2}.")
 
 
-def run(
+def run_session(
     subjects: int,
     trials: int,
-    task: Task,
+    task: CueSchedule,
     seed: int = 1,
     devices: int = 1,
     report: Callable[[str, int, int], None] | None = None,
-) -> Conditioned:
+) -> SessionReport:
     """Draw, let learn, and ask.
 
     Args:
@@ -130,9 +130,9 @@ def run(
         report: called as `report(stage, done, total)`.
 
     Raises:
-        ValueError: see `check`.
+        ValueError: see `check_schedule`.
     """
-    check(task, trials)
+    check_schedule(task, trials)
     say = report or (lambda stage, done, total: None)
     kinds = {"healthy": healthy(), "depressed": depressed()}
     what = pavlovian(list(task.reward), puff=list(task.puff), reversal=task.flip)
@@ -142,15 +142,21 @@ def run(
         cohort = draw(condition, subjects, seed)
         say("the life of subjects until now", len(groups) + 1, len(kinds))
         told = partial(say, f"trials of the {name}")
-        plan = make_population_plan(NEURONS, devices)
+        plan = make_population_plan(NEURONS_PER_SUBJECT, devices)
         found = session(
-            cohort, what, trials, record=RECORDED, neurons=NEURONS, plan=plan, progress=told if report else None
+            cohort,
+            what,
+            trials,
+            record=RECORDED_QUANTITIES,
+            neurons=NEURONS_PER_SUBJECT,
+            plan=plan,
+            progress=told if report else None,
         )
-        groups[name] = _group(found, task)
-    return Conditioned(subjects, trials, seed, task, groups)
+        groups[name] = _summarise_group(found, task)
+    return SessionReport(subjects, trials, seed, task, groups)
 
 
-def _group(found: Session, task: Task) -> Group:
+def _summarise_group(found: Session, task: CueSchedule) -> GroupSummary:
     """Responses and values of the subjects who stayed finite."""
     good = np.asarray(found.finite)
     arrays = lambda tree: {name: np.asarray(value, float)[good] for name, value in tree.items()}
@@ -159,35 +165,41 @@ def _group(found: Session, task: Task) -> Group:
     errors = {"cue": np.asarray(found.learnt.cue)[good], "outcome": np.asarray(found.learnt.outcome)[good]}
     late = np.broadcast_to(np.arange(cue.shape[1]) >= cue.shape[1] // 2, cue.shape)
 
-    def seen(number: int, event: str, which: np.ndarray) -> Seen:
+    def seen(number: int, event: str, which: np.ndarray) -> EventSummary:
         window, error = (at_cue, errors["cue"]) if event == "cue" else (after, errors["outcome"])
-        habenula, rate = (Answer.of(_over(window[name] - before[name], which)) for name in RECORDED)
-        return Seen(number, event, int(which.sum()), habenula, rate, Answer.of(_over(error, which)))
+        habenula, rate = (
+            EventResponse.of(_response_over(window[name] - before[name], which)) for name in RECORDED_QUANTITIES
+        )
+        return EventSummary(
+            number, event, int(which.sum()), habenula, rate, EventResponse.of(_response_over(error, which))
+        )
 
-    habenula, rate = (Answer.of(_over(before[name], late)) for name in RECORDED)
-    rows = [Seen(0, "before", int(late.sum()), habenula, rate, Answer(np.nan, np.nan, np.nan))]
+    habenula, rate = (EventResponse.of(_response_over(before[name], late)) for name in RECORDED_QUANTITIES)
+    rows = [EventSummary(0, "before", int(late.sum()), habenula, rate, EventResponse(np.nan, np.nan, np.nan))]
     rows += [seen(k + 1, "cue", late & (cue == k)) for k in range(len(task.reward))]
     for k in range(len(task.reward)):
         here, paid, hurt = late & (cue == k), reward > 0, puff > 0
         came = {"reward": here & paid & ~hurt, "puff": here & hurt, "nothing": here & ~paid & ~hurt}
-        may_come = here.any() and (pays_now(task.reward, task, k) > 0 or pays_now(task.puff, task, k) > 0)
+        may_come = here.any() and (
+            probability_after_flip(task.reward, task, k) > 0 or probability_after_flip(task.puff, task, k) > 0
+        )
         rows += [seen(k + 1, name, which) for name, which in came.items() if which.any() and may_come]
-    worth = tuple(Answer.of(each) for each in np.asarray(found.learnt.last.cues)[:, good])
-    return Group(tuple(rows), worth, tuple(int(i) for i in np.flatnonzero(~good)))
+    worth = tuple(EventResponse.of(each) for each in np.asarray(found.learnt.last.cues)[:, good])
+    return GroupSummary(tuple(rows), worth, tuple(int(i) for i in np.flatnonzero(~good)))
 
 
-def pays_now(probability: Sequence[float], task: Task, cue: int) -> float:
+def probability_after_flip(probability: Sequence[float], task: CueSchedule, cue: int) -> float:
     """Probability of what a cue, counted from 0, foretells in the second half of the session."""
     return probability[cue] if task.flip is None else probability[len(probability) - 1 - cue]
 
 
-def _over(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+def _response_over(values: np.ndarray, which: np.ndarray) -> np.ndarray:
     """Each subject's mean over those trials; NaN without any."""
     count = which.sum(axis=1)
     return np.where(count > 0, np.where(which, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def to_json(found: Conditioned) -> dict[str, Any]:
+def session_to_json(found: SessionReport) -> dict[str, Any]:
     """The result as plain numbers; see the help of the command."""
     groups = {
         name: {
@@ -207,70 +219,75 @@ def to_json(found: Conditioned) -> dict[str, Any]:
     }
 
 
-def table(found: Conditioned, limit: int) -> list[Text]:
+def session_table(found: SessionReport, limit: int) -> list[Text]:
     """A line for each event, the kinds side by side; where lines are too short for that, one below the other."""
     names = (
-        [Column("event", left=True, wraps=True)],
-        [[Cell(_event(seen, found.task), "bold")] for seen in _events(found)],
+        [TableColumn("event", left=True, wraps=True)],
+        [[TableCell(_event_label(seen, found.task), "bold")] for seen in _event_rows(found)],
     )
-    parts = {name: _columns(name, found) for name in found.groups}
-    together = _beside(names, *parts.values())
-    if width(*together) <= limit:
-        return [*lines(*together), *notes(found, limit)]
-    alone = [[*lines(*_beside(names, part), limit), Text()] for part in parts.values()]
-    return [line for each in alone for line in each] + notes(found, limit)
+    parts = {name: _group_columns(name, found) for name in found.groups}
+    together = _join_columns(names, *parts.values())
+    if table_width(*together) <= limit:
+        return [*render_table(*together), *session_notes(found, limit)]
+    alone = [[*render_table(*_join_columns(names, part), limit), Text()] for part in parts.values()]
+    return [line for each in alone for line in each] + session_notes(found, limit)
 
 
-def _events(found: Conditioned) -> list[Seen]:
+def _event_rows(found: SessionReport) -> list[EventSummary]:
     """All events that any kind of subjects met, in order; their trials are the same."""
     return list({(seen.cue, seen.event): seen for group in found.groups.values() for seen in group.seen}.values())
 
 
-def _beside(*parts: tuple[list[Column], list[list[Cell]]]) -> tuple[list[Column], list[list[Cell]]]:
+def _join_columns(
+    *parts: tuple[list[TableColumn], list[list[TableCell]]],
+) -> tuple[list[TableColumn], list[list[TableCell]]]:
     columns = [column for part, _ in parts for column in part]
     return columns, [[cell for row in rows for cell in row] for rows in zip(*(rows for _, rows in parts), strict=True)]
 
 
-def _columns(name: str, found: Conditioned) -> tuple[list[Column], list[list[Cell]]]:
+def _group_columns(name: str, found: SessionReport) -> tuple[list[TableColumn], list[list[TableCell]]]:
     """What one kind of subjects did at each event."""
     group, headings = found.groups[name], ("LHb, Hz", "dopamine, Hz", "error", "worth")
     of, rows = {(seen.cue, seen.event): seen for seen in group.seen}, []
-    for key in ((seen.cue, seen.event) for seen in _events(found)):
+    for key in ((seen.cue, seen.event) for seen in _event_rows(found)):
         if (seen := of.get(key)) is None:
-            rows.append([Cell("")] * len(headings))
+            rows.append([TableCell("")] * len(headings))
             continue
         signed = seen.event != "before"
         worth = group.worth[seen.cue - 1].mean if seen.event == "cue" else np.nan
-        cells = [_answer(each, signed) for each in (seen.habenula, seen.rate)]
-        rows.append([*cells, _plain(seen.error.mean, "+.2f"), _plain(worth, ".2f")])
-    return [Column(heading, name) for heading in headings], rows
+        cells = [_response_cell(each, signed) for each in (seen.habenula, seen.rate)]
+        rows.append([*cells, _number_cell(seen.error.mean, "+.2f"), _number_cell(worth, ".2f")])
+    return [TableColumn(heading, name) for heading in headings], rows
 
 
-def _answer(answer: Answer, signed: bool) -> Cell:
+def _response_cell(answer: EventResponse, signed: bool) -> TableCell:
     """Mean and half its interval; bold where that leaves 0 out."""
     if not np.isfinite(answer.mean):
-        return Cell("-")
+        return TableCell("-")
     half = "" if np.isnan(answer.high) else f"±{answer.high - answer.mean:.2f}"
     sure = signed and (answer.low > 0 or answer.high < 0)
-    return Cell(f"{answer.mean:{'+' if signed else ''}.2f}{half}", "bold" if sure else "")
+    return TableCell(f"{answer.mean:{'+' if signed else ''}.2f}{half}", "bold" if sure else "")
 
 
-def _plain(value: float, how: str) -> Cell:
-    return Cell("" if np.isnan(value) else f"{round(value, 2) + 0.0:{how}}")  # never -0
+def _number_cell(value: float, how: str) -> TableCell:
+    return TableCell("" if np.isnan(value) else f"{round(value, 2) + 0.0:{how}}")  # never -0
 
 
-def _event(seen: Seen, task: Task) -> str:
+def _event_label(seen: EventSummary, task: CueSchedule) -> str:
     """An event in words."""
     if seen.event == "before":
         return "before the cue"
     if seen.event != "cue":
         return f"  {seen.event} after cue {seen.cue}"
-    now = ((name, pays_now(of, task, seen.cue - 1)) for name, of in (("reward", task.reward), ("puff", task.puff)))
+    now = (
+        (name, probability_after_flip(of, task, seen.cue - 1))
+        for name, of in (("reward", task.reward), ("puff", task.puff))
+    )
     told = ", ".join(f"{name} {share:.0%}" for name, share in now if share > 0)
     return f"cue {seen.cue}: {told or 'nothing'}"
 
 
-def notes(found: Conditioned, limit: int) -> list[Text]:
+def session_notes(found: SessionReport, limit: int) -> list[Text]:
     """What the numbers are."""
     turned = f", after the cues had changed places at trial {found.task.flip}" if found.task.flip is not None else ""
     texts = [
@@ -283,4 +300,4 @@ def notes(found: Conditioned, limit: int) -> list[Text]:
         if group.lost:
             numbers = ", ".join(str(i) for i in group.lost[:8])
             texts.append(f"{len(group.lost)} {name} subjects were not finite and are left out: {numbers}.")
-    return [line for text in texts for line in folded(text, limit, style="dim")]
+    return [line for text in texts for line in fold_text(text, limit, style="dim")]

@@ -13,18 +13,18 @@ from ...model.parameters import typical
 from ...simulation.cohort import Cohort
 from ...simulation.conditions import depressed, draw, healthy, resilient
 from ...simulation.course import Course, course
-from ..arms import MORNING, NOON, align
+from ..arms import MORNING, NOON, align_arms
 
-SUBJECTS = 128
-DAYS = 56.0
-RECORD = ("vta_output", "active", "rate", "dopamine", "liking", "mood", "rmtg")
+COHORT_SIZE = 128
+COURSE_DAYS = 56.0
+COURSE_RECORD = ("vta_output", "active", "rate", "dopamine", "liking", "mood", "rmtg")
 DAT_OCCUPANCY = 0.6  # at its peak in the typical subject, by the stimulant's single dose
 
 Figures = Mapping[str, SupportsFloat]  # what an experiment gives: by row of the evidence, in the row's unit
 
 
 @dataclasses.dataclass(frozen=True)
-class Laboratory:
+class ExperimentCohorts:
     """Subjects of one seed.
 
     Attributes:
@@ -38,38 +38,38 @@ class Laboratory:
     @functools.cached_property
     def well(self) -> Cohort:
         """Healthy subjects."""
-        return draw(healthy(), SUBJECTS, self.seed, plan=self.plan)
+        return draw(healthy(), COHORT_SIZE, self.seed, plan=self.plan)
 
     @functools.cached_property
     def ill(self) -> Cohort:
         """Susceptible subjects, two weeks after chronic stress."""
-        return draw(depressed(), SUBJECTS, self.seed, plan=self.plan)
+        return draw(depressed(), COHORT_SIZE, self.seed, plan=self.plan)
 
     @functools.cached_property
     def spared(self) -> Cohort:
         """Resilient subjects, after the same stress."""
-        return draw(resilient(), SUBJECTS, self.seed, plan=self.plan)
+        return draw(resilient(), COHORT_SIZE, self.seed, plan=self.plan)
 
     @functools.cached_property
     def exposed(self) -> Cohort:
         """Subjects like the healthy ones, two weeks after the same stress."""
-        return draw(depressed(susceptibility=0.0), SUBJECTS, self.seed, plan=self.plan)
+        return draw(depressed(susceptibility=0.0), COHORT_SIZE, self.seed, plan=self.plan)
 
     @functools.cached_property
     def courses(self) -> dict[str, Course]:
         """Eight weeks: of the healthy subjects, and by arm of the ill ones. All run through one compiled program."""
-        arms = align(treatments())
-        live = lambda cohort, arm: course(cohort, arm, DAYS, save_every=4, record=RECORD, plan=self.plan)
+        arms = align_arms(treatment_arms())
+        live = lambda cohort, arm: course(cohort, arm, COURSE_DAYS, save_every=4, record=COURSE_RECORD, plan=self.plan)
         treated = {name: live(self.ill, arm) for name, arm in arms.items()}
         return {"healthy": live(self.well, arms["untreated"])} | treated
 
     @property
     def plan(self) -> Plan:
         """How cohorts use the hardware."""
-        return Plan(tile=SUBJECTS, devices=self.devices)
+        return Plan(tile=COHORT_SIZE, devices=self.devices)
 
 
-def treatments() -> dict[str, Arm]:
+def treatment_arms() -> dict[str, Arm]:
     """The arms: nothing, an SSRI at its minimum dose, bupropion, ketamine once, and a stimulant at one and two doses."""
     site = typical().methylphenidate.occupancy
     mg = float(site.half * (DAT_OCCUPANCY / (site.maximum - DAT_OCCUPANCY)) ** (1 / site.hill))

@@ -17,18 +17,18 @@ from ...model.slow_clock import SLOW_STEP, SlowInputs, SlowState, circuit_activi
 from ...model.transfer_function import evaluate_transfer
 from ...simulation.course import load_transfer_function
 from ...simulation.fixed_points import activity_at
-from .cohorts import DAYS, Figures, Laboratory, treatments
+from .cohorts import COURSE_DAYS, ExperimentCohorts, Figures, treatment_arms
 
-WEEK = 7.0
+WEEK_LENGTH = 7.0
 AFTER_STRESSOR, SPIRAL = 14.0, 60.0  # d after the stressor's end: where a course begins, and where the deficit is read
-BLUNTED = 0.8  # liking below which a person reports blunting: a fifth of pleasure is lost
-CHALLENGE = 0.5  # afferent drive under which long-term depression is induced, as in a session
+BLUNTING_THRESHOLD = 0.8  # liking below which a person reports blunting: a fifth of pleasure is lost
+CHALLENGE_DRIVE = 0.5  # afferent drive under which long-term depression is induced, as in a session
 
 
-def dopamine_neurons(lab: Laboratory) -> Figures:
+def measure_dopamine_neurons(lab: ExperimentCohorts) -> Figures:
     """Rows `da.rate` and `vta.two`: how many dopamine neurons fire, and how fast, in a first week untreated."""
     well, ill = lab.courses["healthy"], lab.courses["untreated"]
-    first = lambda lived, name: np.asarray(lived[name])[:, np.asarray(lived.day) <= WEEK].mean()
+    first = lambda lived, name: np.asarray(lived[name])[:, np.asarray(lived.day) <= WEEK_LENGTH].mean()
     return {
         "da.rate": first(well, "rate"),
         "vta.two.number": first(ill, "active") / first(well, "active"),
@@ -36,7 +36,7 @@ def dopamine_neurons(lab: Laboratory) -> Figures:
     }
 
 
-def without_treatment(lab: Laboratory) -> Figures:
+def measure_untreated(lab: ExperimentCohorts) -> Figures:
     """Rows `spiral` and `lhb.help.r2`.
 
     The spiral is the deficit in VTA output 60 days after the stressor's end over that with which the course began. What
@@ -56,41 +56,41 @@ def without_treatment(lab: Laboratory) -> Figures:
     }
 
 
-def ketamine(lab: Laboratory) -> Figures:
+def measure_ketamine(lab: ExperimentCohorts) -> Figures:
     """Rows `ket.course`: the effect of one infusion on mood, as rating scales are about mood.
 
     Onset is where the effect reaches half of its peak, relapse where it has lost half of it again.
     """
-    day, effect = _effect(lab, "ketamine", "mood")
+    day, effect = _effect_over_placebo(lab, "ketamine", "mood")
     peak = int(np.argmax(effect))
     after = effect[peak:] - effect[peak] / 2
     return {
-        "ket.course.onset": HOURS_PER_DAY * _crossing(day, effect, effect[peak] / 2),
+        "ket.course.onset": HOURS_PER_DAY * _crossing_day(day, effect, effect[peak] / 2),
         "ket.course.peak": HOURS_PER_DAY * day[peak],
-        "ket.course.relapse": _crossing(day[peak:], -after, 0.0),
+        "ket.course.relapse": _crossing_day(day[peak:], -after, 0.0),
     }
 
 
-def ssri(lab: Laboratory) -> Figures:
-    """Rows `ssri`: the lag of mood behind occupancy, and who reports blunting.
+def measure_ssri(lab: ExperimentCohorts) -> Figures:
+    """Rows `measure_ssri`: the lag of mood behind occupancy, and who reports blunting.
 
     The lag is between the times at which each reaches half of its mean over the last week.
     """
     lived = lab.courses["ssri"]
-    day, effect = _effect(lab, "ssri", "mood")
-    hours = jnp.arange(DAYS * HOURS_PER_DAY)
-    sert = compute_arm_inputs(treatments()["ssri"], hours, SLOW_STEP, lab.ill.parameters).sert
+    day, effect = _effect_over_placebo(lab, "ssri", "mood")
+    hours = jnp.arange(COURSE_DAYS * HOURS_PER_DAY)
+    sert = compute_arm_inputs(treatment_arms()["ssri"], hours, SLOW_STEP, lab.ill.parameters).sert
     occupied = np.asarray(sert, float).mean(axis=1)
     at = (np.arange(len(hours)) + 0.5) / HOURS_PER_DAY
-    halfway = lambda day, curve: _crossing(day, curve, curve[day > DAYS - WEEK].mean() / 2)
-    last = np.asarray(lived.day) > DAYS - WEEK
+    halfway = lambda day, curve: _crossing_day(day, curve, curve[day > COURSE_DAYS - WEEK_LENGTH].mean() / 2)
+    last = np.asarray(lived.day) > COURSE_DAYS - WEEK_LENGTH
     return {
         "ssri.delay": halfway(day, effect) - halfway(at, occupied),
-        "ssri.blunt": (np.asarray(lived["liking"])[:, last].mean(axis=1) < BLUNTED).mean(),
+        "ssri.blunt": (np.asarray(lived["liking"])[:, last].mean(axis=1) < BLUNTING_THRESHOLD).mean(),
     }
 
 
-def stimulant(lab: Laboratory) -> Figures:
+def measure_stimulant(lab: ExperimentCohorts) -> Figures:
     """Rows `stim.partial`: gain in VTA output over all hours of the last week, on tablets that peak at occupancy 0.6.
 
     Spread and correlation are over people; the occupancy that is correlated is each person's mean over the week. Where
@@ -98,15 +98,16 @@ def stimulant(lab: Laboratory) -> Figures:
     """
     day = np.asarray(lab.courses["untreated"].day)
     output = {
-        name: np.asarray(lived["vta_output"])[:, day > DAYS - WEEK].mean(axis=1) for name, lived in lab.courses.items()
+        name: np.asarray(lived["vta_output"])[:, day > COURSE_DAYS - WEEK_LENGTH].mean(axis=1)
+        for name, lived in lab.courses.items()
     }
     gain = output["stimulant"] - output["untreated"]
     gained = gain.mean() if gain.mean() > 0 else np.nan
     doubled = output["stimulant_double"] - output["untreated"]
-    hours = jnp.arange((DAYS - WEEK) * HOURS_PER_DAY, DAYS * HOURS_PER_DAY)
-    occupied = np.asarray(compute_arm_inputs(treatments()["stimulant"], hours, SLOW_STEP, lab.ill.parameters).dat).mean(
-        axis=0
-    )
+    hours = jnp.arange((COURSE_DAYS - WEEK_LENGTH) * HOURS_PER_DAY, COURSE_DAYS * HOURS_PER_DAY)
+    occupied = np.asarray(
+        compute_arm_inputs(treatment_arms()["stimulant"], hours, SLOW_STEP, lab.ill.parameters).dat
+    ).mean(axis=0)
     return {
         "stim.partial.share": gain.mean() / (output["healthy"] - output["untreated"]).mean(),
         "stim.partial.saturation": doubled.mean() / gained - 1,
@@ -115,7 +116,7 @@ def stimulant(lab: Laboratory) -> Figures:
     }
 
 
-def synapses(lab: Laboratory) -> Figures:
+def measure_synapses(lab: ExperimentCohorts) -> Figures:
     """Rows `ltp.stress` and `ltd.sign`, asked of the rules of plasticity in healthy subjects.
 
     Long-term depression is that of a challenged habenula, under full stress over none. Its sign is the LHb rate once
@@ -125,7 +126,7 @@ def synapses(lab: Laboratory) -> Figures:
     p, state = lab.well.parameters, lab.well.state
     transfer = load_transfer_function(p)
     quiet = activity_at(p, state)
-    challenged = circuit_activity(state, SlowInputs(), jnp.asarray(CHALLENGE), p, transfer)
+    challenged = circuit_activity(state, SlowInputs(), jnp.asarray(CHALLENGE_DRIVE), p, transfer)
     none, full = jnp.asarray(0.0), jnp.asarray(1.0)
     depression = plasticity.ltd_rate(challenged.habenula, full, none, p.plasticity)
     stressed = plasticity.ltd_rate(challenged.habenula, full, full, p.plasticity)
@@ -147,14 +148,14 @@ def synapses(lab: Laboratory) -> Figures:
     }
 
 
-def _effect(lab: Laboratory, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _effect_over_placebo(lab: ExperimentCohorts, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Days from 0, and the mean change of a quantity against no treatment."""
     treated, untreated = lab.courses[arm], lab.courses["untreated"]
     change = (np.asarray(treated[name]) - np.asarray(untreated[name])).mean(axis=0)
     return np.append(0.0, treated.day), np.append(0.0, change)
 
 
-def _crossing(day: np.ndarray, curve: np.ndarray, level: float) -> float:
+def _crossing_day(day: np.ndarray, curve: np.ndarray, level: float) -> float:
     """Day on which a curve first reaches a level, between records by a straight line; NaN if it never does."""
     above = curve >= level
     if not above.any():

@@ -11,68 +11,72 @@ import numpy as np
 from ...model.lhb_population import make_population_plan
 from ...simulation.moment import VOLLEY_DURATION, VOLLEY_ONSET, VOLLEY_SIZE, Event, Moment, moment, pause_after_volley
 from ...simulation.session import default_timing
-from .cohorts import Figures, Laboratory
+from .cohorts import ExperimentCohorts, Figures
 
 SUBJECTS, NEURONS = 32, 32  # subjects, and LHb neurons of each
-SECONDS = 0.95  # s; under one, so that one burst is more than one a second
-AT = VOLLEY_ONSET
+MOMENT_SECONDS = 0.95  # s; under one, so that one burst is more than one a second
+EVENT_ONSET = VOLLEY_ONSET
 PULSE, HYPERPOLARISE = 100.0, -1.0  # ms and uA/cm2 of a brief hyperpolarisation
-TONIC = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
-ONSET = 0.1  # share of its largest change at which a response has begun
+TONIC_CURRENTS = tuple(0.05 * i for i in range(7))  # uA/cm2, lasting depolarisation
+ONSET_SHARE = 0.1  # share of its largest change at which a response has begun
 
-Curves = dict[str, np.ndarray]
+GroupCurves = dict[str, np.ndarray]
 
 
-class Group(NamedTuple):
+class MomentGroup(NamedTuple):
     """What happens to the subjects."""
 
     current: float = 0.0
-    at: float = AT
+    at: float = EVENT_ONSET
     lasts: float = PULSE
     reward: float = 0.0
 
 
 # A cue tells whether a reward that is as likely as not will come: half a prediction error, of either sign. Errors that
 # subjects learn to have are in `measure_sessions`; here the resolution is the millisecond.
-GROUPS = {
-    "quiet": Group(),
-    "volley": Group(current=VOLLEY_SIZE, lasts=VOLLEY_DURATION),
-    "no_reward_cue": Group(reward=-0.5),
-    "reward_cue": Group(reward=0.5),
-    "pulse": Group(current=HYPERPOLARISE),
-    **{f"tonic {size:.2f}": Group(current=size, at=0.0, lasts=1e3) for size in TONIC},
+MOMENT_GROUPS = {
+    "quiet": MomentGroup(),
+    "volley": MomentGroup(current=VOLLEY_SIZE, lasts=VOLLEY_DURATION),
+    "no_reward_cue": MomentGroup(reward=-0.5),
+    "reward_cue": MomentGroup(reward=0.5),
+    "pulse": MomentGroup(current=HYPERPOLARISE),
+    **{f"tonic {size:.2f}": MomentGroup(current=size, at=0.0, lasts=1e3) for size in TONIC_CURRENTS},
 }
 
 
-def events(lab: Laboratory) -> Figures:
+def measure_events(lab: ExperimentCohorts) -> Figures:
     """Rows `da.pause`, `lhb.order` and `lhb.rebound`: one moment of those who are well."""
-    seen = _moment(lab)
-    curves = {quantity: _by_group(seen[quantity]) for quantity in ("habenula", "rate")}
+    seen = _simulate_groups(lab)
+    curves = {quantity: _split_by_group(seen[quantity]) for quantity in ("habenula", "rate")}
     t = np.asarray(seen.t)
-    length, lost = (_by_group(value)["volley"] for value in pause_after_volley(seen, AT))
+    length, lost = (_split_by_group(value)["volley"] for value in pause_after_volley(seen, EVENT_ONSET))
     return {
         "da.pause.duration": length,
         "da.pause.share": lost,
-        **_order(t, curves["habenula"], curves["rate"]),
-        **_rebound(seen),
+        **_response_order(t, curves["habenula"], curves["rate"]),
+        **_rebound_bursts(seen),
     }
 
 
-def _order(t: np.ndarray, habenula: Curves, rate: Curves) -> Figures:
+def _response_order(t: np.ndarray, habenula: GroupCurves, rate: GroupCurves) -> Figures:
     """How long after the habenula's response that of the dopamine neurons begins (ms)."""
-    lag = lambda name: _onset(t, rate[name] - rate["quiet"]) - _onset(t, habenula[name] - habenula["quiet"])
+    lag = lambda name: (
+        _response_onset(t, rate[name] - rate["quiet"]) - _response_onset(t, habenula[name] - habenula["quiet"])
+    )
     return {"lhb.order.dip": lag("no_reward_cue"), "lhb.order.burst": lag("reward_cue")}
 
 
-def _rebound(seen: Moment) -> Figures:
+def _rebound_bursts(seen: Moment) -> Figures:
     """One cycle of a rhythm of one brief hyperpolarisation a second, against lasting depolarisation.
 
     Bursts per neuron and pulse, less those without it. VTA output over the cycle, over that without; the same with the
     depolarising current under which neurons fire as many spikes as with the pulse (interpolated between those that are
     simulated; none, where the pulse adds no spikes).
     """
-    bursts, rate, output = (_by_group(value) for value in (_bursts(seen), seen.modes.rate, seen.mean["vta_output"]))
-    tonic = [name for name in GROUPS if name.startswith("tonic")]
+    bursts, rate, output = (
+        _split_by_group(value) for value in (_count_bursts(seen), seen.modes.rate, seen.mean["vta_output"])
+    )
+    tonic = [name for name in MOMENT_GROUPS if name.startswith("tonic")]
     matched = np.interp(rate["pulse"], [rate[name] for name in tonic], [output[name] for name in tonic])
     return {
         "lhb.rebound.bursts": bursts["pulse"] - bursts["quiet"],
@@ -81,30 +85,36 @@ def _rebound(seen: Moment) -> Figures:
     }
 
 
-def _moment(lab: Laboratory) -> Moment:
-    """The moment that all groups live: lanes in the order of `GROUPS`, in each the same subjects."""
-    column = lambda name: np.repeat([getattr(group, name) for group in GROUPS.values()], SUBJECTS).astype(np.float32)
-    cohort = lab.well[np.tile(np.arange(SUBJECTS), len(GROUPS))]
+def _simulate_groups(lab: ExperimentCohorts) -> Moment:
+    """The moment that all groups live: lanes in the order of `MOMENT_GROUPS`, in each the same subjects."""
+    column = lambda name: np.repeat([getattr(group, name) for group in MOMENT_GROUPS.values()], SUBJECTS).astype(
+        np.float32
+    )
+    cohort = lab.well[np.tile(np.arange(SUBJECTS), len(MOMENT_GROUPS))]
     when = default_timing()
     happens = (
         Event("current", column("at"), column("lasts"), column("current")),
-        Event("reward", AT, when.holds, column("reward"), when.fades),
+        Event("reward", EVENT_ONSET, when.holds, column("reward"), when.fades),
     )
-    return moment(cohort, SECONDS, events=happens, neurons=NEURONS, plan=make_population_plan(NEURONS, lab.devices))
+    return moment(
+        cohort, MOMENT_SECONDS, events=happens, neurons=NEURONS, plan=make_population_plan(NEURONS, lab.devices)
+    )
 
 
-def _by_group(value) -> dict[str, Any]:
+def _split_by_group(value) -> dict[str, Any]:
     """Mean over the subjects of each group, by its name."""
     value = np.asarray(value)
-    return dict(zip(GROUPS, value.reshape(len(GROUPS), SUBJECTS, *value.shape[1:]).mean(axis=1), strict=True))
+    return dict(
+        zip(MOMENT_GROUPS, value.reshape(len(MOMENT_GROUPS), SUBJECTS, *value.shape[1:]).mean(axis=1), strict=True)
+    )
 
 
-def _bursts(seen: Moment) -> np.ndarray:
+def _count_bursts(seen: Moment) -> np.ndarray:
     """Bursts per neuron of each subject."""
-    return np.asarray(seen.modes.bursting) * np.nan_to_num(np.asarray(seen.modes.burst_rate)) * SECONDS
+    return np.asarray(seen.modes.bursting) * np.nan_to_num(np.asarray(seen.modes.burst_rate)) * MOMENT_SECONDS
 
 
-def _onset(t: np.ndarray, change: np.ndarray) -> float:
+def _response_onset(t: np.ndarray, change: np.ndarray) -> float:
     """When a response first reaches a tenth of its largest size (ms)."""
-    size = np.abs(np.where(t > AT, change, 0))
-    return float(t[np.argmax(size >= ONSET * size.max())])
+    size = np.abs(np.where(t > EVENT_ONSET, change, 0))
+    return float(t[np.argmax(size >= ONSET_SHARE * size.max())])

@@ -1,7 +1,7 @@
 """The scoreboard: for every published figure, what the model gives when it is run as the publication ran its animals.
 
 Nothing is fitted here, and nothing is moved towards its interval. What the model has no part for stays without a figure,
-and `ABSENT` says why.
+and `ABSENCE_REASONS` says why.
 """
 
 import math
@@ -9,32 +9,32 @@ from collections.abc import Callable, Mapping
 
 from ...data import evidence
 from . import choices, courses, drugs, moments, sessions, slices
-from .cohorts import Figures, Laboratory
+from .cohorts import ExperimentCohorts, Figures
 
-Experiment = Callable[[Laboratory], Figures]
+Experiment = Callable[[ExperimentCohorts], Figures]
 
 # What the command line says of each; a new row is added to one of them, or in an experiment of its own.
 EXPERIMENTS: dict[str, Experiment] = {
-    "transporters": drugs.transporters,
-    "ketamine in plasma": drugs.ketamine_in_plasma,
-    "ketamine at the channel": drugs.ketamine_at_the_channel,
-    "firing modes": slices.modes,
-    "conversion of modes": slices.conversion,
-    "moments": moments.events,
-    "conditioning": sessions.conditioning,
-    "dopamine neurons": courses.dopamine_neurons,
-    "without treatment": courses.without_treatment,
-    "one dose of ketamine": courses.ketamine,
-    "SSRI": courses.ssri,
-    "stimulant": courses.stimulant,
-    "synapses": courses.synapses,
-    "effort for reward": choices.offers,
-    "effort, habenula driven or silenced": choices.stimulation,
-    "effort under treatment": choices.treatment,
+    "transporters": drugs.measure_transporters,
+    "ketamine in plasma": drugs.measure_ketamine_in_plasma,
+    "ketamine at the channel": drugs.measure_channel_block,
+    "firing modes": slices.measure_modes,
+    "conversion of modes": slices.measure_conversion,
+    "moments": moments.measure_events,
+    "conditioning": sessions.measure_conditioning,
+    "dopamine neurons": courses.measure_dopamine_neurons,
+    "without treatment": courses.measure_untreated,
+    "one dose of ketamine": courses.measure_ketamine,
+    "SSRI": courses.measure_ssri,
+    "stimulant": courses.measure_stimulant,
+    "synapses": courses.measure_synapses,
+    "effort for reward": choices.measure_offers,
+    "effort, habenula driven or silenced": choices.measure_stimulation,
+    "effort under treatment": choices.measure_treatment,
 }
 
 # Rows without a figure, by the beginning of their names, and why they have none.
-ABSENT = {
+ABSENCE_REASONS = {
     "da.pause.gaba": "the GABA neurons of the RMTg and the VTA are one rate, not single neurons",
     "ket.halflife.mouse": "the kinetics of ketamine are those of people",
     "lhb.synch": "the neurons of a population are not coupled, so that nothing makes them fire together",
@@ -47,7 +47,7 @@ ABSENT = {
 }
 
 
-def score(
+def simulate_scores(
     seed: int = 0, report: Callable[[str, int, int], None] | None = None, devices: int = 1
 ) -> dict[str, float | None]:
     """By row of the evidence and in its order: the simulated value in the row's unit, None where nothing is modelled.
@@ -57,19 +57,19 @@ def score(
         report: called as `report(experiment, done, total)` before each experiment and at the end.
         devices: over how many devices subjects are divided.
     """
-    lab = Laboratory(seed, devices)
+    lab = ExperimentCohorts(seed, devices)
     report = report or (lambda experiment, done, total: None)
     values: dict[str, float | None] = dict.fromkeys(row.id for row in evidence.load_evidence())
     for done, (name, experiment) in enumerate(EXPERIMENTS.items()):
         report(name, done, len(EXPERIMENTS))
-        values |= measured(experiment, lab)
+        values |= run_experiment(experiment, lab)
     report("done", len(EXPERIMENTS), len(EXPERIMENTS))
     return values
 
 
-def absent(simulated: Mapping[str, float | None]) -> dict[str, str]:
-    """By row that has no figure, why, as `ABSENT` has it; other rows have one unless the simulated subjects gave none."""
-    because = lambda id: [why for begins, why in ABSENT.items() if id.startswith(begins)]
+def explain_absences(simulated: Mapping[str, float | None]) -> dict[str, str]:
+    """The reason (`ABSENCE_REASONS`) for every row without a simulated figure; the rest had no subject that gave one."""
+    because = lambda id: [why for begins, why in ABSENCE_REASONS.items() if id.startswith(begins)]
     return {
         row.id: [*because(row.id), "the simulated subjects gave none"][0]
         for row in evidence.load_evidence()
@@ -77,7 +77,7 @@ def absent(simulated: Mapping[str, float | None]) -> dict[str, str]:
     }
 
 
-def measured(experiment: Experiment, lab: Laboratory) -> dict[str, float | None]:
+def run_experiment(experiment: Experiment, lab: ExperimentCohorts) -> dict[str, float | None]:
     """An experiment's figures as plain numbers; None where the subjects gave none, such as a half-time never reached.
 
     Raises:

@@ -14,20 +14,22 @@ from ....kernels import Plan
 from ...data import constants
 from ...model import lateral_habenula as lhb
 from ...model import lhb_population
-from .cohorts import Figures, Laboratory
+from .cohorts import ExperimentCohorts, Figures
 
 NEURONS, PATHS = 256, 8  # neurons of a slice, and noise paths over which figures are averaged
-SECONDS = 6.0  # s, of each recording
-TILE = 2048  # neurons
-REST = (-60.0, -40.0)  # mV, the published range of resting potentials
-HYPERPOLARISED = -55.0  # mV, below which T-channels recover
-TONIC = (-50.0, -40.0)  # mV, where neurons fire tonically
-CURRENTS = np.linspace(-1.0, 0.55, 4 * PATHS)  # uA/cm2, steps through the electrode; as many recordings as in `modes`
+RECORDING_SECONDS = 6.0  # s, of each recording
+NEURON_TILE = 2048  # neurons
+RESTING_RANGE = (-60.0, -40.0)  # mV, the published range of resting potentials
+HYPERPOLARISED_BELOW = -55.0  # mV, below which T-channels recover
+TONIC_RANGE = (-50.0, -40.0)  # mV, where neurons fire tonically
+CURRENT_STEPS = np.linspace(
+    -1.0, 0.55, 4 * PATHS
+)  # uA/cm2, steps through the electrode; as many recordings as in `measure_modes`
 
-Recording = dict[str, np.ndarray]
+SliceRecording = dict[str, np.ndarray]
 
 
-def modes(lab: Laboratory) -> Figures:
+def measure_modes(lab: ExperimentCohorts) -> Figures:
     """Rows `lhb.rmp` to `lhb.rate`: firing modes in four slices with one noise.
 
     The slices are healthy, depressed (the fitted Kir4.1 shift and synaptic strength), and depressed without NMDA or
@@ -44,13 +46,13 @@ def modes(lab: Laboratory) -> Figures:
         {"kir_shift": shift, "excitation": strength, "nmda": 0.0},
         {"kir_shift": shift, "excitation": strength, "t_channel": 0.0},
     )
-    seen = record(slices, PATHS, lab)
+    seen = record_neurons(slices, PATHS, lab)
     silent, tonic, bursting, rate = (seen[name].mean(axis=1) for name in ("silent", "tonic", "bursting", "rate"))
     bursts = np.nan_to_num(seen["burst_rate"]).mean(axis=1)
     potential = seen["potential"][0]
     return {
         "lhb.rmp": potential.mean(),
-        "lhb.rmp.range": ((potential >= REST[0]) & (potential <= REST[1])).mean(),
+        "lhb.rmp.range": ((potential >= RESTING_RANGE[0]) & (potential <= RESTING_RANGE[1])).mean(),
         "lhb.modes.silent": silent[0],
         "lhb.modes.tonic": tonic[0],
         "lhb.modes.burst": bursting[0],
@@ -65,22 +67,22 @@ def modes(lab: Laboratory) -> Figures:
     }
 
 
-def conversion(lab: Laboratory) -> Figures:
+def measure_conversion(lab: ExperimentCohorts) -> Figures:
     """Rows `lhb.convert`: every healthy neuron is held at a series of potentials by steps of current.
 
     Counted are neurons that burst at any step which holds their mean potential below -55 mV, as a share of all; and
     those that burst at any step which holds it between -50 and -40 mV, as a share of those that can be held there.
     """
-    seen = record([{"current": current} for current in CURRENTS], 1, lab)
+    seen = record_neurons([{"current": current} for current in CURRENT_STEPS], 1, lab)
     potential, bursting = seen["potential"], seen["bursting"] > 0
-    low, tonic = potential < HYPERPOLARISED, (potential >= TONIC[0]) & (potential <= TONIC[1])
+    low, tonic = potential < HYPERPOLARISED_BELOW, (potential >= TONIC_RANGE[0]) & (potential <= TONIC_RANGE[1])
     return {
         "lhb.convert.hyperpolarised": (bursting & low).any(axis=0).mean(),
         "lhb.convert.tonic": (bursting & tonic).any(axis=0).sum() / tonic.any(axis=0).sum(),
     }
 
 
-def record(slices: Sequence[dict[str, float]], paths: int, lab: Laboratory) -> Recording:
+def record_neurons(slices: Sequence[dict[str, float]], paths: int, lab: ExperimentCohorts) -> SliceRecording:
     """Firing modes of each neuron in each slice: arrays (slice, path and neuron); all slices see the same noise.
 
     Args:
@@ -105,9 +107,9 @@ def record(slices: Sequence[dict[str, float]], paths: int, lab: Laboratory) -> R
         alone,
         lhb.slice_conditions(len(slices) * each, **given),
         neurons=1,
-        seconds=SECONDS,
+        seconds=RECORDING_SECONDS,
         seed=lab.seed,
         subjects=jnp.tile(jnp.arange(each, dtype=jnp.uint32), len(slices)),
-        plan=Plan(tile=TILE, devices=lab.devices),
+        plan=Plan(tile=NEURON_TILE, devices=lab.devices),
     )
     return {name: np.asarray(value).reshape(len(slices), each) for name, value in vars(found.modes).items()}

@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..commands.fit_choices import UNITS, Fitted
+from ..commands.fit_choices import PREFERENCE_UNITS, ChoiceReport
 from . import plots
 
-COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#8F3A73", "#222222")
-BINS = 30
-APART = 0.045  # share accepted, between names of lines
+LEVEL_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#8F3A73", "#222222")
+HISTOGRAM_BINS = 30
+LABEL_DISTANCE = 0.045  # share accepted, between names of lines
 
 
-def figure(found: Fitted, path: Path) -> None:
+def plot_choices_fit(found: ChoiceReport, path: Path) -> None:
     """Acceptance by reward, a line for each effort, and how each preference is spread over subjects."""
     names = list(found.fit.shrunk)
     page = Figure(figsize=(12.0, 5.6))
@@ -23,21 +23,21 @@ def figure(found: Fitted, path: Path) -> None:
     grid = page.add_gridspec(
         len(names), 2, width_ratios=(1.5, 1), left=0.07, right=0.97, top=0.84, bottom=0.11, hspace=0.75
     )
-    _acceptance(page.add_subplot(grid[:, 0]), found)
+    _plot_acceptance(page.add_subplot(grid[:, 0]), found)
     for row, name in enumerate(names):
-        _spread(page.add_subplot(grid[row, 1]), found, name)
+        _plot_preference(page.add_subplot(grid[row, 1]), found, name)
     words = f"{len(found.choices)} subjects, {found.choices.trials} choices"
     page.text(0.03, 0.94, f"Effort for reward: {words}", size=15, weight="bold")
-    plots.save(page, path)
+    plots.save_figure(page, path)
 
 
-def _acceptance(axes: Axes, found: Fitted) -> None:
+def _plot_acceptance(axes: Axes, found: ChoiceReport) -> None:
     """Observed shares with two standard errors as dots, predicted ones as lines."""
     efforts = sorted({cell.effort for cell in found.cells})
     lines = [[cell for cell in found.cells if cell.effort == effort] for effort in efforts]
-    places = plots.spread([cells[-1].predicted for cells in lines], APART)
+    places = plots.spread_labels([cells[-1].predicted for cells in lines], LABEL_DISTANCE)
     for i, (effort, cells) in enumerate(zip(efforts, lines, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = LEVEL_COLOURS[i % len(LEVEL_COLOURS)]
         reward, observed, predicted, offers = (
             np.array([getattr(cell, name) for cell in cells]) for name in ("reward", "observed", "predicted", "offers")
         )
@@ -60,14 +60,14 @@ def _acceptance(axes: Axes, found: Fitted) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _spread(axes: Axes, found: Fitted, name: str) -> None:
+def _plot_preference(axes: Axes, found: ChoiceReport, name: str) -> None:
     """Shrunk estimates of all subjects, and the population that they come from."""
     value, spread = found.fit.shrunk[name].value, found.fit.population[name]
     value = value[np.isfinite(value)]
-    axes.hist(value, BINS, density=True, color="#BFD4E6")
+    axes.hist(value, HISTOGRAM_BINS, density=True, color="#BFD4E6")
     x = np.linspace(spread.mean - 3 * spread.sd, spread.mean + 3 * spread.sd, 200)
     density = np.exp(-0.5 * ((x - spread.mean) / spread.sd) ** 2) / (spread.sd * np.sqrt(2 * np.pi))
     axes.plot(x, density, color="#222222", linewidth=1.3)
     axes.set_yticks([])
-    axes.set_title(f"{name}, {UNITS[name]}: subjects (shrunk) and population", loc="left", size=10)
+    axes.set_title(f"{name}, {PREFERENCE_UNITS[name]}: subjects (shrunk) and population", loc="left", size=10)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from ...fitting.regimen import schedule_field
 from ...optimisation.pareto import Front, FrontPoint
-from .plots import FAINT, INK, save
+from .plots import FAINT, INK, save_figure
 
 COLOUR, LARGEST = "#009E73", 15.0  # of a dot, in points, for the largest amount
 
 
-def front_figure(front: Front, path: Path, title: str = "") -> None:
+def plot_front(front: Front, path: Path, title: str = "") -> None:
     """VTA output against burden, and beside it the doses of every regimen on the front.
 
     Raises:
@@ -25,13 +25,13 @@ def front_figure(front: Front, path: Path, title: str = "") -> None:
     figure = Figure(figsize=(12.5, 5.4))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.25), wspace=0.13, left=0.07, right=0.975, top=0.83, bottom=0.12)
-    _worth(figure.add_subplot(grid[0]), front)
-    _doses(figure.add_subplot(grid[1]), front)
+    _plot_benefit(figure.add_subplot(grid[0]), front)
+    _plot_regimens(figure.add_subplot(grid[1]), front)
     figure.text(0.07, 0.925, title or "What more treatment is worth", size=15, weight="bold", color=INK)
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def _worth(axes: Axes, front: Front) -> None:
+def _plot_benefit(axes: Axes, front: Front) -> None:
     """Output, as a share of the target, over the burden; what was found and is dominated in grey."""
     burden = 100 * np.array([point.burden for point in front.points])
     output = np.array([point.output for point in front.points]) / front.target
@@ -52,9 +52,9 @@ def _worth(axes: Axes, front: Front) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _doses(axes: Axes, front: Front) -> None:
+def _plot_regimens(axes: Axes, front: Front) -> None:
     """A row for each regimen, the least burden below; the area of a dot is the amount."""
-    rows = [_given(point) for point in front.points]
+    rows = [_dose_times_and_amounts(point) for point in front.points]
     largest = max(float(amount.max()) for _, amount in rows) or 1.0
     for row, (day, amount) in enumerate(rows):
         axes.plot([0, 1], [row, row], color="#E6E6E6", linewidth=0.8, zorder=0, transform=axes.get_yaxis_transform())
@@ -71,7 +71,7 @@ def _doses(axes: Axes, front: Front) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _given(point: FrontPoint) -> tuple[np.ndarray, np.ndarray]:
+def _dose_times_and_amounts(point: FrontPoint) -> tuple[np.ndarray, np.ndarray]:
     """Days and amounts of the doses of the arm's first intervention that has days of doses."""
     for intervention in point.arm:
         clock = schedule_field(intervention)

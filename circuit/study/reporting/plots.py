@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 from ...model.interventions import Placebo
 from ...simulation.moment import Event, Moment
-from ..arms import STRESS, standard
-from ..runtime.files import replacing
+from ..arms import WEEK_10_STRESS, standard_arms
+from ..runtime.files import replace_atomically
 from . import labels
-from .results import ArmResult, Restored, Trial
+from .results import ArmResult, RestoredRegimen, TrialResult
 
 INK, FAINT, SHADE = "#222222", "#8C8C8C", "#F3E3D3"
-LEFT = 0.03  # of the figure's width, where headings begin
-JUDGED = 63.0  # day, week 9: the last visit before stress returns
-OUTCOMES = {"drive": "o", "liking": "D", "mood": "s"}
+HEADING_LEFT = 0.03  # of the figure's width, where headings begin
+EVALUATION_DAY = 63.0  # day, week 9: the last visit before stress returns
+OUTCOME_MARKERS = {"drive": "o", "liking": "D", "mood": "s"}
 # How a fit ended, in words; see `fit.Restoration`.
-ENDED = {
+STATUS_LABELS = {
     "reached": "target reached",
     "steps": "still on its way",
     "bounds": "held back by its bounds",
@@ -46,15 +46,15 @@ STYLE: dict[str, Any] = {
 }
 
 
-def save(figure: Figure, path: Path, dots: int = 160) -> None:
+def save_figure(figure: Figure, path: Path, dots: int = 160) -> None:
     """Write a figure as a whole; the ending of `path` says in which format."""
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         figure.savefig(partial, dpi=dots, facecolor="white")
 
 
-def trial_figure(trial: Trial, path: Path) -> None:
+def plot_trial(trial: TrialResult, path: Path) -> None:
     """A trial on one page: VTA output over the weeks, what it does to people at week 9, and the regimens fitted."""
-    figure = _figure(13.5, 10.5)
+    figure = _new_figure(13.5, 10.5)
     upper = figure.add_gridspec(
         2, 1, height_ratios=(3.2, 1.0), hspace=0.04, left=0.1, right=0.8, top=0.905, bottom=0.415
     )
@@ -63,18 +63,18 @@ def trial_figure(trial: Trial, path: Path) -> None:
     )
     course = figure.add_subplot(upper[0])
     doses = figure.add_subplot(upper[1], sharex=course)
-    _course(course, list(trial.arms.values()))
-    _doses(doses, list(trial.arms))
-    _outcomes(figure.add_subplot(lower[0]), list(trial.arms.values()))
-    _regimens(figure.add_subplot(lower[1]), list(trial.restore.values()))
-    figure.text(LEFT, 0.96, f"{_weeks(trial):g} weeks of treatment, simulated", size=17, weight="bold")
+    _plot_courses(course, list(trial.arms.values()))
+    _plot_dose_times(doses, list(trial.arms))
+    _plot_outcomes(figure.add_subplot(lower[0]), list(trial.arms.values()))
+    _plot_regimens(figure.add_subplot(lower[1]), list(trial.restore.values()))
+    figure.text(HEADING_LEFT, 0.96, f"{_trial_weeks(trial):g} weeks of treatment, simulated", size=17, weight="bold")
     if subjects := trial.provenance.get("subjects"):
         words = f"{subjects} virtual depressed subjects, each of whom lives every arm"
         figure.text(0.97, 0.96, words, ha="right", color=FAINT, size=10.5)
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def moment_figure(moment: Moment, path: Path, events: Sequence[Event] = (), title: str = "") -> None:
+def plot_moment(moment: Moment, path: Path, events: Sequence[Event] = (), title: str = "") -> None:
     """The circuit over seconds, from the habenula down to dopamine, for the first subject of `moment`."""
     traces = (
         ("habenula", "LHb output", "Hz", 1.0, "#8F3A73"),
@@ -83,7 +83,7 @@ def moment_figure(moment: Moment, path: Path, events: Sequence[Event] = (), titl
         ("rate", "their rate", "Hz", 1.0, "#0072B2"),
         ("dopamine", "NAc dopamine", "nM", 1000.0, "#009E73"),
     )
-    figure = _figure(10.5, 8.0)
+    figure = _new_figure(10.5, 8.0)
     grid = figure.add_gridspec(len(traces), 1, left=0.09, right=0.82, top=0.86, bottom=0.08, hspace=0.18)
     seconds = np.asarray(moment.t) / 1000
     first = None
@@ -94,7 +94,7 @@ def moment_figure(moment: Moment, path: Path, events: Sequence[Event] = (), titl
         axes.plot(seconds, values, color=colour, linewidth=1.1)
         axes.set_xlim(0, seconds[-1])
         axes.set_ylim(0, 100 if unit == "%" else 1.12 * max(float(np.nanmax(values)), 1e-3))
-        _bare(axes, bottom=i == len(traces) - 1)
+        _remove_frame(axes, bottom=i == len(traces) - 1)
         axes.set_ylabel(unit)
         axes.text(1.015, 0.62, words, transform=axes.transAxes, color=colour, weight="bold", va="center")
         axes.text(1.015, 0.36, f"mean {np.mean(values):.3g} {unit}", transform=axes.transAxes, color=FAINT, va="center")
@@ -102,11 +102,11 @@ def moment_figure(moment: Moment, path: Path, events: Sequence[Event] = (), titl
         axes.set_xlabel("time, s" if i == len(traces) - 1 else "")
     figure.align_ylabels()
     figure.text(0.09, 0.955, title or "A moment of one subject", size=15, weight="bold")
-    figure.text(0.09, 0.922, modes_in_words(moment), color=FAINT)
-    save(figure, path)
+    figure.text(0.09, 0.922, describe_firing_modes(moment), color=FAINT)
+    save_figure(figure, path)
 
 
-def modes_in_words(moment: Moment) -> str:
+def describe_firing_modes(moment: Moment) -> str:
     """The firing modes of the first subject's LHb neurons in one line."""
     modes = moment.modes
     shares = {"silent": modes.silent, "tonic": modes.tonic, "bursting": modes.bursting}
@@ -114,10 +114,10 @@ def modes_in_words(moment: Moment) -> str:
     return f"LHb neurons: {words}; {float(modes.rate[0]):.2g} Hz at {float(modes.potential[0]):.0f} mV"
 
 
-def spread(targets: Sequence[float], distance: float) -> np.ndarray:
+def spread_labels(targets: Sequence[float], distance: float) -> np.ndarray:
     """Positions of labels, in the order of `targets`, at least `distance` apart and as near to them as can be.
 
-    >>> spread([0.0, 0.0, 5.0], 1.0).tolist()
+    >>> spread_labels([0.0, 0.0, 5.0], 1.0).tolist()
     [-0.5, 0.5, 5.0]
     """
     order = np.argsort(targets, kind="stable")
@@ -133,19 +133,19 @@ def spread(targets: Sequence[float], distance: float) -> np.ndarray:
     return placed[np.argsort(order, kind="stable")]
 
 
-def _figure(width: float, height: float) -> Figure:
+def _new_figure(width: float, height: float) -> Figure:
     """A figure of its own: no global state, no window."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
-def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
+def _plot_courses(axes: Axes, arms: Sequence[ArmResult]) -> None:
     """VTA output over the weeks, with bands, each line named at its end."""
     end = max(arm.day[-1] for arm in arms) / 7
     start = next((arm for arm in arms if arm.name == "placebo"), arms[0]).mean["vta_output"][0]
     for arm in arms:
-        label, seen = labels.of(arm.name), _visits(arm)
+        label, seen = labels.label_of(arm.name), _visit_indices(arm)
         style: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))} if label.contrast else {"linewidth": 2.2}
         week = arm.day[seen] / 7
         if not label.contrast:  # its band is that of the arm beside it
@@ -162,25 +162,25 @@ def _course(axes: Axes, arms: Sequence[ArmResult]) -> None:
         )
         axes.annotate(words, (0, level), (-32, 0), color=INK, **place)
     _shade_stress(axes, end, named=True)
-    _name_ends(axes, arms, end)
-    _bare(axes, bottom=False)
-    _heading(axes, "Dopamine output of the VTA, relative to health, at the daily visit: mean with 95 % interval")
+    _label_line_ends(axes, arms, end)
+    _remove_frame(axes, bottom=False)
+    _add_heading(axes, "Dopamine output of the VTA, relative to health, at the daily visit: mean with 95 % interval")
 
 
-def _visits(arm: ArmResult) -> np.ndarray:
+def _visit_indices(arm: ArmResult) -> np.ndarray:
     """Records of the first day and one a day from then on, at the hour of day 0: tablets rise and fall in between."""
     daily = np.abs(arm.day - np.round(arm.day)) < 1e-3
     return (arm.day <= 1) | daily
 
 
-def _name_ends(axes: Axes, arms: Sequence[ArmResult], end: float) -> None:
+def _label_line_ends(axes: Axes, arms: Sequence[ArmResult], end: float) -> None:
     """Write each arm's name beside the end of its line; names that would collide move apart and keep a thread."""
     bottom, top = axes.get_ylim()
     ends = [float(arm.mean["vta_output"][-1]) for arm in arms]
-    places = spread(ends, 0.062 * (top - bottom))
+    places = spread_labels(ends, 0.062 * (top - bottom))
     places -= max(float(np.max(places)) - (top - 0.01), 0) + min(float(np.min(places)) - (bottom + 0.01), 0)
     for arm, at, place in zip(arms, ends, places, strict=True):
-        label = labels.of(arm.name)
+        label = labels.label_of(arm.name)
         thread = {
             "arrowstyle": "-",
             "color": label.colour,
@@ -203,13 +203,13 @@ def _name_ends(axes: Axes, arms: Sequence[ArmResult], end: float) -> None:
         )
 
 
-def _doses(axes: Axes, arms: Sequence[str]) -> None:
+def _plot_dose_times(axes: Axes, arms: Sequence[str]) -> None:
     """When each arm is treated: a mark for an infusion or session, a bar for tablets every day."""
     end = axes.get_xlim()[1]
-    shown = [name for name in labels.in_order(arms) if name != "placebo" and not labels.of(name).contrast]
+    shown = [name for name in labels.sort_arms(arms) if name != "placebo" and not labels.label_of(name).contrast]
     for row, name in enumerate(shown):
-        colour = labels.of(name).colour
-        for intervention in standard().get(name, ()):
+        colour = labels.label_of(name).colour
+        for intervention in standard_arms().get(name, ()):
             if isinstance(intervention, Placebo):  # visits are those of all arms
                 continue
             stop = getattr(intervention, "stop", None)
@@ -220,47 +220,47 @@ def _doses(axes: Axes, arms: Sequence[str]) -> None:
             elif stop is not None:
                 axes.plot([0, min(float(stop) / 7, end)], [row, row], color=colour, linewidth=3.5, alpha=0.6)
         axes.annotate(
-            labels.of(name).text, (end * 1.025, row), color=colour, size=8.5, va="center", annotation_clip=False
+            labels.label_of(name).text, (end * 1.025, row), color=colour, size=8.5, va="center", annotation_clip=False
         )
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.8)
     axes.set_yticks([])
     _shade_stress(axes, end, named=False)
-    _bare(axes)
+    _remove_frame(axes)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("weeks of treatment")
     axes.set_ylabel("doses and\nsessions", rotation=0, ha="right", va="center", labelpad=10)
     axes.set_xticks(range(0, int(end) + 1, 1 if end <= 16 else 4))
 
 
-def _outcomes(axes: Axes, arms: Sequence[ArmResult]) -> None:
+def _plot_outcomes(axes: Axes, arms: Sequence[ArmResult]) -> None:
     """Drive, liking and mood of each arm, before stress returns."""
-    ordered = [arm for name in labels.in_order([arm.name for arm in arms]) for arm in arms if arm.name == name]
-    day = min(JUDGED, *(float(arm.day[-1]) for arm in arms))
+    ordered = [arm for name in labels.sort_arms([arm.name for arm in arms]) for arm in arms if arm.name == name]
+    day = min(EVALUATION_DAY, *(float(arm.day[-1]) for arm in arms))
     colours = {"drive": "#0072B2", "liking": "#E69F00", "mood": "#CC79A7"}
     for row, arm in enumerate(ordered):
-        values = [float(arm.mean[name][arm.at(day)]) for name in OUTCOMES]
+        values = [float(arm.mean[name][arm.at(day)]) for name in OUTCOME_MARKERS]
         axes.plot([min(values), max(values)], [row, row], color="#DDDDDD", linewidth=1.5, zorder=1)
-        for (name, marker), value in zip(OUTCOMES.items(), values, strict=True):
+        for (name, marker), value in zip(OUTCOME_MARKERS.items(), values, strict=True):
             axes.plot(value, row, marker, color=colours[name], ms=8, mec="white", mew=0.8, zorder=2)
     axes.axvline(1, color=FAINT, linewidth=0.9, linestyle=":", zorder=0)
-    for i, (name, sign) in enumerate(zip(OUTCOMES, "●◆■", strict=True)):
+    for i, (name, sign) in enumerate(zip(OUTCOME_MARKERS, "●◆■", strict=True)):
         place = (1 - 0.17 * (2 - i), 1.045)
         axes.annotate(f"{sign} {name}", place, xycoords="axes fraction", ha="right", color=colours[name], weight="bold")
     axes.set_ylim(len(ordered) - 0.5, -0.7)
-    axes.set_yticks(range(len(ordered)), [labels.of(arm.name).text for arm in ordered])
-    _bare(axes)
+    axes.set_yticks(range(len(ordered)), [labels.label_of(arm.name).text for arm in ordered])
+    _remove_frame(axes)
     axes.tick_params(axis="y", length=0)
     for tick, arm in zip(axes.get_yticklabels(), ordered, strict=True):
-        tick.set_color(labels.of(arm.name).colour)
+        tick.set_color(labels.label_of(arm.name).colour)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("relative to health (dotted line)")
-    _heading(axes, f"Drive, liking and mood at week {day / 7:g}")
+    _add_heading(axes, f"Drive, liking and mood at week {day / 7:g}")
 
 
-def _regimens(axes: Axes, found: Sequence[Restored]) -> None:
+def _plot_regimens(axes: Axes, found: Sequence[RestoredRegimen]) -> None:
     """Where the cohort stands without a regimen, where the fitted one brings it, and where it was to go."""
-    _heading(axes, "Regimens found by gradient")
-    _bare(axes)
+    _add_heading(axes, "Regimens found by gradient")
+    _remove_frame(axes)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
     if not found:
@@ -268,7 +268,7 @@ def _regimens(axes: Axes, found: Sequence[Restored]) -> None:
         axes.set_xticks([])
         return
     for row, each in enumerate(found):
-        colour = labels.of(each.name).colour
+        colour = labels.label_of(each.name).colour
         axes.plot(each.starts, np.full(len(each.starts), row + 0.17), "|", color=colour, alpha=0.55, ms=9, mew=1.3)
         axes.annotate(
             "", (each.after, row), (each.before, row), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.4}
@@ -279,7 +279,7 @@ def _regimens(axes: Axes, found: Sequence[Restored]) -> None:
         for value, at, place in ((each.before, each.before, "right"), (each.after, beside, "left")):
             shift = -9 if place == "right" else 9
             axes.annotate(f"{value:.2f}", (at, row), (shift, 0), textcoords="offset points", ha=place, va="center")
-        words = f"{labels.of(each.name).text}: {ENDED.get(each.status, each.status)}"
+        words = f"{labels.label_of(each.name).text}: {STATUS_LABELS.get(each.status, each.status)}"
         axes.annotate(words, (each.before, row), (-5, 13), textcoords="offset points", color=colour, weight="bold")
     axes.annotate("target", (found[0].target, -0.3), (0, 3), textcoords="offset points", ha="center", color=INK)
     axes.text(0, 0.01, "thin ticks: where each start of the fit ended", transform=axes.transAxes, color=FAINT, size=9)
@@ -291,7 +291,7 @@ def _regimens(axes: Axes, found: Sequence[Restored]) -> None:
 
 
 def _shade_stress(axes: Axes, end: float, named: bool) -> None:
-    begin, days = float(STRESS.start) / 7, float(STRESS.days) / 7
+    begin, days = float(WEEK_10_STRESS.start) / 7, float(WEEK_10_STRESS.days) / 7
     if begin >= end:
         return
     axes.axvspan(begin, min(begin + days, end), color=SHADE, zorder=-1, linewidth=0)
@@ -312,19 +312,21 @@ def _shade_events(axes: Axes, events: Iterable[Event], named: bool) -> None:
             )
 
 
-def _heading(axes: Axes, words: str) -> None:
+def _add_heading(axes: Axes, words: str) -> None:
     """A heading at the left edge of the page or, in its right half, of the axes."""
     left = axes.get_position().x0
     assert axes.figure is not None
-    axes.figure.text(LEFT if left < 0.3 else left, axes.get_position().y1 + 0.014, words, size=12, weight="bold")
+    axes.figure.text(
+        HEADING_LEFT if left < 0.3 else left, axes.get_position().y1 + 0.014, words, size=12, weight="bold"
+    )
 
 
-def _bare(axes: Axes, bottom: bool = True) -> None:
+def _remove_frame(axes: Axes, bottom: bool = True) -> None:
     """Only the lines that carry a scale."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9, bottom=bottom, labelbottom=bottom)
     axes.spines["bottom"].set_visible(bottom)
 
 
-def _weeks(trial: Trial) -> float:
+def _trial_weeks(trial: TrialResult) -> float:
     return max(float(arm.day[-1]) for arm in trial.arms.values()) / 7

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 # Recorded quantities that are shown relative to the mean of the healthy cohort.
-RELATIVE = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood")
+RELATIVE_QUANTITIES = ("vta_output", "active", "rate", "dopamine", "drive", "liking", "mood")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ArmResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class ClaimResult:
     """Something that the trial shows, as a number.
 
     Attributes:
@@ -52,7 +52,7 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True)
-class Restored:
+class RestoredRegimen:
     """A regimen found by gradient.
 
     Attributes:
@@ -77,12 +77,12 @@ class Restored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class TrialResult:
     """A whole trial: `arms` and `restore` by name, `claims` in order, `provenance` (versions, seed, subjects, times)."""
 
     arms: dict[str, ArmResult]
-    claims: list[Claim]
-    restore: dict[str, Restored]
+    claims: list[ClaimResult]
+    restore: dict[str, RestoredRegimen]
     provenance: dict[str, object]
 
     def to_json(self) -> dict:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 FAILED, MISUSED, STOPPED = 1, 2, 130  # exit codes: a check that fails, an error, a user's Ctrl-C
 
 
-class OneLine(TyperGroup):
+class OneLineErrors(TyperGroup):
     """Commands whose errors are one line on standard error; with `--debug`, a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
@@ -21,12 +21,12 @@ class OneLine(TyperGroup):
         try:
             code = super().main(args, *rest, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
-            code = complain("stopped", STOPPED)
+            code = print_error("stopped", STOPPED)
         except Exception as error:
             describe = getattr(error, "format_message", None)
             if describe is None:  # an error of the program, and --debug: let it be seen
                 raise
-            code = complain(describe(), MISUSED)
+            code = print_error(describe(), MISUSED)
         if standalone_mode:
             sys.exit(code)
         return code
@@ -42,10 +42,10 @@ class OneLine(TyperGroup):
                 raise
             expected = isinstance(error, ValueError | TypeError | OSError) and str(error)
             words = str(error) if expected else f"{type(error).__name__}: {error}; --debug shows where"
-            raise typer.Exit(complain(words, MISUSED)) from error
+            raise typer.Exit(print_error(words, MISUSED)) from error
 
 
-def demand(option: str, value: int | float, low: int | float, high: int | float = math.inf) -> None:
+def check_range(option: str, value: int | float, low: int | float, high: int | float = math.inf) -> None:
     """Refuse what is not from `low` to `high`.
 
     Raises:
@@ -56,13 +56,13 @@ def demand(option: str, value: int | float, low: int | float, high: int | float 
         raise ValueError(f"{option} {value} is impossible: give {allowed}.")
 
 
-def shares(option: str, text: str) -> tuple[float, ...]:
+def parse_shares(option: str, text: str) -> tuple[float, ...]:
     """Probabilities in a comma list.
 
     Raises:
         ValueError: quoting the option and what is none.
 
-    >>> shares("--reward", "1, 0.5")
+    >>> parse_shares("--reward", "1, 0.5")
     (1.0, 0.5)
     """
     found = []
@@ -73,11 +73,11 @@ def shares(option: str, text: str) -> tuple[float, ...]:
             raise ValueError(
                 f"{option} {text}: {word.strip()!r} is no number; give a comma list such as 1,0.5."
             ) from None
-        demand(option, found[-1], 0, 1)
+        check_range(option, found[-1], 0, 1)
     return tuple(found)
 
 
-def demand_file(path: Path | None) -> None:
+def check_output_file(path: Path | None) -> None:
     """Refuse a folder where a file of results is to go.
 
     Raises:
@@ -87,7 +87,7 @@ def demand_file(path: Path | None) -> None:
         raise ValueError(f"--json {path} is a folder: give the name of a file.")
 
 
-def complain(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
     """Say what went wrong in one line on standard error, and hand on the exit code."""
     print(f"habenula: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name once the block has ended without an error.
 
     A reader never sees half a file, and a run that is stopped leaves the old one. Folders are made as needed.
@@ -27,20 +27,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text`, in UTF-8, as a whole."""
-    with replacing(path) as partial:
+    with replace_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as JSON as a whole; numbers that are not finite become null, which JSON has and NaN it has not."""
-    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_replace_nonfinite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: _replace_nonfinite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [_replace_nonfinite(each) for each in value]
     if hasattr(value, "item"):  # a number of NumPy or JAX
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

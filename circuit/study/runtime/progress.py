@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-Report = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 
 @contextmanager
-def watching(console: Console, quiet: bool = False) -> Iterator[Report | None]:
+def show_progress(console: Console, quiet: bool = False) -> Iterator[ProgressCallback | None]:
     """Give the work inside something to report to.
 
     Args:
@@ -21,18 +21,18 @@ def watching(console: Console, quiet: bool = False) -> Iterator[Report | None]:
     if quiet:
         yield None
     elif console.is_terminal:
-        with _bars(console) as bars:
-            yield _to_bars(bars)
+        with _make_bars(console) as bars:
+            yield _report_to_bars(bars)
     else:
-        yield _to_lines(console)
+        yield _report_to_lines(console)
 
 
-def _bars(console: Console) -> Progress:
+def _make_bars(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console)
 
 
-def _to_bars(bars: Progress) -> Report:
+def _report_to_bars(bars: Progress) -> ProgressCallback:
     tasks = {}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -43,7 +43,7 @@ def _to_bars(bars: Progress) -> Report:
     return report
 
 
-def _to_lines(console: Console) -> Report:
+def _report_to_lines(console: Console) -> ProgressCallback:
     begun = set()
 
     def report(stage: str, done: int, total: int) -> None:

@@ -23,18 +23,18 @@ from ...simulation.conditions import Condition
 from ...simulation.course import DEFAULT_PLAN, DEFAULT_RECORD
 from ...simulation.planner import chunk_length
 from ...simulation.streamed_course import CourseChunk, divide_subjects, iterate_chunks, split_range
-from .files import replacing, write_json
+from .files import replace_atomically, write_json
 
-TITLE = "survey.json"
+METADATA_FILE = "survey.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Store:
+class CourseStore:
     """Records on disk.
 
     Attributes:
         folder: where.
-        told: what it says of itself; see `write`.
+        told: what it says of itself; see `write_store`.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class Store:
         return np.concatenate([piece.record[name] for piece in self.pieces()])
 
 
-def write(
+def write_store(
     folder: Path | str,
     condition: Condition,
     arm: Arm | Intervention | Sequence = (),
@@ -91,7 +91,7 @@ def write(
     around: Parameters | None = None,
     plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
-) -> Store:
+) -> CourseStore:
     """Let `subjects` live, as `circuit.survey.survey`, and keep every record in `folder`, or go on there.
 
     Args:
@@ -118,9 +118,9 @@ def write(
     told = {
         "subjects": subjects,
         "seed": seed,
-        "condition": _print(condition),
-        "arm": _print(arm),
-        "parameters": _print(typical() if around is None else around),
+        "condition": _fingerprint(condition),
+        "arm": _fingerprint(arm),
+        "parameters": _fingerprint(typical() if around is None else around),
         "days": days,
         "save_every": save_every,
         "record": list(record),
@@ -131,12 +131,12 @@ def write(
         "jax": version("jax"),
         "machine": platform.machine(),
     }
-    store = _begun(folder, told, wrote)
+    store = _open_or_create(folder, told, wrote)
     parts, missing = store.parts, store.missing
     done = len(parts) - len(missing)
     for piece in iterate_chunks(condition, arm, days, parts, seed, save_every, tuple(record), 0, around, plan, missing):
         arrays: Any = {"day": piece.day} | piece.record  # names that savez has no argument of
-        with replacing(store.file(piece.subjects)) as partial:
+        with replace_atomically(store.file(piece.subjects)) as partial:
             np.savez(partial, **arrays)
         done += 1
         if progress is not None:
@@ -144,24 +144,24 @@ def write(
     return store
 
 
-def read(folder: Path | str) -> Store:
+def read_store(folder: Path | str) -> CourseStore:
     """The records in `folder`, finished or not.
 
     Raises:
         ValueError: there are none.
     """
     folder = Path(folder)
-    if not (folder / TITLE).exists():
-        raise ValueError(f"{folder} holds no {TITLE}: it is no folder that study.store.write has made.")
-    return Store(folder, json.loads((folder / TITLE).read_text(encoding="utf-8")))
+    if not (folder / METADATA_FILE).exists():
+        raise ValueError(f"{folder} holds no {METADATA_FILE}: it is no folder that study.store.write has made.")
+    return CourseStore(folder, json.loads((folder / METADATA_FILE).read_text(encoding="utf-8")))
 
 
-def _begun(folder: Path, told: dict, wrote: dict) -> Store:
+def _open_or_create(folder: Path, told: dict, wrote: dict) -> CourseStore:
     """The store in `folder`, new or the one that is there, if it is of the same run."""
-    if not (folder / TITLE).exists():
-        write_json(folder / TITLE, told | wrote)
-        return read(folder)
-    store = read(folder)
+    if not (folder / METADATA_FILE).exists():
+        write_json(folder / METADATA_FILE, told | wrote)
+        return read_store(folder)
+    store = read_store(folder)
     for name, value in told.items():
         if store.told[name] != value:
             raise ValueError(
@@ -171,7 +171,7 @@ def _begun(folder: Path, told: dict, wrote: dict) -> Store:
     return store
 
 
-def _print(tree: object) -> str:
+def _fingerprint(tree: object) -> str:
     """A fingerprint of a tree: its structure and every number in it."""
     tree = (tree.name, tree.shifts, tree.history, tree.days) if isinstance(tree, Condition) else tree
     leaves, structure = jax.tree.flatten(tree)
