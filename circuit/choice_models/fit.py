@@ -9,6 +9,8 @@ subject's choices are. `identifiability` tells before the fit which preferences 
 """
 
 import dataclasses
+import html
+import textwrap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -125,6 +127,32 @@ class ChoiceFit:
     status: tuple[str, ...]
     rounds: int
     converged: bool
+
+    def __repr__(self) -> str:
+        """Number of subjects, convergence, and the population, in at most 12 lines."""
+        ending = "converged" if self.converged else "NOT CONVERGED"
+        statuses = ", ".join(f"{self.status.count(name)} {name}" for name in dict.fromkeys(self.status))
+        lines = [f"ChoiceFit of {len(self.subject)} subjects ({statuses}), {ending} after {self.rounds} rounds"]
+        lines.append(f"  {'population':10s} {'mean':>8s} {'95 % interval':>20s} {'sd':>8s} {'reliability':>12s}")
+        for name, share in self.reliability.items():
+            values = self.population[name]
+            interval = f"{values.low:.3g} to {values.high:.3g}"
+            lines.append(f"  {name:10s} {values.mean:8.3g} {interval:>20s} {values.sd:8.3g} {share:12.2f}")
+        lines += [f"  {name}: {r.reason}" for name, r in self.identifiable.items() if not r.identifiable]
+        shared = [
+            f"{name} {self.population[name].mean:.3g}" for name in self.population if name not in self.reliability
+        ]
+        return "\n".join(
+            [
+                *lines,
+                *textwrap.wrap(
+                    f"shared: {', '.join(shared)}", 90, initial_indent="  ", subsequent_indent="  ", max_lines=3
+                ),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     @classmethod
     def from_search(cls, spec: ChoiceFitSpec, search: PopulationSearch) -> "ChoiceFit":

@@ -5,6 +5,7 @@ from .conditions import Condition as Condition
 from .course import Course as Course
 from .course import observe_cohort as observe_cohort
 from .decisions import draw_preferences as draw_preferences
+from .decisions import modulate_by_circuit as modulate_by_circuit
 from .decisions import predict_initiation as predict_initiation
 from .decisions import simulate_choices as simulate_choices
 from .fixed_points import FixedPoint as FixedPoint

@@ -284,6 +284,19 @@ def test_too_few_subjects_or_rounds_are_refused():
         fit_choices(people(2)[0], rounds=0)
 
 
+def test_printed_fit_is_a_short_summary(recovered):
+    fit = recovered[2]
+    text = repr(fit)
+    lines = text.splitlines()
+    assert len(lines) <= 12
+    assert lines[0].startswith("ChoiceFit of 300 subjects (")
+    assert lines[0].endswith(f"converged after {fit.rounds} rounds")
+    for name, line in zip(NAMES, lines[2:], strict=False):
+        assert line.split()[:2] == [name, f"{fit.population[name].mean:.3g}"]
+    assert f"lapse {fit.population['lapse'].mean:.3g}" in text
+    assert fit._repr_html_().startswith("<pre>ChoiceFit of 300")
+
+
 def test_progress_is_reported():
     calls = []
     fit = fit_choices(people(300)[0], rounds=3, progress=lambda done, most: calls.append((done, most)))
