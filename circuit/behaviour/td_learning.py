@@ -76,17 +76,17 @@ class LearningHistory(eqx.Module):
     """Values before the outcome of each trial, and prediction errors.
 
     Attributes:
-        context: value of the context.
-        value: value of the cue.
-        cue: prediction error at the cue.
-        outcome: prediction error at the outcome.
+        context_value: value of the context.
+        cue_value: value of the present cue.
+        cue_error: prediction error at the cue.
+        outcome_error: prediction error at the outcome.
         last: values after the last trial.
     """
 
-    context: Float[Array, "subject trial"]
-    value: Float[Array, "subject trial"]
-    cue: Float[Array, "subject trial"]
-    outcome: Float[Array, "subject trial"]
+    context_value: Float[Array, "subject trial"]
+    cue_value: Float[Array, "subject trial"]
+    cue_error: Float[Array, "subject trial"]
+    outcome_error: Float[Array, "subject trial"]
     last: ValueEstimates
 
 
@@ -150,7 +150,7 @@ def expected_values(trials: Trials, p: Learner | None = None, *, cues: int | Non
     >>> import habenula as hb
     >>> trials = hb.behaviour.Trials(cue=[[0, 0]], reward=[[1.0, 1.0]])
     >>> history = hb.behaviour.expected_values(trials)
-    >>> bool((history.outcome[:, 1] < history.outcome[:, 0]).all())  # errors shrink as the reward becomes expected
+    >>> bool((history.outcome_error[:, 1] < history.outcome_error[:, 0]).all())  # errors shrink as the reward becomes expected
     True
     """
     _check_trials(trials)
@@ -258,9 +258,9 @@ def _response_log_likelihood(
 
 
 def _response_logit(history: LearningHistory, p: Learner) -> Float[Array, "subject trial"]:
-    subjects = history.value.shape[:1]
+    subjects = history.cue_value.shape[:1]
     bias, sensitivity = (jnp.broadcast_to(leaf, subjects)[:, None] for leaf in (p.bias, p.sensitivity))
-    return bias + sensitivity * history.value
+    return bias + sensitivity * history.cue_value
 
 
 def _one_hot_cue(values: ValueEstimates, cue: Int[Array, " subject"]) -> Float[Array, "cue subject"]:

@@ -35,7 +35,10 @@ def test_values_and_errors_by_a_plain_loop(trials):
             cue, reward, puff = (float(getattr(trials, name)[subject, i]) for name in ("cue", "reward", "puff"))
             cue = int(cue)
             at_cue, at_outcome = 0.9 * values[cue] - context, reward - 0.7 * puff - values[cue]
-            actual = [float(getattr(history, name)[subject, i]) for name in ("context", "value", "cue", "outcome")]
+            actual = [
+                float(getattr(history, name)[subject, i])
+                for name in ("context_value", "cue_value", "cue_error", "outcome_error")
+            ]
             assert actual == pytest.approx([context, values[cue], at_cue, at_outcome], abs=1e-4)
             context, values[cue] = context + 0.4 * at_cue, values[cue] + 0.4 * at_outcome
         np.testing.assert_allclose(history.last.cues[:, subject], values, atol=1e-4)
@@ -62,7 +65,7 @@ def test_missing_trials_change_nothing(trials):
         )
     )
     padded, bare = td_learning.expected_values(longer), td_learning.expected_values(trials)
-    for name in ("context", "value", "cue", "outcome"):
+    for name in ("context_value", "cue_value", "cue_error", "outcome_error"):
         np.testing.assert_allclose(getattr(padded, name)[:, 5:], getattr(bare, name), atol=1e-6)
         np.testing.assert_array_equal(getattr(padded, name)[:, :5], gaps)
     responses = np.concatenate([gaps, np.asarray(td_learning.simulate_anticipation(trials))], 1)
@@ -131,7 +134,7 @@ def test_gradients_of_values_and_likelihood(trials):
         history = td_learning.expected_values(few, learner, cues=3)
         return (
             td_learning.anticipation_log_likelihood(responses, few, learner, cues=3).sum()
-            + (weight * (history.cue - history.outcome)).sum()
+            + (weight * (history.cue_error - history.outcome_error)).sum()
         )
 
     check(function, (p, mood))

@@ -132,7 +132,7 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     both = seen, hopeful
     difference = lambda quantity, which: np.subtract(*(response(each, "cue", quantity, which) for each in both))
     sight = first_sight(seen)
-    assert np.asarray(seen.learnt.cue)[:, 0].max() < 0
+    assert np.asarray(seen.learnt.cue_error)[:, 0].max() < 0
     fires, sign = surely(difference("habenula", sight))
     assert sign == 1
     assert surely(difference("rate", sight))[1] == -1
@@ -145,7 +145,7 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
 def test_the_prior_of_a_healthy_subject_is_its_mood_and_can_be_shifted(lived):
     plain, gloomy = lived["healthy"], live(people(healthy()), prior=-0.5)
     sight = first_sight(plain)
-    assert np.abs(np.asarray(plain.learnt.cue)[:, 0]).max() < 0.1
+    assert np.abs(np.asarray(plain.learnt.cue_error)[:, 0]).max() < 0.1
     rise = response(gloomy, "cue", "habenula", sight) - response(plain, "cue", "habenula", sight)
     assert surely(rise)[1] == 1
 
@@ -171,8 +171,8 @@ def test_the_first_trial_is_a_moment(lived):
     cohort, seen, when = people(healthy()), lived["healthy"], default_timing()
     at_outcome, first = when.cue + when.delay, lambda value: np.asarray(value)[:, 0]
     events = (
-        Event("reward", when.cue, when.holds, first(seen.learnt.cue), when.fades),
-        Event("reward", at_outcome, when.holds, first(seen.learnt.outcome), when.fades),
+        Event("reward", when.cue, when.holds, first(seen.learnt.cue_error), when.fades),
+        Event("reward", at_outcome, when.holds, first(seen.learnt.outcome_error), when.fades),
         Event("aversive", at_outcome, when.holds, first(seen.trials.puff)),
     )
     same = moment(cohort, when.bins * 0.04, events=events, save_every=1, record=("habenula", "rate"))

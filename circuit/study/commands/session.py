@@ -162,7 +162,7 @@ def _summarise_group(found: Session, task: CueSchedule) -> GroupSummary:
     arrays = lambda tree: {name: np.asarray(value, float)[good] for name, value in tree.items()}
     before, at_cue, after = (arrays(window) for window in (found.before, found.cue, found.outcome))
     cue, reward, puff = (np.asarray(each)[good] for each in (found.trials.cue, found.trials.reward, found.trials.puff))
-    errors = {"cue": np.asarray(found.learnt.cue)[good], "outcome": np.asarray(found.learnt.outcome)[good]}
+    errors = {"cue": np.asarray(found.learnt.cue_error)[good], "outcome": np.asarray(found.learnt.outcome_error)[good]}
     late = np.broadcast_to(np.arange(cue.shape[1]) >= cue.shape[1] // 2, cue.shape)
 
     def seen(number: int, event: str, which: np.ndarray) -> EventSummary:
