@@ -2,6 +2,7 @@
 
 from .choices import Choices as Choices
 from .choices import read_choices as read_choices
+from .choices import read_scores as read_scores
 from .choices import write_choices as write_choices
 from .conditioning import Trials as Trials
 from .conditioning import pavlovian as pavlovian

@@ -137,8 +137,8 @@ def perceived_level(level: Lane, second: Lane, third: Lane) -> Lane:
     >>> perceived_level(jnp.array([1.0, 2.0, 2.5, 4.0]), jnp.asarray(1.5), jnp.asarray(3.0)).tolist()
     [1.0, 1.5, 2.25, 4.0]
     """
-    hat = lambda centre: jnp.maximum(1 - jnp.abs(level - centre), 0)
-    return level + (second - 2) * hat(2) + (third - 3) * hat(3)
+    at_second, at_third = (jnp.maximum(1 - jnp.abs(level - centre), 0) for centre in (2, 3))
+    return level + (second - 2) * at_second + (third - 3) * at_third
 
 
 def task_novelty(trial: Lane, fade: Lane) -> Lane:
@@ -190,6 +190,8 @@ def bias_slope_on_anhedonia(bias: list[np.ndarray], drive: list[np.ndarray], dep
     weights = np.concatenate(
         [np.full(len(group), share / len(group)) for group, share in zip(bias, shares, strict=True)]
     )
-    centre = lambda values: np.concatenate(values) - weights @ np.concatenate(values)
-    anhedonia = -centre(drive)
-    return float(weights @ (centre(bias) * anhedonia) / np.sqrt(weights @ anhedonia**2))
+    centred_bias, centred_drive = (
+        np.concatenate(values) - weights @ np.concatenate(values) for values in (bias, drive)
+    )
+    anhedonia = -centred_drive
+    return float(weights @ (centred_bias * anhedonia) / np.sqrt(weights @ anhedonia**2))

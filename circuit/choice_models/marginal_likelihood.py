@@ -145,8 +145,11 @@ def log_marginal_likelihood(
     population: ChoicePopulation, design: ChoiceDesign, nodes: QuadratureNodes, nodes_per_axis: int = 5
 ) -> Float[Array, " subject"]:
     """Log marginal likelihood of each subject's choices, preferences integrated out."""
-    log_weights = lambda nodes, design: _log_weights(population, design, nodes, nodes_per_axis)[1]
-    return jax.nn.logsumexp(jax.vmap(log_weights)(nodes, design), axis=-1)
+
+    def subject_log_likelihood(nodes: QuadratureNodes, design: ChoiceDesign) -> Float[Array, ""]:
+        return jax.nn.logsumexp(_log_weights(population, design, nodes, nodes_per_axis)[1])
+
+    return jax.vmap(subject_log_likelihood)(nodes, design)
 
 
 def e_step(
@@ -194,7 +197,9 @@ def _subject_e_step(
     row, column = np.tril_indices(len(population.mean))
     cholesky_score = z[:, row] * z[:, column] - jnp.asarray(row == column, z.dtype)[None]
 
-    accept = lambda values: _acceptance_by_node(points, with_shared_parameters(population, values), design)
+    def accept(values: Float[Array, " shared"]) -> Float[Array, "node trial"]:
+        return _acceptance_by_node(points, with_shared_parameters(population, values), design)
+
     shared = shared_parameters(population)
     p, gradient = accept(shared), jax.jacfwd(accept)(shared)  # (node, trial), (node, trial, shared)
     precision = design.known[None] / (p * (1 - p))

@@ -6,6 +6,7 @@ in rounding.
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -56,6 +57,6 @@ def rescale_choices(choices: Choices, p: EffortConstants) -> ScaledChoices:
     return ScaledChoices(choices, dataclasses.replace(choices, **levels), p, reference, unit, step)
 
 
-def _rescale(value, low: float, width: float):
+def _rescale(value: Any, low: float, width: float) -> Any:
     """From `low` to `low + width` to the levels of the fit."""
     return LOWEST_LEVEL + (HIGHEST_LEVEL - LOWEST_LEVEL) * (value - low) / width
