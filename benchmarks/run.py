@@ -51,7 +51,7 @@ examples:
   python benchmarks/run.py lhb --quick           our engine and every rival that is installed, a few minutes
   python benchmarks/run.py lhb --engines c,scan  two rivals only; c is C as first written, c-tuned by long work
   python benchmarks/run.py slow fast --json out.json
-  python benchmarks/table.py                     then writes the table of the README
+  python benchmarks/table.py                     then writes the tables of docs/speed.md
 
 columns: rate, and the lowest and highest of its rounds; ratio, in case lhb and gpu the rate over ours, for a gradient its
 cost in forward runs, for sizes the rate over that of the first, for plans what was taken over the forecast, for resources

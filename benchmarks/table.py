@@ -1,17 +1,19 @@
-"""Writes the README's table of speed from committed rows, benchmarks/results.csv: `python benchmarks/table.py`.
+"""Writes the tables of docs/speed.md from committed rows, benchmarks/results.csv: `python benchmarks/table.py`.
 
-What stands between two marks of README.md is replaced. Of runs of the same case, engine and size on the same device, the
+With `--figure docs/speed.svg` it also draws the figure. What stands between two marks of the page is replaced. Of runs of the same case, engine and size on the same device, the
 last one stands.
 """
 
+import argparse
 import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from figure import write_figure
 from rows import RESULTS
 
-README = RESULTS.parent.parent / "README.md"
+PAGE = RESULTS.parent.parent / "docs/speed.md"
 BEGIN = "<!-- benchmarks: begin (written by `python benchmarks/table.py`) -->"
 END = "<!-- benchmarks: end -->"
 NONE = "No rows yet: `python benchmarks/run.py` measures them on your machine."
@@ -83,8 +85,14 @@ def _cell(name: str, value: str) -> str:
 
 def main() -> None:
     """The command."""
-    README.write_text(replaced(README.read_text(), render(read())))
-    print(f"{README}: {len(read())} rows in {RESULTS.name}", file=sys.stderr)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--figure", type=Path, help="where the figure goes, docs/speed.svg")
+    figure = parser.parse_args().figure
+    rows = read()
+    PAGE.write_text(replaced(PAGE.read_text(), render(rows)))
+    print(f"{PAGE}: {len(rows)} rows in {RESULTS.name}", file=sys.stderr)
+    if figure is not None:
+        write_figure(rows, figure)
 
 
 if __name__ == "__main__":

@@ -242,8 +242,8 @@ def test_rows_are_appended_and_a_table_shows_the_last(tmp_path):
         rows_of.append([measured("a", [1.0])], path)
 
 
-def test_the_readme_shows_the_committed_rows():
-    page = table.README.read_text()
+def test_the_page_of_speed_shows_the_committed_rows():
+    page = table.PAGE.read_text()
     assert table.replaced(page, table.render(table.read())) == page, "run: python benchmarks/table.py"
 
 
