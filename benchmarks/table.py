@@ -1,7 +1,7 @@
 """Writes the tables of docs/speed.md from committed rows, benchmarks/results.csv: `python benchmarks/table.py`.
 
-With `--figure docs/speed.svg` it also draws the figure. What stands between two marks of the page is replaced. Of runs of the same case, engine and size on the same device, the
-last one stands.
+With `--figure docs/speed.svg` it also draws the figure. What stands between two marks of the page is replaced. Of runs of
+the same case, engine and size on the same device, the last one stands.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jaxtyping
 import pytest
 from typer.testing import CliRunner
 
@@ -56,8 +57,11 @@ SLOW = [page for page in PAGES if any(block.slow for block in blocks(page))]
 
 
 def run(page: Path, chosen: list[Block], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run blocks of a page in one namespace, from the root of the checkout, with JAX as readers have it."""
+    """Run blocks of a page in one namespace, from the root of the checkout, with JAX and types as readers have them."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        jaxtyping.config, "jaxtyping_disable", True
+    )  # its hook refuses `days=28` where a float is named
     space: dict = {"__name__": "__main__"}
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         for block in chosen:
@@ -82,7 +86,9 @@ def test_no_block_of_python_is_missed():
         assert len(blocks(page)) == len(re.findall(r"^\s*(?:```|~~~)\s*\{?(?:python|py|pycon|code)\b", text, re.M)), (
             page
         )
-        assert text.count("<!-- snippet:") == len(PAGE_MARK.findall(text)) + text.count(" -->\n```python"), page
+        assert len(re.findall("^<!-- snippet:", text, re.M)) == len(PAGE_MARK.findall(text)) + text.count(
+            " -->\n```python"
+        ), page
 
 
 def commands() -> set[tuple[str, ...]]:
