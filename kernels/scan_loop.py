@@ -1,195 +1,206 @@
-"""The time loop: many steps of one pure function on arrays whose last axis is lanes, one lane per subject.
+"""The time loop as `lax.scan`: many steps of one pure function on arrays whose last axis is lanes, one for each subject.
 
-    saves x (blocks x (steps)): normals are made, statistics merged and the reverse pass checkpointed once a block.
+    saves x (blocks x (steps))
 
-This file is the only loop there is. `integrate` runs it whole, or tile by tile inside one compiled function, forwards
-or differentiated; each of them computes the same numbers.
+Once a block, normals are drawn, statistics merged, lanes checked for non-finite numbers, and the reverse pass
+checkpointed. `integrate` runs this loop over all lanes or tile by tile; `pallas_gpu.kernel` has the same loop as a kernel.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Complex, Int, PyTree, UInt32
+from jaxtyping import Array, Complex, Int, PyTree
 
-from .carry import (
+from .autodiff.residuals import replace_value, residuals_at, restore_residuals
+from .loop_spec import (
+    BlockCarry,
     Carry,
+    Layout,
     Loop,
+    NoiseSource,
+    Operands,
     end_block,
     finalise_statistics,
     init_block,
     init_carry,
-    replace_value,
-    residuals_at,
-    restore_residuals,
     update_statistics,
 )
 from .noise import normal_pairs
 from .xla_cpu.hoist import is_hoistable, outlined
 
-_MAX_FLAT_LENGTH = (
-    128  # scans up to this length keep all carries for the reverse pass; longer ones are split in two levels
-)
-# Numbers of a lane's state up to which turns gain nothing: copies are cheap, and one step compiles sooner than two.
+# Scans up to this length keep all carries for the reverse pass. Longer ones are split into two levels.
+_MAX_FLAT_LENGTH = 128
+# Numbers in a lane's state up to which double buffering gains nothing: copies are cheap, and one step compiles sooner.
 _MAX_PLAIN_STATE_SIZE = 32
 
 
-class NoiseSource(NamedTuple):
-    """What the normals of a run are a function of, beside the step: channels' keys, subjects' numbers and the dtype."""
-
-    keys: UInt32[Array, " channels"]
-    subjects: UInt32[Array, " lanes"]
-    dtype: Any
-
-
 def run_scan(
-    loop: Loop,
-    state: PyTree,
-    shared: PyTree,
-    own: PyTree,
-    inputs: PyTree,
-    noise: NoiseSource,
-    start: Int[Array, ""],
-    *,
-    forwards: bool = True,
-    keep: bool = False,
-    kept: PyTree = None,
-):
-    """Advance `state` by `loop.steps` steps from step `start`; laid out for a run `forwards`, or for its derivatives.
+    loop: Loop, operands: Operands, state: PyTree, inputs: PyTree, start: Int[Array, ""], *, residuals: PyTree = None
+) -> Any:
+    """Advance `state` by `loop.steps` steps from step `start`.
+
+    Args:
+        loop: what the run does.
+        operands: what every step reads.
+        state: leaves with lanes last.
+        inputs: leaves with a first axis of steps.
+        start: number of the first step.
+        residuals: of an earlier run with `loop.keep_residuals`. A reverse pass then need not repeat that run.
 
     Returns:
-        state, samples (leaves with a first axis `saves`), statistics by name, bad; with `keep`, a pair of these and of what
-        blocks, or steps, began with. Handed in again as `kept`, a reverse pass need not make the whole run to find it.
+        state, samples (leaves with a first axis `saves`), statistics by name, nonfinite_at; with `loop.keep_residuals`, a
+        pair of these and the residuals.
     """
-    step = lambda state, now, z, j: loop.step(state, shared, own, now, z, j)
-    now = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    output, compact = trace_step_output(step, state, now, noise, start, loop.whole)
-    layout = _choose_layout(state, noise.subjects.size, forwards) if compact else "plain"
-    carry = init_carry(loop, state, output, noise.subjects.shape)
+
+    def step(state, step_inputs, z, j):
+        return loop.step(state, operands.shared, operands.per_subject, step_inputs, z, j)
+
+    subjects = operands.noise.subjects
+    first_inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
+    output, compact = trace_step_output(step, state, first_inputs, operands.noise, start, loop.single_call)
+    loop = loop._replace(layout=_choose_layout(loop, state, subjects.size) if compact else Layout.PLAIN)
+    # A block spans several saves, or a save several blocks.
+    shape = (loop.saves // loop.saves_per_block, loop.blocks)
+    begins = start + loop.block_steps * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs = jax.tree.map(lambda x: x.reshape(*shape, loop.block_steps, *x.shape[1:]), inputs)
+    xs = (begins, inputs, residuals or (None, None))
+    carry, (samples, kept) = _scan_blocks(loop, operands, init_carry(loop, state, output, subjects.shape), xs)
+    if loop.saves_per_block > 1:
+        samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
+    results = carry.state, samples, finalise_statistics(loop, carry.totals), carry.nonfinite_at
+    return (results, kept) if loop.keep_residuals else results
+
+
+def _choose_layout(loop: Loop, state: PyTree, lanes: int) -> Layout:
+    """The layout asked for, or the one that suits a state of this size."""
+    if loop.layout is not None:
+        return loop.layout
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+    return Layout.DOUBLE_BUFFERED if numbers > _MAX_PLAIN_STATE_SIZE * lanes else Layout.PLAIN
+
+
+def _scan_blocks(loop: Loop, operands: Operands, carry: Carry, xs: PyTree) -> tuple[Carry, tuple[PyTree, PyTree]]:
+    """Scan over saves and over the blocks within each. `xs` are (first step, inputs, residuals) of every block."""
+    has_residuals = bool(jax.tree.leaves(xs[2]))
+    # With residuals at hand no carry is computed again, so that there is nothing to checkpoint above the blocks.
+    scan = lax.scan if has_residuals else nested_checkpoint_scan
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def block(carry, begins, inputs, within):
-        return _advance_block(loop, shared, own, noise, layout, keep, carry, begins, inputs, within)
+    def block(carry: Carry, xs: PyTree):
+        return _advance_block(loop, operands, carry, xs)
 
-    def recorded(carry: Carry, now):
-        begins, inputs, (before, within) = now
-        carry = carry if kept is None else restore_residuals(loop, carry, before)
-        held = residuals_at(loop, carry) if keep else None
-        carry, (samples, steps) = block(carry, begins, inputs, within)
-        return carry, (samples, (held, steps))
+    def block_with_residuals(carry: Carry, xs: PyTree):
+        begin, inputs, (block_residuals, step_residuals) = xs
+        carry = restore_residuals(loop, carry, block_residuals) if has_residuals else carry
+        kept = residuals_at(loop, carry) if loop.keep_residuals else None
+        carry, (samples, kept_steps) = block(carry, (begin, inputs, step_residuals))
+        return carry, (samples, (kept, kept_steps))
 
-    def save(carry: Carry, now):
-        carry, (samples, held) = along(recorded, carry, now)
-        return carry, (_record_sample(loop, carry.state, carry.output) if loop.together == 1 else samples, held)
+    def save(carry: Carry, xs: PyTree):
+        carry, (samples, kept) = scan(block_with_residuals, carry, xs)
+        if loop.saves_per_block == 1:
+            samples = _record_sample(loop, carry.state, carry.output)
+        return carry, (samples, kept)
 
-    along = nested_checkpoint_scan if kept is None else lax.scan
-    shape, length = (loop.saves // loop.together, loop.blocks), loop.together * loop.block
-    begins = start + length * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    inputs = jax.tree.map(lambda x: x.reshape(*shape, length, *x.shape[1:]), inputs)
-    carry, (samples, held) = along(save, carry, (begins, inputs, kept or (None, None)))
-    if loop.together > 1:
-        samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
-    found = carry.state, samples, finalise_statistics(loop, carry.totals), carry.bad
-    return (found, held) if keep else found
+    return scan(save, carry, xs)
 
 
-def _choose_layout(state: PyTree, lanes: int, forwards: bool) -> str:
-    """That of steps which are one piece of machine code; see `_advance_block`."""
-    if not forwards:
-        return "again"
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return "turns" if numbers > _MAX_PLAIN_STATE_SIZE * lanes else "plain"
+def _advance_block(loop: Loop, operands: Operands, carry: Carry, xs: PyTree) -> tuple[Carry, tuple[PyTree, PyTree]]:
+    """Advance by one block. `xs` are its first step, the inputs of its steps, and their residuals if it has any.
 
-
-def _advance_block(
-    loop: Loop,
-    shared: PyTree,
-    own: PyTree,
-    noise: NoiseSource,
-    layout: str,
-    keep: bool,
-    carry: Carry,
-    begin: Int[Array, ""],
-    inputs: PyTree,
-    within: PyTree,
-) -> tuple[Carry, tuple[PyTree, PyTree]]:
-    """Advance by one block from step `begin`, with the normals of all its steps made at once. Records the saves within it.
-
-    With `keep`, where `loop.each`, also what its steps began with, which is handed in again as `within`.
-
-    Layouts, for steps that may be one piece of machine code: in "turns" of two steps each, large states go to and fro between
-    two places and need not be copied; "again", for derivatives, computes each step once more where the reverse pass needs it,
-    as to store what it held would cost more. Others are "plain".
+    Returns:
+        The carry; the samples of the saves within the block, and the residuals of its steps where they are kept.
     """
-    turn = 2 if layout == "turns" and loop.block % 2 == 0 else 1
-    first = begin >> 1  # a pair of normals serves the steps 2i and 2i + 1, wherever the block begins
-    number = first + jnp.arange(loop.together * loop.block // 2 + (not loop.even), dtype=jnp.int32)
-    pairs = normal_pairs(noise.keys, noise.subjects, number, noise.dtype)
+    begin, inputs, residuals = xs
+    # Steps in one iteration. An odd block cannot be double-buffered.
+    turn = 2 if loop.layout is Layout.DOUBLE_BUFFERED and loop.block % 2 == 0 else 1
+    advance = _make_turn(loop, operands, begin, turn)
 
-    def step(state, shared, own, inputs, pairs, at, j):
-        z = None if pairs is None else _select_normals(pairs, at, j, noise.dtype)
-        return loop.step(state, shared, own, inputs, z, j)
+    def record(block: BlockCarry) -> PyTree:
+        return None if loop.saves_per_block == 1 else _record_sample(loop, block.state, block.output)
 
-    step = jax.checkpoint(step, prevent_cse=False) if layout == "again" else step
+    def advance_and_record(block: BlockCarry, xs: PyTree):
+        block, kept = advance(block, xs)
+        return block, (record(block), kept)
 
-    def advance(carried, shared, own, inputs, pairs, at, j):
-        state, output = step(carried[0], shared, own, inputs, pairs, at, j)
-        return state, output, update_statistics(loop, carried[2], state, output)
+    def advance_until_save(block: BlockCarry, xs: PyTree):
+        block, kept = lax.scan(advance, block, xs)
+        return block, (record(block), kept)
+
+    if loop.layout is Layout.REMAT:  # one flat scan: from nested ones, residuals would be copied level by level
+        body, shape, every = advance_and_record, (loop.block_steps,), loop.block
+    else:
+        body, shape, every = advance_until_save, (loop.saves_per_block, loop.block // turn), 1
+    begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs, residuals = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), (inputs, residuals))
+    block, (samples, kept) = lax.scan(body, init_block(loop, carry), (begins, inputs, residuals))
+    samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
+    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) + 1 :]), kept)
+    return end_block(loop, carry, block, begin + loop.block_steps), (samples, kept)
+
+
+def _make_turn(loop: Loop, operands: Operands, begin: Int[Array, ""], turn: int) -> Callable:
+    """The body of the scan over steps: `turn` steps of the block that starts at step `begin`.
+
+    The normals of the whole block are drawn here, at once.
+    """
+    noise = operands.noise
+    # One pair of normals serves the steps 2i and 2i + 1, wherever the block begins.
+    first_pair = begin >> 1
+    numbers = first_pair + jnp.arange(loop.block_steps // 2 + (not loop.starts_even), dtype=jnp.int32)
+    pairs = normal_pairs(noise.keys, noise.subjects, numbers, noise.dtype)
+    pairs = pairs if noise.keys.size else None
+
+    def step(state, shared, per_subject, inputs, pairs, index, j):
+        z = None if pairs is None else _select_normals(pairs, index, j, noise.dtype)
+        return loop.step(state, shared, per_subject, inputs, z, j)
+
+    step = jax.checkpoint(step, prevent_cse=False) if loop.layout is Layout.REMAT else step
+
+    def advance(block: BlockCarry, shared, per_subject, inputs, pairs, index, j) -> BlockCarry:
+        state, output = step(block.state, shared, per_subject, inputs, pairs, index, j)
+        return BlockCarry(state, output, update_statistics(loop, block.sums, state, output))
 
     advance = outlined(advance) if turn > 1 else advance
 
-    record = lambda carried: None if loop.together == 1 else _record_sample(loop, *carried[:2])
-
-    def advance_turn(carried, now):
-        begin, *now = now
-        held = []
+    def advance_turn(block: BlockCarry, xs: PyTree):
+        begin, *xs = xs
+        kept = []
         for i in range(turn):
-            inputs, within = jax.tree.map(lambda x, i=i: x[i], now)
-            carried = carried if within is None else (replace_value(carried[0], within), *carried[1:])
-            held.append(eqx.filter(carried[0], eqx.is_inexact_array) if keep and loop.each else None)
+            inputs, residuals = jax.tree.map(lambda x, i=i: x[i], xs)
+            if residuals is not None:
+                block = block._replace(state=replace_value(block.state, residuals))
+            keeps = loop.keep_residuals and loop.store_every_state
+            kept.append(eqx.filter(block.state, eqx.is_inexact_array) if keeps else None)
             j = begin + i
-            carried = advance(carried, shared, own, inputs, pairs if noise.keys.size else None, (j >> 1) - first, j)
-        return carried, jax.tree.map(lambda *x: jnp.stack(x), *held)
+            block = advance(block, operands.shared, operands.per_subject, inputs, pairs, (j >> 1) - first_pair, j)
+        return block, jax.tree.map(lambda *x: jnp.stack(x), *kept)
 
-    def advance_and_record(carried, now):
-        carried, held = advance_turn(carried, now)
-        return carried, (record(carried), held)
-
-    def until_save(carried, now):
-        carried, held = lax.scan(advance_turn, carried, now)
-        return carried, (record(carried), held)
-
-    if layout == "again":  # of loops within loops, what the reverse pass keeps would be copied from one to the other
-        along, shape, every = advance_and_record, (loop.together * loop.block,), loop.block
-    else:
-        along, shape, every = until_save, (loop.together, loop.block // turn), 1
-    begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    inputs, within = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), (inputs, within))
-    carried, (samples, held) = lax.scan(along, init_block(loop, carry), (begins, inputs, within))
-    samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
-    held = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) + 1 :]), held)
-    return end_block(loop, carry, *carried, begin + loop.together * loop.block), (samples, held)
+    return advance_turn
 
 
 def _record_sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:
-    """What is recorded, if anything."""
+    """What a save records; None without `loop.sample`."""
     return None if loop.sample is None else loop.sample(state, output)
 
 
-def _select_normals(pairs: Complex[Array, "pairs channels lanes"], at: Int[Array, ""], j: Int[Array, ""], dtype):
-    """Those of step `j`, in one half of one pair. A product is no branch: it reads both halves, side by side, in one pass."""
+def _select_normals(
+    pairs: Complex[Array, "pairs channels lanes"], index: Int[Array, ""], j: Int[Array, ""], dtype: Any
+) -> Array:
+    """The normals of step `j`, one half of a pair. A product instead of a branch reads both halves in one pass."""
     odd = (j & 1).astype(dtype)
-    pair = lax.dynamic_index_in_dim(pairs, at, keepdims=False)
+    pair = lax.dynamic_index_in_dim(pairs, index, keepdims=False)
     return pair.real * (1 - odd) + pair.imag * odd
 
 
 def nested_checkpoint_scan(body: Callable, carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-    """`lax.scan`, whose reverse pass keeps about the square root of all carries when there are many.
+    """`lax.scan` whose reverse pass keeps about the square root of all carries when there are many.
 
     The length is split into two factors and the inner scan checkpointed. A prime length is not split.
     """
@@ -208,12 +219,12 @@ def largest_divisor(number: int, most: int) -> int:
 
 
 def trace_step_output(
-    step: Callable, state: PyTree, inputs: PyTree, noise: NoiseSource, start: Int[Array, ""], whole: bool = False
+    step: Callable, state: PyTree, inputs: PyTree, noise: NoiseSource, start: Int[Array, ""], single_call: bool = False
 ) -> tuple[PyTree, bool]:
-    """The shapes of what one step puts out, and whether all of it may be one piece of machine code, as the `whole` run is.
+    """The shapes of a step's output, and whether XLA for CPU can compile the step as a single call.
 
     Raises:
-        ValueError: it does not hand back a state like the one it got.
+        ValueError: the step returns a state of another structure, shape or dtype than it got.
     """
     channels, lanes = noise.keys.size, noise.subjects.size
     z = jax.ShapeDtypeStruct((channels, lanes), noise.dtype) if channels else None
@@ -226,4 +237,4 @@ def trace_step_output(
             name = jax.tree_util.keystr(path) or "state"
             was, became = f"{old.dtype}{old.shape}", f"{new.dtype}{new.shape}"
             raise ValueError(f"A step got {name} as {was}, lanes padded to whole vectors, but returned {became}.")
-    return output, is_hoistable(traced.jaxpr, products=whole)
+    return output, is_hoistable(traced.jaxpr, products=single_call)

@@ -49,7 +49,7 @@ def simulated(p, cells, given, subjects, seed, workload: Workload, plan: Plan, p
         steps=workload.steps,
         subjects=subjects,
         shared=(p, cells),
-        own=given,
+        per_subject=given,
         seed=seed,
         channels=workload.neurons,
         statistics={

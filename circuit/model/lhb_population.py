@@ -96,7 +96,7 @@ def _simulate_population(p, given, subjects, neurons, settle, steps, seed, plan)
         state,
         steps=steps,
         start=start,
-        own=own,
+        per_subject=own,
         shared=shared,
         seed=seed,
         subjects=subjects,

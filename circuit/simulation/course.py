@@ -135,7 +135,7 @@ def course(
     day = jnp.asarray((first + save_every * np.arange(1, steps // save_every + 1)) / 24, jnp.result_type(float))
     after = eqx.tree_at(lambda c: c.state, cohort, found.state)
     samples = {name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()}
-    failures = () if isinstance(found.bad, Tracer) else _find_failures(cohort, arm, found.bad, first, plan)
+    failures = () if isinstance(found.nonfinite_at, Tracer) else _find_failures(cohort, arm, found.bad, first, plan)
     result = Course(day, {name: samples[name] for name in record}, after, failures)
     if verify:
         result = eqx.tree_at(
@@ -184,7 +184,7 @@ def _run_course(cohort, arm, transfer, first, steps, save_every, record, plan, p
         steps=steps,
         start=first,
         shared=shared,
-        own=own,
+        per_subject=own,
         prepare=prepare,
         seed=cohort.seed,
         subjects=cohort.subject,

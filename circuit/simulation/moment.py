@@ -154,7 +154,7 @@ def moment(
         record={name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()},
         mean={name: seen[name] for name in MOMENT_QUANTITIES},
         modes=modes,
-        finite=found.bad < 0,
+        finite=found.nonfinite_at < 0,
     )
 
 
@@ -242,7 +242,7 @@ def advance_moment(
         advance,
         state,
         shared=shared,
-        own=own,
+        per_subject=own,
         seed=cohort.seed ^ jnp.uint32(MOMENT_NOISE_STREAM),
         subjects=cohort.subject,
         channels=neurons,

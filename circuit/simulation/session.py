@@ -235,7 +235,7 @@ def _run_session(
                 statistics=mean_statistics(record),
                 plan=plan,
             )
-            return (found.state, bad | (found.bad >= 0)), found.statistics
+            return (found.state, bad | (found.nonfinite_at >= 0)), found.statistics
 
         (fast, bad), seen = jax.lax.scan(one_bin, (fast, bad), jnp.arange(when.bins, dtype=jnp.int32))
         kind = _trial_kind(cue, reward, puff, cues, number * parts // trials, parts, fast.dopamine.dopamine.dtype)

@@ -1,7 +1,7 @@
-"""A linear map that is told both ways, forth and back, and traced only in the one that a program takes.
+"""A linear map that is given both ways, with its transpose, and traced only the way that a program takes.
 
-To trace a run's derivative is to write a long program. A gradient needs the map from cotangents to cotangents alone, a
-derivative in some direction the other; half of what would be written is never looked at.
+Tracing the derivative of a run writes a long program. A gradient needs only the map of cotangents, a directional derivative
+only that of tangents. `jax.custom_derivatives.linear_call` would trace the forward map in either case.
 """
 
 from collections.abc import Callable
@@ -16,40 +16,46 @@ from jaxtyping import PyTree
 LinearMap = Callable[[PyTree, PyTree], PyTree]
 
 
-def apply_linear_map(forth: LinearMap, back: LinearMap, at: PyTree, moves: PyTree, like: PyTree) -> PyTree:
-    """`forth(at, moves)`, linear in `moves`; its transpose is `back(at, cotangents)`.
+def apply_linear_map(forward: LinearMap, backward: LinearMap, point: PyTree, tangents: PyTree, like: PyTree) -> PyTree:
+    """`forward(point, tangents)`, linear in `tangents`; its transpose is `backward(point, cotangents)`.
 
     Args:
-        forth: returns a tree like `like`.
-        back: returns a tree like `moves`.
-        at: where the map was made.
-        moves: what it is applied to. All its leaves are differentiated, if one of them is.
+        forward: returns a tree like `like`.
+        backward: returns a tree like `tangents`.
+        point: where the map was made; not differentiated.
+        tangents: what it is applied to. All leaves are differentiated if one is.
         like: shapes and dtypes of the result.
     """
-    leaves, places = jax.tree.flatten(at)
-    moved, structure = jax.tree.flatten(moves)
-    results, form = jax.tree.flatten(like)
+    point_leaves, point_structure = jax.tree.flatten(point)
+    tangent_leaves, tangent_structure = jax.tree.flatten(tangents)
+    like_leaves, like_structure = jax.tree.flatten(like)
+    count = len(point_leaves)
 
-    def forwards(*given):
-        return jax.tree.leaves(forth(places.unflatten(given[: len(leaves)]), structure.unflatten(given[len(leaves) :])))
+    def forward_leaves(*leaves):
+        point = point_structure.unflatten(leaves[:count])
+        return jax.tree.leaves(forward(point, tangent_structure.unflatten(leaves[count:])))
 
-    def backwards(given, cotangents):
-        return jax.tree.leaves(back(places.unflatten(given), form.unflatten(cotangents)))
+    def backward_leaves(leaves, cotangents):
+        return jax.tree.leaves(backward(point_structure.unflatten(leaves), like_structure.unflatten(cotangents)))
 
-    shapes = tuple(ShapedArray(each.shape, each.dtype) for each in results)
-    found = _linear_primitive.bind(
-        *leaves, *moved, forwards=forwards, backwards=backwards, shapes=shapes, known=len(leaves)
+    results = _linear_primitive.bind(
+        *point_leaves,
+        *tangent_leaves,
+        forward=forward_leaves,
+        backward=backward_leaves,
+        shapes=tuple(ShapedArray(leaf.shape, leaf.dtype) for leaf in like_leaves),
+        count=count,
     )
-    return form.unflatten(found)
+    return like_structure.unflatten(results)
 
 
-def _apply_forward(*given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
-    return forwards(*given)
+def _apply_forward(*leaves, forward: Callable, backward: Callable, shapes: tuple, count: int) -> list:
+    return forward(*leaves)
 
 
-def _transpose_rule(cotangents, *given, forwards: Callable, backwards: Callable, shapes: tuple, known: int) -> list:
-    given_back = backwards(given[:known], [ad.instantiate_zeros(each) for each in cotangents])
-    return [None] * known + given_back
+def _transpose_rule(cotangents, *leaves, forward: Callable, backward: Callable, shapes: tuple, count: int) -> list:
+    tangents = backward(leaves[:count], [ad.instantiate_zeros(cotangent) for cotangent in cotangents])
+    return [None] * count + tangents
 
 
 def _raise_unsupported(*_: Any, **__: Any):
@@ -62,7 +68,7 @@ def _raise_unsupported(*_: Any, **__: Any):
 _linear_primitive = Primitive("linear")
 _linear_primitive.multiple_results = True
 _linear_primitive.def_impl(_apply_forward)
-_linear_primitive.def_abstract_eval(lambda *given, shapes, **_: shapes)
+_linear_primitive.def_abstract_eval(lambda *leaves, shapes, **_: shapes)
 ad.primitive_transposes[_linear_primitive] = _transpose_rule
 ad.primitive_jvps[_linear_primitive] = _raise_unsupported
 batching.primitive_batchers[_linear_primitive] = _raise_unsupported

@@ -1,22 +1,19 @@
-"""The time loop as one kernel: all steps of a few lanes in the registers of an accelerator, nothing stored in between.
+"""The time loop as one Pallas kernel: all steps of a few lanes stay in the registers of a GPU.
 
-A plain loop launches several kernels a step and carries every state through memory. Here a few lanes make all their
-steps in one kernel, with the noise made inside, statistics streamed, and every k-th step written out. The body knows no
-accelerator; `_call_pallas` hands it to Pallas, which compiles it through Triton for GPUs, or computes it on any device. Mosaic,
-Pallas's other compiler for GPUs, would belong there too, but does not take it: one of its lowerings lacks shifts and tests
-for finite numbers, the other copies whole warpgroups of numbers only, and so no single one (jax 0.10.1); since jax 0.11
-`pallas_call` does not offer it.
+The plain loop launches several kernels a step and moves every state through memory. Here one kernel makes all steps of a
+few lanes, draws their noise, updates statistics, and writes out every k-th step. `_call_pallas` compiles the body through
+Triton, or interprets it on any device. Mosaic, the other GPU compiler of Pallas, does not accept this body (jax 0.10.1).
 
-A step may hold what compilers of kernels know, or `dialect` puts in their words: arithmetic, comparisons, choices, sums
-over an axis, broadcasts, products of matrices, stacks and single rows; not sorts, scatters or other indexing of values.
-The axes of all that it reads and computes must be powers of two.
+A step may contain what Triton supports or `lowering_rules` rewrites: arithmetic, comparisons, `where`, sums over an axis,
+broadcasts, matrix products, stacks and single rows. It may not contain sorts, scatters or other indexing. All axes must be
+powers of two.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,36 +23,59 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from ..carry import Carry, Loop, end_block, finalise_statistics, init_block, init_carry, update_statistics
 from ..jaxpr_rewrite import RewriteRule, rewrite_jaxpr
+from ..loop_spec import (
+    BlockCarry,
+    Carry,
+    Loop,
+    NoiseSource,
+    Operands,
+    end_block,
+    finalise_statistics,
+    init_block,
+    init_carry,
+    update_statistics,
+)
 from ..noise import normal_pair
-from ..scan_loop import NoiseSource, trace_step_output
+from ..scan_loop import trace_step_output
 from ..xla_cpu.hoist import outlined
 from .lowering_rules import pallas_rule, ptx_rule
 
-_WARP_THREADS = 32  # threads of a GPU that go in step, and exchange numbers without waiting: one kernel, as a rule
-_INTERPRETED_LANES = (
-    128  # the same without a GPU: whole vectors of lanes, which go through the instructions of other loops
-)
-_MAX_NUMBERS_PER_THREAD = 2  # numbers of one leaf of the state that a thread holds at most
-_MAX_WARPS = 32  # warps of one kernel
+_WARP_THREADS = 32  # lanes of a kernel, as a rule: the threads of a warp exchange numbers without synchronisation
+_INTERPRETED_LANES = 128  # lanes of an interpreted kernel: whole vectors, as in the other loops
+_MAX_NUMBERS_PER_THREAD = 2  # numbers of one leaf of the state that a thread keeps
+_MAX_WARPS = 32  # of one kernel
 
 
 @dataclasses.dataclass(frozen=True)
 class ClosedFunction:
-    """A function that holds no arrays of its own, for kernels may not.
+    """A function with the arrays that it closed over as arguments, because kernels may not capture arrays.
 
     Attributes:
-        call: `call(held, leaves of all arguments, None for what is not read) -> tree`.
-        held: the arrays that it held.
-        read: which leaves of its arguments matter.
-        like: what it returns, as shapes.
+        call: `call(arrays, leaves of all arguments, None for what is not read) -> tree`.
+        arrays: what it closed over.
+        read: which leaves of its arguments it reads.
+        like: shapes of its result.
     """
 
     call: Callable[[Sequence[Array], Sequence[Array | None]], PyTree]
-    held: list
+    arrays: list
     read: list[bool]
     like: PyTree
+
+
+class KernelParts(NamedTuple):
+    """What a kernel calls.
+
+    Attributes:
+        functions: a step, what is recorded, and the end of a block.
+        carry: of the scan over blocks, as shapes.
+        output: of a step, as shapes.
+    """
+
+    functions: tuple[ClosedFunction, ClosedFunction, ClosedFunction]
+    carry: Carry
+    output: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,117 +114,111 @@ class KernelOperand:
 
 
 def run_fused_kernel(
-    loop: Loop,
-    state: PyTree,
-    shared: PyTree,
-    own: PyTree,
-    inputs: PyTree,
-    noise: NoiseSource,
-    start: Int[Array, ""],
-    *,
-    interpret: bool = False,
-):
-    """As `loop.run`, which says what is asked for; `interpret` computes the kernels' body on whatever device there is.
+    loop: Loop, operands: Operands, state: PyTree, inputs: PyTree, start: Int[Array, ""], *, interpret: bool = False
+) -> tuple:
+    """`run_scan` as kernels; `interpret` computes their body on any device, slowly.
 
     Raises:
         ValueError: an axis of what a step reads is no power of two.
     """
-    (keys, subjects, dtype), whole = noise, noise.subjects.size
-    lanes, warps = _lanes_and_warps(state, whole, _INTERPRETED_LANES if interpret else _WARP_THREADS)
-    few = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct((*x.shape[:-1], lanes), x.dtype), tree)
-    common = lambda tree: jax.tree.map(_shared_operand, tree)
-    laned = lambda tree: jax.tree.map(lambda x: _laned_operand(x, lanes), tree)
-    streams = [_stepwise_operand(x, whole, lanes) for x in jax.tree.leaves(inputs)]
-    now = jax.tree.unflatten(jax.tree.structure(inputs), [each.one_step for each in streams])
-    z = jax.ShapeDtypeStruct((keys.size, lanes), dtype) if keys.size else None
-
-    def plain(state, now, z, j):
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), few(own))
-        return loop.step(state, shared, nothing, now, z, j)
-
-    def advance(state, sums, z, j, shared, own, now):
-        state, output = loop.step(state, shared, own, now, z, j)
-        return state, output, update_statistics(loop, sums, state, output)
-
-    output, compact = trace_step_output(plain, few(state), now, NoiseSource(keys, few(subjects), dtype), start)
-    first = jax.eval_shape(partial(init_carry, loop, lanes=(lanes,)), few(state), output)
+    (keys, subjects, dtype), all_lanes = operands.noise, operands.noise.subjects.size
+    lanes, warps = _lanes_and_warps(state, all_lanes, _INTERPRETED_LANES if interpret else _WARP_THREADS)
+    steps = [_stepwise_operand(x, all_lanes, lanes) for x in jax.tree.leaves(inputs)]
+    step_inputs = jax.tree.unflatten(jax.tree.structure(inputs), [operand.one_step for operand in steps])
     rule = pallas_rule if interpret else ptx_rule
-    moving = _convert_closure(
-        rule, outlined(advance) if compact else advance, first.state, first.totals, z, start, shared, few(own), now
-    )
-    seeing = _convert_closure(rule, loop.sample or (lambda state, output: None), first.state, output)
-    ending = _convert_closure(rule, partial(end_block, loop), first, first.state, output, first.totals, start)
+    parts = _trace_parts(rule, loop, operands, (state, step_inputs, start), lanes)
+    step, sample, _ = parts.functions
 
-    still = [*jax.tree.leaves(common(shared)), *jax.tree.leaves(laned(own))]
-    begins = len(moving.read) - len(still) - len(streams)
-    used = [each if read else None for each, read in zip([*still, *streams], moving.read[begins:], strict=True)]
+    constant = [
+        *jax.tree.leaves(jax.tree.map(_shared_operand, operands.shared)),
+        *jax.tree.leaves(_laned_operands(operands.per_subject, lanes)),
+    ]
+    begins = len(step.read) - len(constant) - len(steps)
+    used = [x if read else None for x, read in zip([*constant, *steps], step.read[begins:], strict=True)]
     into = {
-        "state": laned(state),
-        "still": used[: len(still)],
-        "streams": used[len(still) :],
-        "held": (common(moving.held), common(seeing.held), common(ending.held)),
+        "state": _laned_operands(state, lanes),
+        "constant": used[: len(constant)],
+        "steps": used[len(constant) :],
+        "closed_over": tuple(jax.tree.map(_shared_operand, function.arrays) for function in parts.functions),
         "noise": (_shared_operand(keys), _laned_operand(subjects, lanes)) if keys.size else None,
         "start": _shared_operand(start),
     }
     out = {
-        "carry": jax.tree.map(lambda x: _output_operand(x, whole, lanes), first),
-        "samples": jax.tree.map(lambda x: _output_operand(x, whole, lanes, loop.saves), seeing.like),
+        "carry": jax.tree.map(lambda x: _output_operand(x, all_lanes, lanes), parts.carry),
+        "samples": jax.tree.map(lambda x: _output_operand(x, all_lanes, lanes, loop.saves), sample.like),
     }
-    body = _kernel_body(loop, (moving, seeing, ending), into, out, output, (lanes,), dtype)
-    after = _call_pallas(body, into, out, whole // lanes, warps, interpret)
+    body = _kernel_body(loop, parts, into, out, dtype)
+    after = _call_pallas(body, into, out, all_lanes // lanes, warps, interpret)
     carry: Carry = after["carry"]
     totals = jax.tree.map(lambda place, x: x[0] if place.number else x, out["carry"].totals, carry.totals)
-    return carry.state, after["samples"], finalise_statistics(loop, totals), carry.bad
+    return carry.state, after["samples"], finalise_statistics(loop, totals), carry.nonfinite_at
 
 
-def _kernel_body(
-    loop: Loop,
-    parts: tuple[ClosedFunction, ClosedFunction, ClosedFunction],
-    into: dict,
-    out: dict,
-    output: PyTree,
-    lanes,
-    dtype,
-):
-    """All steps of a few lanes, as a function of references (read, written) laid out like `into` and `out`.
+def _trace_parts(rule: RewriteRule, loop: Loop, operands: Operands, point: tuple, lanes: int) -> KernelParts:
+    """Trace what a kernel calls, for so many lanes. `point` is (state, inputs of one step, start)."""
+    (state, step_inputs, start), (shared, per_subject, noise) = point, operands
+    state, per_subject, subjects = _with_lanes((state, per_subject, noise.subjects), lanes)
+    z = jax.ShapeDtypeStruct((noise.keys.size, lanes), noise.dtype) if noise.keys.size else None
 
-    Its `parts` are a step, what is recorded, and the end of a block.
-    """
-    moving, seeing, ending = parts
+    def plain_step(state, step_inputs, z, j):
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), per_subject)
+        return loop.step(state, shared, zeros, step_inputs, z, j)
+
+    def advance(state, sums, z, j, shared, per_subject, step_inputs):
+        state, output = loop.step(state, shared, per_subject, step_inputs, z, j)
+        return BlockCarry(state, output, update_statistics(loop, sums, state, output))
+
+    few = NoiseSource(noise.keys, subjects, noise.dtype)
+    output, compact = trace_step_output(plain_step, state, step_inputs, few, start)
+    carry = jax.eval_shape(partial(init_carry, loop, lanes=(lanes,)), state, output)
+    arguments = carry.state, carry.totals, z, start, shared, per_subject, step_inputs
+    step = _convert_closure(rule, outlined(advance) if compact else advance, *arguments)
+    sample = _convert_closure(rule, loop.sample or (lambda state, output: None), carry.state, output)
+    block = BlockCarry(carry.state, output, carry.totals)
+    end = _convert_closure(rule, partial(end_block, loop), carry, block, start)
+    return KernelParts((step, sample, end), carry, output)
+
+
+def _kernel_body(loop: Loop, parts: KernelParts, into: dict, out: dict, dtype: Any) -> Callable:
+    """All steps of a few lanes, as a function of references (read, written) laid out like `into` and `out`."""
+    step_function, sample_function, end_function = parts.functions
 
     def body(given, returned):
-        read = lambda name: jax.tree.map(lambda place, ref: ref[place.at], into[name], given[name])
-        still, held, start, noise = read("still"), read("held"), read("start"), read("noise")
-        pair = lambda j: normal_pair(noise[0], noise[1], j >> 1, dtype)
+        def read(name: str) -> Any:
+            return jax.tree.map(lambda place, ref: ref[place.at], into[name], given[name])
+
+        constant, closed_over, start, noise = read("constant"), read("closed_over"), read("start"), read("noise")
+
+        def draw_pair(j):
+            return normal_pair(noise[0], noise[1], j >> 1, dtype)
 
         def step(i, carried):
             (state, _, sums), odd = carried
             j, z = start + i, ()
             if noise:  # a pair serves steps 2i and 2i + 1
-                z, odd = lax.cond(j & 1 == 0, lambda: pair(j), lambda: (odd, odd))
+                z, odd = lax.cond(j & 1 == 0, lambda: draw_pair(j), lambda: (odd, odd))
                 z = (z,)
-            now = [None if ref is None else ref[i] for ref in given["streams"]]
-            return moving.call(held[0], (*jax.tree.leaves((state, sums)), *z, j, *still, *now)), odd
+            step_inputs = [None if ref is None else ref[i] for ref in given["steps"]]
+            leaves = (*jax.tree.leaves((state, sums)), *z, j, *constant, *step_inputs)
+            return step_function.call(closed_over[0], leaves), odd
 
         def block(number, carried):
             carry, odd = carried
-            begins = number * loop.block
-            (state, output, sums), odd = lax.fori_loop(
-                begins, begins + loop.block, step, (init_block(loop, carry), odd)
-            )
-            ended = carry, state, output, sums, start + begins + loop.block
-            return ending.call(held[2], jax.tree.leaves(ended)), odd
+            begin = number * loop.block
+            after, odd = lax.fori_loop(begin, begin + loop.block, step, (init_block(loop, carry), odd))
+            ended = carry, after, start + begin + loop.block
+            return end_function.call(closed_over[2], jax.tree.leaves(ended)), odd
 
         def save(number, carried):
-            begins = number * loop.blocks
-            carry, odd = lax.fori_loop(begins, begins + loop.blocks, block, carried)
-            seen = jax.tree.leaves(seeing.call(held[1], jax.tree.leaves((carry.state, carry.output))))
-            for ref, value in zip(jax.tree.leaves(returned["samples"]), seen, strict=True):
+            begin = number * loop.blocks
+            carry, odd = lax.fori_loop(begin, begin + loop.blocks, block, carried)
+            sample = sample_function.call(closed_over[1], jax.tree.leaves((carry.state, carry.output)))
+            for ref, value in zip(jax.tree.leaves(returned["samples"]), jax.tree.leaves(sample), strict=True):
                 ref[number] = value
             return carry, odd
 
-        odd = pair(start)[1] if noise else None  # for a run that starts at an odd step
-        carried = (init_carry(loop, read("state"), output, lanes), odd)
+        odd = draw_pair(start)[1] if noise else None  # for a run that starts at an odd step
+        carried = (init_carry(loop, read("state"), parts.output, parts.carry.nonfinite_at.shape), odd)
         carry, _ = lax.fori_loop(jnp.int32(0), jnp.int32(loop.saves), save, carried)
         jax.tree.map(lambda place, ref, x: ref.__setitem__(place.at, x), out["carry"], returned["carry"], carry)
 
@@ -212,16 +226,16 @@ def _kernel_body(
 
 
 def _convert_closure(rule: RewriteRule, function: Callable, *like: PyTree) -> ClosedFunction:
-    """`function` in the words of a `rule`, with the arrays that it holds as arguments, and what it reads of the others."""
+    """`function` rewritten by `rule`, with the arrays that it closes over as arguments."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*like)
     jaxpr = closed.jaxpr.replace(invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
     jaxpr, used = dce_jaxpr(rewrite_jaxpr(jaxpr, rule), [True] * len(jaxpr.outvars))
     count, structure = len(closed.consts), jax.tree.structure(shapes)
     computed = jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
 
-    def call(held, flat):
-        read = [x for x, needed in zip(flat, used[count:], strict=True) if needed]
-        return jax.tree.unflatten(structure, computed(*held, *read))
+    def call(arrays, leaves):
+        read = [x for x, needed in zip(leaves, used[count:], strict=True) if needed]
+        return jax.tree.unflatten(structure, computed(*arrays, *read))
 
     return ClosedFunction(
         call, [x for x, needed in zip(closed.consts, used, strict=False) if needed], used[count:], shapes
@@ -253,6 +267,15 @@ def _check_powers_of_two(operands: Sequence[KernelOperand]) -> None:
 def _shared_operand(x: ArrayLike) -> KernelOperand:
     x = jnp.asarray(x)
     return KernelOperand(jnp.atleast_1d(x), x.shape or (1,), laned=False, number=x.ndim == 0)
+
+
+def _laned_operands(tree: PyTree, lanes: int) -> PyTree:
+    return jax.tree.map(lambda x: _laned_operand(x, lanes), tree)
+
+
+def _with_lanes(tree: PyTree, lanes: int) -> PyTree:
+    """Shapes of the same tree with so many lanes."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*x.shape[:-1], lanes), x.dtype), tree)
 
 
 def _laned_operand(x: Array, lanes: int) -> KernelOperand:

@@ -28,7 +28,7 @@ def squares(gain: jax.Array, mine: range) -> jax.Array:
         steps=12,
         subjects=jnp.arange(mine.start, mine.stop),
         shared=gain,
-        own=jnp.arange(mine.start, mine.stop).astype(jnp.float32) / SUBJECTS,
+        per_subject=jnp.arange(mine.start, mine.stop).astype(jnp.float32) / SUBJECTS,
         channels=1,
         statistics={"mean": (Mean(), lambda state, out: state)},
         plan=PLAN,

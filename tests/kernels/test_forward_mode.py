@@ -44,7 +44,7 @@ def smooth(plan):
             steps=STEPS,
             subjects=jnp.arange(LANES),
             shared=shared,
-            own=own | {"lane": jnp.arange(LANES, dtype=jnp.int32)},
+            per_subject=own | {"lane": jnp.arange(LANES, dtype=jnp.int32)},
             prepare=prepare,
             channels=1,
             seed=3,
@@ -107,7 +107,7 @@ def test_runs_that_follow_each_other_have_one_derivative(float64):
     measured = {"mean": (Mean(), lambda state, out: out.sum(axis=0))}
 
     def lived(shared, own, plan):
-        options = {"subjects": jnp.arange(LANES), "shared": shared, "own": own, "channels": 1, "plan": plan}
+        options = {"subjects": jnp.arange(LANES), "shared": shared, "per_subject": own, "channels": 1, "plan": plan}
         begin = jnp.linspace(0.0, 1.0, 16)[:, None] * own[0][None]
         state = integrate(walk, begin, steps=8, **options).state
         return integrate(walk, state, steps=8, start=8, statistics=measured, **options).statistics["mean"]
@@ -170,7 +170,7 @@ def output(given, p, cells, plan):
         steps=64,
         subjects=jnp.arange(LANES),
         shared=(p, cells),
-        own=given,
+        per_subject=given,
         channels=8,
         statistics={"mean": (Mean(), lambda state, out: out)},
         plan=plan,

@@ -33,7 +33,7 @@ def run(plan, start=0, rest=2.0):
         steps=48,
         subjects=jnp.arange(16),
         shared={"rest": jnp.asarray(rest)},
-        own={"noise": 0.1 * x},
+        per_subject={"noise": 0.1 * x},
         channels=1,
         start=start,
         save_every=24,

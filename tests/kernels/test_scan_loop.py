@@ -77,7 +77,7 @@ def runner(plan, first=0, steps=STEPS, save_every=SAVE_EVERY, statistics=STATIST
             steps=steps,
             subjects=subjects,
             shared=shared,
-            own=own,
+            per_subject=own,
             prepare=inputs,
             seed=5,
             channels=CHANNELS,
@@ -120,7 +120,7 @@ def test_scan_is_the_loop_one_would_write():
     close(found.statistics["maximum"], outs.max(0))
     assert (found.statistics["histogram"].sum(0) <= STEPS).all()
     assert found.state["n"].tolist() == [STEPS] * 37
-    assert found.bad.tolist() == [-1] * 37
+    assert found.nonfinite_at.tolist() == [-1] * 37
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -263,7 +263,7 @@ def decay(gain, plan):
         jnp.ones(3),
         steps=10,
         subjects=jnp.arange(3),
-        own=jnp.broadcast_to(gain, 3),
+        per_subject=jnp.broadcast_to(gain, 3),
         plan=plan,
     ).state
 
@@ -386,11 +386,11 @@ def test_a_bad_lane_is_named_with_its_block(plan):
         [jnp.zeros(20), jnp.zeros((3, 20))],
         steps=64,
         subjects=jnp.arange(20),
-        own=leave,
+        per_subject=leave,
         start=32,
         plan=plan,
     )
-    assert found.bad.tolist() == [{5: 48, 7: 64}.get(lane, -1) for lane in range(20)]
+    assert found.nonfinite_at.tolist() == [{5: 48, 7: 64}.get(lane, -1) for lane in range(20)]
 
 
 def test_against_diffrax(float64):
@@ -403,7 +403,7 @@ def test_against_diffrax(float64):
         steps=steps,
         subjects=jnp.arange(3),
         shared=dt,
-        own=friction,
+        per_subject=friction,
         save_every=100,
         sample=lambda state, out: state,
     )
@@ -434,7 +434,7 @@ def drift_away(state, shared, own, inputs, z, j):
         ({"steps": 100}, "steps=100 must be a positive multiple of save_every=24; the nearest is 96"),
         ({"steps": 0}, "steps=0"),
         ({"state": {"v": jnp.zeros((2, 36))}}, r"state\['v'\] has shape \(2, 36\).* the 37 lanes"),
-        ({"own": jnp.zeros(())}, r"own has shape \(\)"),
+        ({"per_subject": jnp.zeros(())}, r"per_subject has shape \(\)"),
         ({"prepare": lambda shared, own: jnp.zeros(95)}, r"inputs has shape \(95,\).* the 96 steps"),
         ({"sample": lambda state, out: state["v"].mean()}, r"shape \(4,\), but its last axis must be the 48 lanes"),
         ({"step": drift_away}, r"\['v'\] as float32\(2, 48\), .* but returned float16\(2, 48\)"),

@@ -22,7 +22,7 @@ def run(plan, **options):
             steps=12,
             subjects=jnp.arange(LANES),
             shared=shared,
-            own=own,
+            per_subject=own,
             channels=1,
             statistics={"mean": (Mean(), lambda state, out: state)},
             plan=plan,
