@@ -1,4 +1,4 @@
-"""Programs with some operations written in others, for compilers that lack them: formulas stay as they are natural."""
+"""Rewriting of jaxprs: operations that a compiler lacks, expressed by others."""
 
 import functools
 from collections.abc import Callable
@@ -14,14 +14,14 @@ def rewrite_jaxpr(jaxpr: Jaxpr, rule: RewriteRule) -> Jaxpr:
     """The same program, loops and branches included, with each operation replaced for which `rule` gives a function.
 
     Args:
-        jaxpr: to rewrite. Derivatives must have been taken: what is put in is not what a reverse pass would be made of.
+        jaxpr: to rewrite. Take derivatives before: rules need not be differentiable.
         rule: from an operation to a function of its operands that returns as many results, or None to keep it.
     """
     return jaxpr.replace(eqns=[_rewrite_equation(equation, rule) for equation in jaxpr.eqns])
 
 
 def equation_shapes(equation: JaxprEqn) -> tuple[list[jax.ShapeDtypeStruct], list[jax.ShapeDtypeStruct]]:
-    """Of what an operation takes and of what it gives."""
+    """Shapes and dtypes of the operands and results of an operation."""
     shape_of: Any = lambda x: jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
     return [shape_of(x) for x in equation.invars], [shape_of(x) for x in equation.outvars]
 
@@ -44,7 +44,7 @@ def _trace_call(function: Callable, *like: tuple) -> JaxprEqn:
 
 
 def _rewrite_parameter(value: Any, rule: RewriteRule) -> Any:
-    """A parameter of an operation, rewritten where it is a program, or several."""
+    """A parameter of an operation, rewritten if it contains programs."""
     match value:
         case ClosedJaxpr():
             return value.replace(jaxpr=rewrite_jaxpr(value.jaxpr, rule))

@@ -1,10 +1,10 @@
-"""Statistics computed while a simulation runs, so that no trajectory has to be stored.
+"""Online statistics, computed while a simulation runs, so that no trajectory has to be stored.
 
 Every statistic is four pure functions on an accumulator, a tree of arrays in the shape of the measured quantity:
 
-    init(like) -> acc      update(acc, x) -> acc      merge(a, b) -> acc      result(acc) -> what was asked for
+    init(like) -> acc      update(acc, x) -> acc      merge(a, b) -> acc      result(acc) -> value
 
-`merge` joins two stretches of time and `init` is its neutral element. The time loop fills a fresh accumulator for each
+`merge` joins two intervals of time and `init` is its neutral element. The time loop fills a fresh accumulator for each
 short block of steps and merges it into the total: sums in two levels, which keep single precision over millions of
 steps.
 """
@@ -23,7 +23,7 @@ ArrayOrShape = Array | jax.ShapeDtypeStruct
 
 @runtime_checkable
 class Statistic(Protocol):
-    """What the time loop needs of a statistic.
+    """Interface of a statistic.
 
     Attributes:
         linear: whether the derivatives of `merge` do not depend on what is merged, as of sums.
@@ -40,7 +40,7 @@ class Statistic(Protocol):
         ...
 
     def merge(self, a: PyTree, b: PyTree) -> PyTree:
-        """The accumulator of two stretches, in either order."""
+        """The accumulator of two intervals, in either order."""
         ...
 
     def result(self, acc: PyTree) -> Array:
@@ -52,7 +52,7 @@ MeasuredStatistic = tuple[Statistic, Callable[[PyTree, PyTree], Array]]
 
 
 class MomentAccumulator(NamedTuple):
-    """How many steps, their mean, and the sum of squared distances from that mean."""
+    """Number of steps, their mean, and the sum of squared distances from that mean."""
 
     steps: Int[Array, ""]
     mean: Float[Array, "*shape"]
@@ -70,7 +70,7 @@ class Mean:
         return jnp.int32(0), jnp.zeros(like.shape, like.dtype)
 
     def update(self, acc: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
-        """One more, and `x` more."""
+        """Add one step."""
         count, total = acc
         return count + 1, total + x
 
@@ -79,7 +79,7 @@ class Mean:
         return a[0] + b[0], a[1] + b[1]
 
     def result(self, acc: tuple[Array, Array]) -> Array:
-        """The sum by the count."""
+        """The sum divided by the count."""
         count, total = acc
         return total / jnp.maximum(count, 1).astype(total.dtype)
 
@@ -111,7 +111,7 @@ class Variance:
         return MomentAccumulator(count, mean, acc.spread + distance * (x - mean))
 
     def merge(self, a: MomentAccumulator, b: MomentAccumulator) -> MomentAccumulator:
-        """See the class."""
+        """The parallel formula of the class docstring."""
         count = a.steps + b.steps
         share = b.steps.astype(b.mean.dtype) / jnp.maximum(count, 1).astype(b.mean.dtype)
         distance = b.mean - a.mean
@@ -119,18 +119,18 @@ class Variance:
         return MomentAccumulator(count, a.mean + distance * share, a.spread + b.spread + between)
 
     def result(self, acc: MomentAccumulator) -> Array:
-        """The spread by the count."""
+        """The spread divided by the count."""
         return acc.spread / jnp.maximum(acc.steps, 1).astype(acc.spread.dtype)
 
 
 @dataclass(frozen=True)
 class Maximum:
-    """Largest value over steps; minus infinity over no steps, not a number if any value was not."""
+    """Largest value over steps; minus infinity over no steps, NaN if any value was NaN."""
 
     linear: ClassVar[bool] = False
 
     def init(self, like: ArrayOrShape) -> Array:
-        """Below every value."""
+        """Minus infinity."""
         return jnp.full(like.shape, -jnp.inf, like.dtype)
 
     def update(self, acc: Array, x: Array) -> Array:
@@ -151,7 +151,7 @@ class Histogram:
     """Number of steps in each bin: int32, with a first axis of bins.
 
     Bin i holds edges[i] <= x < edges[i + 1]; values outside all edges are not counted. It costs one comparison for each
-    bin and step, and no scattered writes, which the compiled loop could not contain.
+    bin and step, and no scatter, which a hoisted loop cannot contain.
 
     Attributes:
         edges: ascending, in the unit of the quantity.

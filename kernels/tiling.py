@@ -1,4 +1,4 @@
-"""How lanes reach the hardware: in tiles that stay in cache, over one or more devices."""
+"""Tiling: lanes in cache-sized tiles, over one or more devices."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def pad_lanes(tree: PyTree, lanes: int) -> PyTree:
 
 
 def map_over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] | None = None) -> Executor:
-    """An execution of functions `(shared, laned) -> (laned, total)`: tile by tile, device by device.
+    """Executor of functions `(shared, laned) -> (laned, total)`, tile by tile on each device.
 
     Args:
         plan: over how many devices.
@@ -36,15 +36,15 @@ def map_over_tiles(plan: Plan, tile: int, progress: Callable[[int, int], None] |
 
     def execute(function: LanedFunction) -> LanedFunction:
         def on_device(shared, tiles):
-            def one(numbered):
-                number, laned = numbered
+            def one_tile(xs):
+                number, laned = xs
                 out = function(shared, laned)
                 if progress is not None:
                     _report_progress(progress, number, len(numbers) * plan.devices, plan.devices, out)
                 return out
 
             numbers = jnp.arange(jax.tree.leaves(tiles)[0].shape[0])
-            laned, totals = lax.map(one, (numbers, tiles))
+            laned, totals = lax.map(one_tile, (numbers, tiles))
             totals = jax.tree.map(lambda x: x.sum(axis=0), totals)
             return laned, lax.psum(totals, MESH_AXIS) if plan.devices > 1 else totals
 
@@ -80,12 +80,12 @@ def _join_tiles(x: Array) -> Array:
 
 
 def _report_progress(progress: Callable, number: Array, total: int, devices: int, out: PyTree) -> None:
-    """Tell how many tiles are done; the first device speaks for all, which work in step."""
+    """Report the tiles that are done; the first device reports for all, which advance together."""
     device = lax.axis_index(MESH_AXIS) if devices > 1 else 0
 
-    def tell(number, device, _):
+    def report(number, device, _):
         if device == 0:
             progress((int(number) + 1) * devices, total)
 
     done = jax.tree.leaves(out)[0].ravel()[0]  # only once there is a result
-    jax.debug.callback(tell, number, device, done)
+    jax.debug.callback(report, number, device, done)

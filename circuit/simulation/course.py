@@ -135,7 +135,9 @@ def course(
     day = jnp.asarray((first + save_every * np.arange(1, steps // save_every + 1)) / 24, jnp.result_type(float))
     after = eqx.tree_at(lambda c: c.state, cohort, found.state)
     samples = {name: jnp.moveaxis(value, 0, -1) for name, value in found.samples.items()}
-    failures = () if isinstance(found.nonfinite_at, Tracer) else _find_failures(cohort, arm, found.nonfinite_at, first, plan)
+    failures = (
+        () if isinstance(found.nonfinite_at, Tracer) else _find_failures(cohort, arm, found.nonfinite_at, first, plan)
+    )
     result = Course(day, {name: samples[name] for name in record}, after, failures)
     if verify:
         result = eqx.tree_at(

@@ -243,7 +243,7 @@ def _convert_closure(rule: RewriteRule, function: Callable, *like: PyTree) -> Cl
 
 
 def _lanes_and_warps(state: PyTree, whole: int, numbers: int) -> tuple[int, int]:
-    """Lanes of one kernel, with so many numbers of a leaf, and dividing all lanes; and its warps, several for large lanes."""
+    """Lanes of one kernel, a divisor of all lanes with about so many numbers of a leaf; and its warps."""
     widest = max((leaf.size // whole for leaf in jax.tree.leaves(state)), default=1)
     lanes = math.gcd(whole, _floor_power_of_two(numbers // widest))
     return lanes, min(_floor_power_of_two(lanes * widest // (_MAX_NUMBERS_PER_THREAD * _WARP_THREADS)), _MAX_WARPS)
@@ -255,7 +255,7 @@ def _floor_power_of_two(most: int) -> int:
 
 
 def _check_powers_of_two(operands: Sequence[KernelOperand]) -> None:
-    """Raise where compilers of kernels would, with a name for it."""
+    """Raise a readable error where Triton would fail."""
     for each in operands:
         if any(length & (length - 1) for length in each.block[each.over_steps :]):
             raise ValueError(
@@ -283,14 +283,14 @@ def _laned_operand(x: Array, lanes: int) -> KernelOperand:
 
 
 def _stepwise_operand(x: Array, whole: int, lanes: int) -> KernelOperand:
-    """Something for each step: for each lane, or for all of them."""
+    """An input with a first axis of steps, with or without lanes."""
     if x.ndim > 1 and x.shape[-1] == whole:
         return KernelOperand(x, (*x.shape[:-1], lanes), laned=True, number=False, over_steps=1)
     return KernelOperand(x, x.shape, laned=False, number=False, over_steps=1)
 
 
 def _output_operand(like: jax.ShapeDtypeStruct, whole: int, lanes: int, saves: int | None = None) -> KernelOperand:
-    """Room for what kernels return: the lanes of each, or a number from each."""
+    """The shape of what kernels return: their lanes, or one number each."""
     first = () if saves is None else (saves,)
     block, number = (first + (like.shape or (1,))), not like.shape
     shape = (*block[:-1], whole // lanes * block[-1])
@@ -298,7 +298,7 @@ def _output_operand(like: jax.ShapeDtypeStruct, whole: int, lanes: int, saves: i
 
 
 def _call_pallas(body: Callable, into: PyTree, out: PyTree, kernels: int, warps: int, interpret: bool) -> PyTree:
-    """Run `body(references in, references out)` once for each kernel. The only place that knows a compiler of kernels."""
+    """Run `body(references in, references out)` once for each kernel. The only place that calls Pallas."""
     given, returned = jax.tree.leaves(into), jax.tree.leaves(out)
     structures = jax.tree.structure(into), jax.tree.structure(out)
 
@@ -308,7 +308,7 @@ def _call_pallas(body: Callable, into: PyTree, out: PyTree, kernels: int, warps:
 
     options: dict[str, Any] = {"interpret": True}
     if not interpret:
-        from jax.experimental.pallas import triton  # imports a compiler that processors do not need
+        from jax.experimental.pallas import triton  # here, because it imports a compiler that CPUs do not need
 
         _check_powers_of_two(given)
         options = {"compiler_params": triton.CompilerParams(num_warps=warps, num_stages=1)}

@@ -1,4 +1,4 @@
-"""What compilers of kernels lack, in terms of what they have: products of matrices as sums, rows as choices among them."""
+"""Lowering rules for operations that Pallas kernels lack: matrix products, stacks, slices; and PTX instructions for NVIDIA."""
 
 import math
 from collections.abc import Callable
@@ -14,21 +14,16 @@ from jaxtyping import Array
 from ..jaxpr_rewrite import equation_shapes
 from ..xla_cpu.exp2 import exp2
 
-_MIN_MMA_LENGTH = 16  # rows, columns and terms: from here on, compilers of kernels have products of matrices
-_MIN_MMA_MATRIX_SIZE = (
-    128  # numbers of a matrix: with fewer, threads need less for a product than for filling up to `_MIN_MMA_LENGTH`
-)
-_MATMUL_DIMENSION_NUMBERS = (((1,), (0,)), ((), ()))  # what `product` sums over, and that it has no batches
-# What leaves every number as it is when added, -0 too, so that compilers drop such a sum; 0 would not.
+_MIN_MMA_LENGTH = 16  # rows, columns and terms of the smallest matrix product that Triton has
+_MIN_MMA_MATRIX_SIZE = 128  # numbers of a matrix; for smaller ones padding costs more than a sum
+_MATMUL_DIMENSION_NUMBERS = (((1,), (0,)), ((), ()))  # of `matmul`
+# x + -0 is x, also for x = -0, so that compilers drop the sum. 0 + -0 is 0.
 _ADDITIVE_IDENTITY = -0.0
-_TF32_MASK = np.uint32(0xFFFFE000)  # the bits of a number that TF32 keeps: sign, 8 of the exponent, 10 of the digits
+_TF32_MASK = np.uint32(0xFFFFE000)  # the bits that TF32 keeps: sign, 8 of the exponent, 10 of the mantissa
 
 
 def pallas_rule(equation: JaxprEqn) -> Callable | None:
-    """How a kernel computes an operation that its compiler does not know; for `rewritten`.
-
-    Products of small matrices, stacks of rows, rows taken out of an array, and rounding.
-    """
+    """Rewrite rule for operations that no Pallas kernel has: matrix products, stacks, row slices and rounding."""
     match equation.primitive.name:
         case "dot_general" | "product":
             return _matmul_rule(equation, _matmul_full_precision)
@@ -46,13 +41,11 @@ def pallas_rule(equation: JaxprEqn) -> Callable | None:
 
 
 def ptx_rule(equation: JaxprEqn) -> Callable | None:
-    """The same, without the words to another compiler (`hoist.apart`), and in single precision by what GPUs of NVIDIA have.
+    """`pallas_rule` for NVIDIA GPUs: marks of `hoist.outlined` are removed, and PTX instructions used in single precision.
 
-    Their quotients, roots and powers of two are right to one or two units in the last place, and take one instruction or
-    two. What is made of them otherwise takes four times as many, for the sake of divisors above 2^126 and of numbers below
-    2^-126, here 0. The larger of two is no number if one of them is none, as elsewhere in JAX; compilers of kernels would
-    take the other, and hide that a lane went bad. Products of matrices are left to the units that are made for them, three
-    times over, which keeps single precision: computed by threads, they would fill all registers.
+    Approximate quotients, roots and powers of two are right to one or two units in the last place, in a quarter of the
+    instructions; numbers below 2^-126 become 0. Maxima and minima propagate NaN, as in JAX; Triton's own would drop it and
+    hide a non-finite lane. Matrix products use tensor cores, three times each, which keeps single precision.
     """
     match equation.primitive.name:
         case "xla_metadata_value":
@@ -89,7 +82,7 @@ def _ptx_instruction_rule(equation: JaxprEqn) -> Callable | None:
 
 
 def _inline_ptx(name: str, *operands: Array) -> Array:
-    """An instruction of NVIDIA's GPUs, number by number."""
+    """A PTX instruction, elementwise."""
     from jax.experimental.pallas import triton  # imports a compiler that processors do not need
 
     numbers = jnp.broadcast_arrays(*operands)
@@ -103,7 +96,7 @@ def _inline_ptx(name: str, *operands: Array) -> Array:
 
 
 def _tanh_by_exp2(x: Array) -> Array:
-    """By a power of two; near 0, where that has few digits, by Taylor's series."""
+    """Tanh by a power of two; near 0, where that loses digits, by its Taylor series."""
     power = _inline_ptx("ex2.approx.ftz.f32", x * np.float32(2 / math.log(2)))
     far = 1 - 2 * _inline_ptx("rcp.approx.ftz.f32", 1 + power)
     a, b, c = map(np.float32, (-1 / 3, 2 / 15, -17 / 315))
@@ -112,9 +105,9 @@ def _tanh_by_exp2(x: Array) -> Array:
 
 
 def _matmul_rule(equation: JaxprEqn, multiply: Callable[[Array, Array], Array]) -> Callable | None:
-    """Matrices times arrays of any rank: by `multiply`, which takes two matrices, or, if small, by sums over a new axis.
+    """A matrix times an array of any rank: by `multiply`, which takes two matrices, or, if small, by sums over a new axis.
 
-    A matrix that has fewer rows or terms than products must have is filled up with zeros.
+    A matrix with too few rows or terms for `multiply` is padded with zeros.
     """
     ((i,), (j,)), (batched, _) = equation.params.get("dimension_numbers", _MATMUL_DIMENSION_NUMBERS)
     (a, b), (out,) = equation_shapes(equation)
@@ -136,7 +129,7 @@ def _matmul_rule(equation: JaxprEqn, multiply: Callable[[Array, Array], Array]) 
 
 
 def _pad_to_mma(x: Array, axis: int) -> Array:
-    """With so many zeros after each number along an axis that it has the length that products must have."""
+    """Zeros inserted after each number along an axis, up to the length that a matrix product needs."""
     length = x.shape[axis]
     if length >= _MIN_MMA_LENGTH:
         return x
@@ -148,10 +141,10 @@ def _pad_to_mma(x: Array, axis: int) -> Array:
 
 
 def _unpad(x: Array, rows: int) -> Array:
-    """Without the rows that fill `rows` of them up.
+    """Without the rows that padded `rows` of them.
 
-    By a new axis, and not by another shape: Triton's compiler keeps up an order of numbers over threads through changes of
-    shape, and that of products, where several threads hold each lane, would become that of all that is computed of them.
+    By a sum over a new axis and not by `reshape`: Triton keeps the layout of numbers over threads through a reshape, and that
+    of matrix products, where several threads share a lane, would spread to all that is computed from them.
     """
     if x.shape[0] == rows:
         return x
@@ -162,15 +155,14 @@ def _unpad(x: Array, rows: int) -> Array:
 
 
 def _matmul_full_precision(a: Array, b: Array) -> Array:
-    """As it is asked for where no GPU computes it."""
+    """In full precision, for interpreted kernels."""
     return jnp.dot(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _matmul_3xtf32(a: Array, b: Array) -> Array:
-    """By the units for matrices, which take the first 11 digits of each factor: three times, which keeps single precision.
+    """Three products by tensor cores, which round each factor to 11 bits; their sum has single precision.
 
-    The compiler's own way of three products watches for infinities, at two instructions a number. Here they become not a
-    number, as differences of them do elsewhere.
+    Unlike the compiler's own version this does not treat infinities, which become NaN: two instructions less for each number.
     """
     bits = lambda x: lax.bitcast_convert_type(x, jnp.uint32)
     high = lambda x: lax.bitcast_convert_type(bits(x) & _TF32_MASK, jnp.float32)
@@ -187,7 +179,7 @@ def _stack_by_selection(*rows: Array, axis: int) -> Array:
 
 
 def _row_slice_rule(equation: JaxprEqn) -> Callable | None:
-    """One row along an axis, or along several, as a sum with all others made zero."""
+    """One row along one or several axes, as a sum in which all other rows are zero."""
     begin, end = equation.params["start_indices"], equation.params["limit_indices"]
     shape = equation_shapes(equation)[0][0].shape
     cut = [axis for axis, length in enumerate(shape) if end[axis] - begin[axis] < length]

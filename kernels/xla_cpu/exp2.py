@@ -1,9 +1,9 @@
-"""Powers of two, and with them the exponential, in half the instructions: the time loop on CPU lives on them.
+"""Fast exponential: 2^y and exp in single precision, with half the instructions of the library.
 
-    2^y = 2^n 2^f,   n the integer nearest to y,   f the rest, at most 1/2
+    2^y = 2^n 2^f,   n the integer nearest to y,   f = y - n, |f| <= 1/2
 
-2^f is a polynomial of degree 5, the best of those that are 1 at 0 in relative error (9e-8; `tests/test_exponential.py` finds
-it again); 2^n is added to the exponent of the floating number. In double precision it is the library's function.
+2^f is the polynomial of degree 5, 1 at 0, of least relative error (9e-8; a test computes it again). 2^n is added to the
+exponent of the floating-point number. Double precision uses the library's function.
 """
 
 import math
@@ -15,19 +15,23 @@ from jax import lax
 from jaxtyping import Array, Float
 
 EXP2_COEFFICIENTS = (1.0, 0.6931469776, 0.2402224209, 0.0555073374, 0.0096715126, 0.0013264727)
-MAX_EXPONENT = 126.0  # beyond it, 2^-y is no normal number of single precision
-_ROUNDING_SHIFT = np.float32(
-    1.5 * 2**23
-)  # with a number within +-2^22 taken from it, it has the nearest integer in its last bits
+MAX_EXPONENT = 126.0  # beyond, 2^-y is not a normal number of single precision
+# Minus a number within +-2^22, its last bits are the nearest integer.
+_ROUNDING_SHIFT = np.float32(1.5 * 2**23)
 
 
 @jax.custom_jvp
 def exp2(y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """2^y for |y| <= 126, in single precision to a share of 2.5e-7. Beyond, the result has no meaning: it is not looked at."""
+    """2^y for |y| <= 126, in single precision with a relative error of 2.5e-7. Beyond, the result is undefined.
+
+    Example:
+        >>> exp2(jnp.array([0.0, 1.0, -2.0])).tolist()
+        [1.0, 2.0, 0.25]
+    """
     if y.dtype != jnp.float32:
         return jnp.exp2(y)
     less = _ROUNDING_SHIFT - y
-    f = y - (_ROUNDING_SHIFT - less)  # written so, XLA does not see that it could be 0
+    f = y - (_ROUNDING_SHIFT - less)  # in this order XLA does not simplify it to 0
     square = f * f
     a, b, c, d, e, g = map(np.float32, EXP2_COEFFICIENTS)
     power = (a + b * f) + square * ((c + d * f) + square * (e + g * f))  # Estrin's rule: short chains
@@ -43,5 +47,5 @@ def _(primals, tangents):
 
 
 def exp_ratio(distance: Float[Array, "*shape"], slope: Float[Array, "..."] | float | int) -> Float[Array, "..."]:
-    """exp(distance/slope) for |distance/slope| <= 87; the slope's own division is not made for every number."""
+    """exp(distance / slope) for |distance / slope| <= 87, with one division for each slope instead of each number."""
     return exp2(distance * (1 / (math.log(2) * slope)))

@@ -1,4 +1,4 @@
-"""Whole loops as one piece of machine code: the only file that knows XLA's compiler for CPU from inside."""
+"""Hoisting: a whole loop compiled as a single call. The only file that relies on internals of XLA's CPU compiler."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from ..jaxpr_rewrite import rewrite_jaxpr
 from .matmul import matmul_by_columns
 
-# What a marked call cannot contain: work for libraries, for the host or for other devices.
+# What a hoisted call cannot contain: library calls, callbacks and collectives.
 _UNHOISTABLE_PRIMITIVES = re.compile(
     "product$|dot_general|ragged_dot|conv_general|scatter|select_and_scatter|sort|top_k|approx_top_k|fft|cholesky|lu$|qr$|householder|svd|eig|schur"
     "|hessenberg|triangular_solve|tridiagonal|custom_linear_solve|psum|pmax|pmin|all_|reduce_scatter|ppermute|axis_index"
@@ -25,15 +25,15 @@ _MIN_LIBRARY_REDUCTION_SIZE = 4096  # numbers: from here on, XLA hands the reduc
 
 
 def hoisted(function: Callable) -> Callable:
-    """`function` compiled by XLA for CPU as one single-threaded piece of machine code, loops and all.
+    """`function` compiled by XLA for CPU as one single-threaded call, loops included.
 
-    By default every operation of a loop's body is launched by itself, at about 1 us. XLA compiles small loops whole;
-    this marks a call as small, whatever its size, by the attribute that XLA's own pass sets
+    By default XLA launches every operation of a loop's body by itself, at about 1 us each. It compiles small loops as one
+    call; this marks a call as small whatever its size, by the attribute that XLA's own pass sets
     (`small_while_loop_hoisting_pass`).
 
-    Products of a matrix (`product`) are written as loops, which differ by rounding from what they are elsewhere. A function
-    that holds something else that the compiler cannot have in such a call (`is_hoistable`) is called without the mark, and its
-    numbers are the same; the speed tells, and so does `has_hoisted_call`.
+    Each `matmul` becomes a loop, which differs by rounding from the library. A function with another operation that a hoisted
+    call cannot contain (`is_hoistable`) is called without the mark: slower, with the same numbers. `has_hoisted_call` says
+    which it was.
     """
 
     def call(*args):
@@ -50,12 +50,11 @@ def hoisted(function: Callable) -> Callable:
 
 
 def outlined(function: Callable) -> Callable:
-    """`function` as a call that XLA for CPU compiles by itself, in every program; the numbers are the same.
+    """`function` as a call that XLA for CPU compiles apart from the code around it; the numbers are the same.
 
-    Within a hoisted function, its loops are then not joined with those around it. Long loop bodies keep few of a
-    processor's units busy, as every number waits for the one before; several short loops, each over the same few KiB, give
-    them other numbers meanwhile. Its derivatives are those of the plain function, which must not hold what is
-    differentiated: they are computed where they stand, for a call would have to hand them all over.
+    Within a hoisted function its loops are then not fused with their neighbours. A long loop body is one chain of dependent
+    operations; several short loops over the same few KiB keep more of the processor's units busy. Derivatives are those of
+    the plain function, compiled in place. The function must not close over what is differentiated.
     """
     compiled = _keep_arguments_live(function)
     call = jax.custom_jvp(lambda *args: _annotate_call(compiled, args))
@@ -64,48 +63,49 @@ def outlined(function: Callable) -> Callable:
 
 
 def _keep_arguments_live(function: Callable) -> Any:
-    """`function`, compiled, with one number of every argument beside its result.
+    """`function`, compiled, that also returns one number of every argument.
 
-    XLA aborts on a marked call with an argument that nothing inside uses, and divides one of a single result among threads.
+    XLA aborts on a marked call with an unused argument, and divides a call with a single result among threads.
     """
     touches = lambda args: [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(args) if leaf.size]
     return jax.jit(lambda *args: (function(*args), touches(args)))
 
 
 def _annotate_call(compiled: Callable, args: tuple, **marks: str) -> PyTree:
-    """A call marked on every result, for a dead one may take its mark along.
+    """A call marked on every result, because an unused result is removed together with its mark.
 
-    Its arguments stand behind a barrier: XLA aborts where constants meet a marked call inside another loop.
+    A barrier precedes the arguments: XLA aborts on constants as arguments of a marked call inside another loop.
     """
     args = lax.optimization_barrier(args)
     mark: Any = lambda x: set_xla_metadata(x, xla_cpu_small_call="true", inlineable="false", **marks)
-    out, _ = lax.optimization_barrier(jax.tree.map(mark, compiled(*args)))  # or the touches would be optimised away
+    out, _ = lax.optimization_barrier(
+        jax.tree.map(mark, compiled(*args))
+    )  # or the extra numbers would be optimised away
     return out
 
 
 def is_hoistable(jaxpr: Jaxpr, products: bool = False) -> bool:
-    """Whether XLA can compile these operations, and those in their loops and branches, within one marked call.
+    """Whether XLA can compile these operations, and those in their loops and branches, within one hoisted call.
 
-    Not so: matrix products (but for `products` that `lower_matmuls_to_loops` will write), sorts, scatters,
-    decompositions, callbacks,
-    collectives, and sums of 4096 floats or more.
+    Not: matrix products (except each `matmul`, with `products`), sorts, scatters, decompositions, callbacks, collectives,
+    and sums of 4096 floats or more.
     """
     inside = lambda equation: products and equation.primitive.name == "product"
     return not any(_is_unhoistable(equation) for equation in _iterate_equations(jaxpr) if not inside(equation))
 
 
 def lower_matmuls_to_loops(jaxpr: Jaxpr) -> Jaxpr:
-    """The same operations as `hoisted` has them compiled: products of a matrix as loops."""
+    """The same program with each `matmul` written as a loop over columns."""
     return rewrite_jaxpr(jaxpr, lambda each: _outlined_matmul_by_columns if each.primitive.name == "product" else None)
 
 
-_outlined_matmul_by_columns = outlined(matmul_by_columns)  # made once, and so traced once for each shape
+_outlined_matmul_by_columns = outlined(matmul_by_columns)  # one object, so that each shape is traced once
 
 
 def has_hoisted_call(compiled: str) -> bool:
-    """Whether a compiled program, `jax.jit(f).lower(...).compile().as_text()`, kept a call that `hoisted` marked.
+    """Whether the text of a compiled program contains a call that `hoisted` marked.
 
-    XLA marks small loops on its own account too, and `outlined` marks parts of them.
+    The text is `jax.jit(f).lower(...).compile().as_text()`. Small loops that XLA marks, and `outlined` calls, do not count.
     """
     return any(" call(" in line and 'habenula="hoisted"' in line for line in compiled.splitlines())
 
@@ -119,7 +119,7 @@ def _is_unhoistable(equation: JaxprEqn) -> bool:
 
 
 def _iterate_equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """Every operation, also of the functions inside."""
+    """All operations, those of inner programs included."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(list(equation.params.values())):

@@ -1,8 +1,8 @@
-"""A small matrix times arrays of lanes: by a library, or as arithmetic that a compiled loop may hold.
+"""Matrix product that a hoisted call can contain: a small matrix times arrays of lanes.
 
-XLA for CPU hands products of matrices to a library, launched by itself, and what holds one cannot be hoisted. For a matrix
-of a few KiB and a tile of lanes, a loop over its columns is faster too: partial sums of all rows stay in the first-level
-cache, and the columns' numbers in registers. It takes longer to compile, so only what is hoisted is written so.
+XLA for CPU leaves matrix products to a library, and a function that calls one cannot be hoisted. For a matrix of a few KiB
+and a tile of lanes, a loop over its columns is also faster: partial sums of all rows stay in the first-level cache, and the
+numbers of a column in registers. It compiles more slowly, so only hoisted calls use it.
 """
 
 import math
@@ -16,21 +16,27 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-_COLUMNS_PER_ITERATION = 4  # of the matrix in a turn of the loop; the numbers of more would not fit the registers
+_COLUMNS_PER_ITERATION = 4  # more would not fit the registers
 
 
 def matmul(matrix: Array, x: Array) -> Array:
-    """The matrix times `x` along its first axis, in full precision; its derivatives are products too.
+    """Matrix product along the first axis of `x`, in full precision.
+
+    Its derivatives are matrix products as well.
 
     Args:
         matrix: (out, in).
-        x: (in, ...), a row for each column of the matrix.
+        x: (in, ...).
 
     Returns:
         (out, ...).
 
     Raises:
         ValueError: the matrix has not as many columns as `x` has rows.
+
+    Example:
+        >>> matmul(jnp.eye(2) * 3, jnp.array([1.0, 2.0])).tolist()
+        [3.0, 6.0]
     """
     if matrix.ndim != 2 or x.ndim < 1 or matrix.shape[1] != x.shape[0]:
         raise ValueError(f"a matrix of shape {matrix.shape} cannot be multiplied by an array of shape {x.shape}.")
@@ -38,27 +44,28 @@ def matmul(matrix: Array, x: Array) -> Array:
 
 
 def matmul_by_library(matrix: Array, x: Array) -> Array:
-    """In full precision: GPUs would take 10 bits of each factor."""
+    """`matmul` by XLA's library, in full precision: by default GPUs round each factor to 10 bits."""
     return jnp.tensordot(matrix, x, 1, precision=lax.Precision.HIGHEST)
 
 
 def matmul_by_columns(matrix: Array, x: Array) -> Array:
-    """The same to rounding: sums over the columns of the matrix, a few in each turn of a loop."""
+    """`matmul` as a loop over columns of the matrix, a few in each iteration. Equal to rounding."""
     rows, terms = matrix.shape
-    together = math.gcd(terms, _COLUMNS_PER_ITERATION)
+    columns_per_iteration = math.gcd(terms, _COLUMNS_PER_ITERATION)
     columns = matrix.reshape(rows, terms, *(1,) * (x.ndim - 1))
 
-    def more(turn, total):
-        weights = lax.dynamic_slice_in_dim(columns, turn * together, together, axis=1)
-        values = lax.dynamic_slice_in_dim(x, turn * together, together, axis=0)
-        for term in range(together):
+    def add_columns(iteration, total):
+        first = iteration * columns_per_iteration
+        weights = lax.dynamic_slice_in_dim(columns, first, columns_per_iteration, axis=1)
+        values = lax.dynamic_slice_in_dim(x, first, columns_per_iteration, axis=0)
+        for term in range(columns_per_iteration):
             total = total + weights[:, term] * values[term][None]
         return total
 
-    return lax.fori_loop(0, terms // together, more, jnp.zeros((rows, *x.shape[1:]), x.dtype))
+    return lax.fori_loop(0, terms // columns_per_iteration, add_columns, jnp.zeros((rows, *x.shape[1:]), x.dtype))
 
 
-def _outer_product(cotangent: Array, matrix: Any, x: Array) -> Array:  # Any: in a derivative, a place for what moves
+def _outer_product(cotangent: Array, matrix: Any, x: Array) -> Array:  # Any: in a transpose, the undefined argument
     return jnp.tensordot(cotangent, x, (tuple(range(1, x.ndim)),) * 2, precision=lax.Precision.HIGHEST)
 
 
