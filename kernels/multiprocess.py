@@ -1,6 +1,6 @@
-"""Several processes on one cohort, on one machine or many: each simulates subjects of its own, and results are joined.
+"""Data parallelism over processes, on one machine or many: each simulates a share of the subjects; results are gathered.
 
-    here = multiprocess.initialise_processes()                                      # first of all, before JAX computes anything
+    here = multiprocess.initialise_processes()                                      # first, before JAX computes anything
     mine = multiprocess.shard_subjects(1_000_000)                             # the numbers of this process's subjects
     cohort = draw(depressed(), len(mine), seed=1, first=mine.start)
     seen = course(cohort, arm, days=84)
@@ -14,11 +14,10 @@ The same program is launched once a process:
         same variables: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT
     mpirun -n 32 -x JAX_COORDINATOR_ADDRESS=node1:29500 python study.py                 Open MPI, MPICH (with -genv)
 
-Why subjects are shared out, and not one array spread over all devices: a subject's identity is data (its number names
-its traits and its noise), so no process needs anything of another while time runs. Every program stays that of one
-process, its loop one piece of machine code; what it returns are plain arrays that can be printed and stored; and
-collectives (gloo between CPUs, NCCL between GPUs) run only where results meet. Within a process, `Plan(devices=...)`
-divides its subjects over its own devices.
+Subjects are divided over processes, instead of one array over all devices: the number of a subject determines its traits
+and its noise, so processes need not communicate during a simulation. Every program stays that of one process and returns
+plain arrays. Collectives (gloo between CPUs, NCCL between GPUs) run only where results are gathered. Within a process,
+`Plan(devices=...)` divides its subjects over its own devices.
 """
 
 import os
@@ -32,7 +31,7 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-# By launcher, where it tells a process its number, how many there are, and its number on its machine. In this order:
+# By launcher: variables of the process number, the number of processes, and the number on its machine. In this order:
 # torchrun and mpirun may themselves have been started by Slurm, which then numbers machines.
 LAUNCHER_VARIABLES = {
     "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -40,15 +39,15 @@ LAUNCHER_VARIABLES = {
     "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),  # set by srun alone, not for a batch script
 }
-_COORDINATOR_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri")  # from which JAX itself finds process 0
+_COORDINATOR_VARIABLES = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri")  # from which JAX finds process 0
 
 
 class ProcessRank(NamedTuple):
-    """Which process this is.
+    """Rank of a process.
 
     Attributes:
         number: from 0.
-        of: how many processes.
+        of: number of processes.
     """
 
     number: int
@@ -56,11 +55,11 @@ class ProcessRank(NamedTuple):
 
 
 class LaunchSettings(NamedTuple):
-    """What a launcher told.
+    """What the launcher of a process determines.
 
     Attributes:
         place: of this process.
-        address: host:port at which process 0 is met; None if JAX must find it.
+        address: host:port of process 0; None if JAX must find it.
         device: which of the machine's GPUs this process takes; None for all that it sees.
     """
 
@@ -72,13 +71,13 @@ class LaunchSettings(NamedTuple):
 def initialise_processes(
     address: str | None = None, count: int | None = None, number: int | None = None
 ) -> ProcessRank:
-    """Meet the other processes, and say which this is. Without a launcher, the only one: nothing is started.
+    """Connect to the other processes and return the rank of this one. Without a launcher there is only one.
 
-    To be called once, before anything else of JAX. Each process takes one GPU of its machine, the one of its own number
-    there; JAX_LOCAL_DEVICE_IDS=0,1,2,3 gives it several.
+    Call it once, before anything else of JAX. Each process takes one GPU of its machine, the one of its local number;
+    JAX_LOCAL_DEVICE_IDS=0,1,2,3 gives it several.
 
     Args:
-        address: host:port of process 0, a free port; found by itself under Slurm and torchrun, else taken from
+        address: host:port of process 0, a free port; detected under Slurm and torchrun, else taken from
             JAX_COORDINATOR_ADDRESS.
         count: of processes; from the launcher if not given.
         number: of this process, likewise.
@@ -98,7 +97,7 @@ def initialise_processes(
     address = address or launch.address
     if address is None and not any(name in os.environ for name in _COORDINATOR_VARIABLES):
         raise ValueError(
-            f"{place.of} processes need a place to meet: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
+            f"{place.of} processes need an address: set JAX_COORDINATOR_ADDRESS=host:port for all of them, the "
             "host that of process 0, the port free there."
         )
     chosen = os.environ.get("JAX_LOCAL_DEVICE_IDS")
@@ -109,29 +108,31 @@ def initialise_processes(
 
 
 def detect_launch(environment: Mapping[str, str]) -> LaunchSettings:
-    """What the launcher left in the environment; without one, the only process."""
-    told = environment.get("JAX_COORDINATOR_ADDRESS")
+    """Launch settings from environment variables; a single process without a launcher."""
+    address = environment.get("JAX_COORDINATOR_ADDRESS")
     for launcher, (number, count, local) in LAUNCHER_VARIABLES.items():
         if number in environment and count in environment:
-            if launcher == "torchrun" and told is None and "MASTER_ADDR" in environment:
+            if launcher == "torchrun" and address is None and "MASTER_ADDR" in environment:
                 # The launcher itself listens at MASTER_PORT.
-                told = f"{environment['MASTER_ADDR']}:{int(environment.get('MASTER_PORT', 29500)) + 1}"
-            alone = (
+                address = f"{environment['MASTER_ADDR']}:{int(environment.get('MASTER_PORT', 29500)) + 1}"
+            has_one_gpu = (
                 environment.get("CUDA_VISIBLE_DEVICES", "").count(",") == 0 and "CUDA_VISIBLE_DEVICES" in environment
             )
-            device = 0 if alone else environment.get(local)  # alone: the launcher has given each process a GPU already
+            device = (
+                0 if has_one_gpu else environment.get(local)
+            )  # the launcher may have assigned one GPU to each process
             place = ProcessRank(int(environment[number]), int(environment[count]))
-            return LaunchSettings(place, told, None if device is None else int(device))
-    return LaunchSettings(ProcessRank(0, 1), told, None)
+            return LaunchSettings(place, address, None if device is None else int(device))
+    return LaunchSettings(ProcessRank(0, 1), address, None)
 
 
 def current_process() -> ProcessRank:
-    """Which process this is."""
+    """Rank of this process."""
     return ProcessRank(jax.process_index(), jax.process_count())
 
 
 def shard_subjects(subjects: int, at: ProcessRank | None = None) -> range:
-    """The numbers of a process's subjects, of 0 to `subjects`: neighbours, as evenly divided as can be.
+    """Numbers of the subjects of one process: contiguous, divided as evenly as possible.
 
     Args:
         subjects: in all processes together.
@@ -139,6 +140,10 @@ def shard_subjects(subjects: int, at: ProcessRank | None = None) -> range:
 
     Raises:
         ValueError: fewer subjects than processes.
+
+    Example:
+        >>> shard_subjects(10, ProcessRank(1, 3))
+        range(3, 6)
     """
     number, count = current_process() if at is None else at
     if subjects < count:
@@ -147,12 +152,13 @@ def shard_subjects(subjects: int, at: ProcessRank | None = None) -> range:
 
 
 def gather_over_processes(tree: PyTree, axis: int = 0) -> PyTree:
-    """Every leaf of all processes, joined along `axis` in their order: what one process would have found.
+    """All-gather: every leaf of all processes, joined along `axis` in their order.
 
-    A collective: every process calls it, in the same order, and gets the same NumPy arrays. Shares may differ in size.
+    A collective: every process calls it, in the same order, and gets the same NumPy arrays, those that one process
+    would have computed alone. Sizes along `axis` may differ.
 
     Raises:
-        TypeError: under `jax.jit` or a derivative; processes meet outside of them.
+        TypeError: under `jax.jit` or a derivative.
         ValueError: a leaf without that axis.
     """
     leaves, structure = jax.tree.flatten(_concrete_arrays(tree, "gather_over_processes"))
@@ -169,11 +175,9 @@ def gather_over_processes(tree: PyTree, axis: int = 0) -> PyTree:
 
 
 def sum_over_processes(tree: PyTree) -> PyTree:
-    """Every leaf summed over processes, in their order, so that all get the same bits.
+    """All-reduce: every leaf summed over processes, in their order, so that all get the same bits.
 
-    A collective, like `gather_over_processes`.
-
-    For what is a sum over subjects: a loss, and its gradient by what they have in common.
+    A collective, like `gather_over_processes`, for sums over subjects: a loss, or its gradient by shared parameters.
 
     Raises:
         TypeError: under `jax.jit` or a derivative.
@@ -185,15 +189,17 @@ def sum_over_processes(tree: PyTree) -> PyTree:
 
 
 def _gather_leaf(leaf: np.ndarray, axis: int, sizes: np.ndarray) -> np.ndarray:
-    """All shares of a leaf, filled up to the largest on their way."""
+    """A leaf of all processes, padded to the largest for the transfer."""
     moved = np.moveaxis(leaf, axis, 0)
-    filled = np.pad(moved, [(0, int(sizes.max()) - len(moved))] + [(0, 0)] * (moved.ndim - 1))
-    every = np.asarray(multihost_utils.process_allgather(filled)).reshape(len(sizes), *filled.shape)
-    return np.moveaxis(np.concatenate([each[:size] for each, size in zip(every, sizes, strict=True)]), 0, axis)
+    padded = np.pad(moved, [(0, int(sizes.max()) - len(moved))] + [(0, 0)] * (moved.ndim - 1))
+    shares = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), *padded.shape)
+    return np.moveaxis(np.concatenate([share[:size] for share, size in zip(shares, sizes, strict=True)]), 0, axis)
 
 
 def _concrete_arrays(tree: PyTree, name: str) -> PyTree:
-    """As NumPy arrays of the dtypes that JAX has."""
+    """Leaves as NumPy arrays with the dtypes of JAX."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
-        raise TypeError(f"{name} is between processes, and cannot be traced: call it outside jax.jit and jax.grad.")
+        raise TypeError(
+            f"{name} communicates between processes and cannot be traced: call it outside jax.jit and jax.grad."
+        )
     return jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf)), tree)

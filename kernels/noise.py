@@ -1,7 +1,7 @@
-"""Standard normals as a pure function of integers: (seed, subject, step, channel).
+"""Counter-based noise: standard normals as a pure function of (seed, subject, step, channel).
 
-The generator is Philox2x32-10, a counter-based block cipher: no state is carried, so a path is the same in any batch,
-tile, device or resumed run. One call makes 64 bits, and 64 bits make two independent normals (Box-Muller), which serve
+The generator is Philox2x32-10, a counter-based block cipher without state. A path is the same in any batch,
+tile, device or resumed run. One call gives 64 bits, of which Box-Muller makes two independent normals, for
 the steps 2i and 2i + 1 of one channel of one subject:
 
     (radius word, angle word) = philox(counter = (subject, i), key = hash(seed, channel))
@@ -24,10 +24,10 @@ from .xla_cpu.hoist import outlined
 _PHILOX_MULTIPLIER = np.uint32(0xD256D193)
 _WEYL_INCREMENT = np.uint32(0x9E3779B9)  # the golden ratio, in 32 bits
 _PHILOX_ROUNDS = 10
-# log(1 + t) = t + t^2 (these, times powers of t): of all that miss log(1 + t)/t, for |t| < 1/3, by the smallest share (3e-8)
+# log(1 + t) = t + t^2 (sum of these times powers of t): least relative error of log(1 + t)/t for |t| < 1/3 (3e-8)
 LOG_COEFFICIENTS = (-0.4999993608, 0.3333319814, -0.2500781889, 0.2001116868)
 LOG_COEFFICIENTS += (-0.1641596092, 0.1399580656, -0.1538853901, 0.1402636125)
-# Cosine and sine/x of x quarter turns by powers of x^2, for |x| < 1/2: as good (3e-8 and 5e-9)
+# Cosine and sine/x of x quarter turns in powers of x^2, for |x| < 1/2: least relative error (3e-8 and 5e-9)
 COSINE_COEFFICIENTS = (1.0, -1.2336979540, 0.2536063619, -0.0204262503)
 SINE_COEFFICIENTS = (1.5707963220, -0.6459634786, 0.0796802281, -0.0046021770)
 
@@ -37,8 +37,8 @@ def philox2x32(
 ) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
     """The two words of Philox2x32-10 at counter `(first, second)` under `key`. Arguments broadcast.
 
-    Words are the lower halves of 64-bit integers, for these operations only: a product of 64 bits then needs no taking
-    apart, and what is left over in upper halves is never looked at.
+    Words are kept in the lower halves of 64-bit integers, so that the 64-bit product needs no splitting. The upper halves
+    are ignored.
     """
     first, second, key = jnp.broadcast_arrays(first, second, key)
     with jax.enable_x64(True):
@@ -58,11 +58,11 @@ def _philox_words(first: UInt32[Array, "*#shape"], second: UInt32[Array, "*#shap
 
 
 def channel_keys(seed: ArrayLike, channels: int) -> UInt32[Array, " channels"]:
-    """The 32-bit key of each noise channel: a hash of (seed, channel), made once and outside every loop.
+    """The 32-bit key of each noise channel: a hash of (seed, channel), computed once outside the loop.
 
     Args:
         seed: a Python integer of up to 64 bits, or a uint32 array of one word or of two (low, high).
-        channels: how many independent noise sources every subject has.
+        channels: number of independent noise sources of every subject.
 
     Raises:
         ValueError: a seed of more than 64 bits, or a negative number of channels.
@@ -88,11 +88,11 @@ def normal_pairs(
 ) -> Complex[Array, "*pairs channels lanes"]:
     """Normals of the steps `2 * pairs` (real part) and `2 * pairs + 1` (imaginary part).
 
-    Complex numbers make XLA compute both halves in one pass: two real outputs would run the cipher twice.
+    With complex numbers XLA computes both halves in one pass; two real outputs would run the cipher twice.
 
     Args:
         keys: from `channel_keys`.
-        subjects: the number that names each subject, wherever it is computed.
+        subjects: the number that identifies each subject.
         pairs: half the step, rounded down.
         dtype: of the arithmetic. The bits are the same: float32 and float64 give the same path to rounding.
     """
@@ -110,7 +110,7 @@ def normal_pair(
     pair: Integer[Array, ""],
     dtype: DTypeLike = jnp.float32,
 ) -> tuple[Float[Array, "channels lanes"], Float[Array, "channels lanes"]]:
-    """The parts of one of `normal_pairs`, for kernels, which have no complex numbers."""
+    """Both parts of one of the `normal_pairs`, for Pallas kernels, which have no complex numbers."""
     words = philox2x32(subjects[None, :], pair.astype(jnp.uint32), keys[:, None])
     return _box_muller(*words, dtype)
 
@@ -123,7 +123,7 @@ def normals_at_step(
 ) -> Float[Array, "channels lanes"]:
     """Standard normals of one step: a function of (seed, subject, step, channel) and of nothing else.
 
-    Equal, bit for bit, to the parts of `normal_pairs`, which makes them in blocks at half the cost.
+    Equal, bit for bit, to the parts of `normal_pairs`, which computes them at half the cost.
     """
     step = jnp.asarray(step).astype(jnp.uint32)
     pair = normal_pairs(keys, subjects, step >> 1, dtype)
@@ -148,12 +148,12 @@ def _box_muller(
 
 
 def _log_uniform(word: UInt32[Array, "*shape"], dtype) -> Float[Array, "*shape"]:
-    """log(word/2^32) of a word that is not 0: from a power of two and a polynomial; in double precision the library's."""
+    """log(word / 2^32), word > 0: from its exponent and a polynomial; in double precision the library's."""
     x = word.astype(dtype)
     if dtype != jnp.float32:
         return jnp.log(x * dtype.type(2.0**-32))
     bits = lax.bitcast_convert_type(x, jnp.int32)
-    exponent = (bits - np.int32(0x3F2AAAAB)) >> 23  # what is left lies between 2/3 and 4/3
+    exponent = (bits - np.int32(0x3F2AAAAB)) >> 23  # the mantissa then lies between 2/3 and 4/3
     t = lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
     square = t * t
     a, b, c, d, e, f, g, h = map(np.float32, LOG_COEFFICIENTS)
@@ -175,5 +175,5 @@ def _cosine_and_sine(fraction: Float[Array, "*shape"]) -> tuple[Float[Array, "*s
 
 
 def _taylor_coefficient(n: int) -> float:
-    """Of the cosine or the sine of a quarter turn: the term of order `n`."""
+    """Taylor coefficient of order `n` of the cosine or sine of a quarter turn."""
     return (-1) ** (n // 2) * (math.pi / 2) ** n / math.factorial(n)

@@ -1,6 +1,6 @@
-"""One step of a differential equation, dx = drift(x) dt + noise: elementwise, on arrays of any shape.
+"""Integration schemes for stochastic differential equations dx = drift(x) dt + noise, elementwise.
 
-`noise` is the finished increment, already scaled: for additive noise of strength `sigma` it is `sigma * sqrt(dt) * z`
+`noise` is the scaled increment: for additive noise of strength `sigma` it is `sigma * sqrt(dt) * z`
 with a standard normal `z`. Time is in the unit of `dt`; a rate is in its inverse.
 """
 
@@ -32,18 +32,18 @@ def heun(drift: Drift, x: Float[Array, "*shape"], dt: Number, noise: Number = 0.
 def exponential_step(x: Float[Array, "*shape"], steady: Number, rate: Number, dt: Number) -> Float[Array, "*shape"]:
     """Exact solution of dx/dt = rate (steady - x): steady + (x - steady) exp(-rate dt).
 
-    Exponential Euler when `steady` and `rate` themselves depend on the state and are held for the step. At rate 0, x
-    stays. Written as x plus a share of the distance: in single precision exp(-rate dt) has no digits left at 1e-7.
+    Exponential Euler when `steady` and `rate` depend on the state and are constant during the step. At rate 0, x
+    stays. Written with expm1: in single precision exp(-rate dt) has no digits left at 1e-7.
     """
     return x - (steady - x) * jnp.expm1(-rate * dt)
 
 
 def exponential_euler(x: Float[Array, "*shape"], drift: Number, rate: Number, dt: Number) -> Float[Array, "*shape"]:
-    """`exponential_step` by its drift, rate (steady - x), with one division and no exponential: for steps of `rate dt` < 1/2.
+    """Exponential Euler from the drift rate (steady - x), with one division and no exponential: for `rate dt` < 1/2.
 
         x + drift dt (1 - exp(-k))/k,   k = rate dt,   exp(-k) = (12 - 6 k + k^2)/(12 + 6 k + k^2)
 
-    The Pade approximant of second order misses the exact step by a share of k^4/720: 1e-7 at k = 1/10, 9e-5 at 1/2. It
+    The relative error of the Pade approximant of second order is k^4/720: 1e-7 at k = 1/10, 9e-5 at 1/2. It
     stays stable beyond, and defined at rate 0. Reference: Moler & Van Loan, SIAM Review 45 (2003), method 2.
     """
     k = rate * dt
@@ -53,15 +53,15 @@ def exponential_euler(x: Float[Array, "*shape"], drift: Number, rate: Number, dt
 def exponential_rosenbrock(
     x: Float[Array, "*shape"], drift: Number, slope: Number, dt: Number
 ) -> Float[Array, "*shape"]:
-    """X + dt phi(slope dt) drift, phi(z) = (exp(z) - 1)/z: exact where the drift is a straight line in x.
+    """X + dt phi(slope dt) drift, phi(z) = (exp(z) - 1)/z: exact where the drift is linear in x.
 
     Second order, and stable however steeply the drift falls. Reference: Pope, An exponential method of integration of
     ordinary differential equations, 1963.
 
     Args:
-        x: where it is.
-        drift: dx/dt there.
-        slope: of the drift in x there.
+        x: the variable.
+        drift: dx/dt at x.
+        slope: d(drift)/dx at x.
         dt: length of the step.
     """
     z = jnp.asarray(slope * dt)

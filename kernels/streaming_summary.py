@@ -1,7 +1,7 @@
-"""Statistics over lanes that arrive in pieces: as many lanes as one likes, in the memory of one piece.
+"""Streaming statistics over lanes: mean, variance and quantiles of chunks, merged in the memory of one chunk.
 
-Each is made of one piece by `of` and joined to another by `merge`; both are exact in the number of lanes, and the order of
-pieces changes rounding alone. Lanes come first, as in what is recorded: (lane, *shape).
+Each is made from one chunk by `of` and joined to another by `merge`. The order of chunks changes only rounding. Lanes come
+first, as in records: (lane, *shape).
 """
 
 import dataclasses
@@ -29,7 +29,12 @@ class Summary:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Summary":
-        """Of one piece, (lane, *shape)."""
+        """Summary of one chunk, (lane, *shape).
+
+        Example:
+            >>> float(Summary.of(np.array([1.0, 2.0])).merge(Summary.of(np.array([6.0]))).mean)
+            3.0
+        """
         values = np.asarray(values)
         if not len(values):
             return cls(0, np.zeros(values.shape[1:]), np.zeros(values.shape[1:]))
@@ -37,7 +42,7 @@ class Summary:
         return cls(len(values), mean, np.square(values - mean).sum(axis=0))
 
     def merge(self, other: "Summary") -> "Summary":
-        """Of two pieces together."""
+        """Of two chunks together."""
         count = self.count + other.count
         distance, share = other.mean - self.mean, other.count / max(count, 1)
         spread = self.spread + other.spread + np.square(distance) * self.count * share
@@ -45,13 +50,13 @@ class Summary:
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviation over lanes (division by their number less one); not a number of fewer than two."""
+        """Standard deviation over lanes (divided by their number less one); NaN for fewer than two."""
         return np.sqrt(self.spread / (self.count - 1)) if self.count > 1 else np.full(self.spread.shape, np.nan)
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantiles:
-    """Quantiles over lanes, to 0.4 % of their value, from a histogram whose bins no one has to choose.
+    """Quantiles over lanes, to 0.4 % of their value, from a histogram with logarithmic bins.
 
     A bin holds the single-precision numbers that share their first 16 bits: 128 bins between a number and its double, of
     both signs, from the smallest to the largest. Only those between the smallest and the largest value are kept.
@@ -66,7 +71,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Quantiles":
-        """Of one piece, (lane, *shape), at least one lane.
+        """Quantiles of one chunk, (lane, *shape), of at least one lane.
 
         Raises:
             ValueError: no lanes, or values that are not finite.
@@ -83,7 +88,7 @@ class Quantiles:
         return cls(lowest, counts.astype(np.int32).reshape(*values.shape[1:], width))
 
     def merge(self, other: "Quantiles") -> "Quantiles":
-        """Of two pieces together."""
+        """Of two chunks together."""
         lowest = min(self.lowest, other.lowest)
         end = max(each.lowest + each.counts.shape[-1] for each in (self, other))
         counts = np.zeros((*self.counts.shape[:-1], end - lowest), np.int32)
@@ -93,7 +98,7 @@ class Quantiles:
         return Quantiles(lowest, counts)
 
     def at(self, share: float) -> np.ndarray:
-        """The value that `share` of lanes lie below: that of the nearest lane in order, as the middle of its bin.
+        """The `share` quantile: the value of the lane nearest in rank, as the centre of its bin.
 
         Raises:
             ValueError: a share outside 0 to 1.
@@ -113,6 +118,6 @@ def _bin_number(values: np.ndarray) -> np.ndarray:
 
 
 def _bin_centre(number: np.ndarray) -> np.ndarray:
-    """The number in the middle of a bin; the inverse of `_bin_number`."""
+    """The centre of a bin; the inverse of `_bin_number`."""
     ordered = ((number.astype(np.uint32) << (32 - _BIN_BITS)) | np.uint32(1 << (31 - _BIN_BITS))).view(np.int32)
     return np.where(ordered < 0, ordered & np.int32(2**31 - 1), ~ordered).view(np.float32)

@@ -127,7 +127,7 @@ def test_what_launchers_tell(environment, expected):
         (
             lambda: multiprocess.initialise_processes(count=2, number=0),
             ValueError,
-            "2 processes need a place to meet: .*host:port",
+            "2 processes need an address: .*host:port",
         ),
         (
             lambda: multiprocess.shard_subjects(1, ProcessRank(0, 2)),
