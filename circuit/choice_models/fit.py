@@ -39,6 +39,10 @@ class SubjectEstimates:
     Attributes:
         value: the estimates.
         error: standard errors: from the curvature (raw), or posterior standard deviations (shrunk).
+
+    >>> estimates = SubjectEstimates(value=np.array([1.0]), error=np.array([0.5]))
+    >>> estimates.low.round(2).tolist(), estimates.high.round(2).tolist()
+    ([0.02], [1.98])
     """
 
     value: Float[np.ndarray, " subject"]

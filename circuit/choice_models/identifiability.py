@@ -37,7 +37,22 @@ class Identifiability:
 
 
 def assess_identifiability(choices: Choices, p: EffortConstants) -> dict[str, Identifiability]:
-    """Identifiability of each preference from the offers of all subjects, of each one, and from one-sided choices."""
+    """Identifiability of each preference from the offers of all subjects, of each one, and from one-sided choices.
+
+    Args:
+        choices: offers and choices.
+        p: constants, with the reference offer.
+
+    Returns:
+        By preference: whether it is identifiable, the smallest possible standard error, and a reason if it is not.
+
+    >>> from habenula.circuit.behaviour.effort import effort_constants
+    >>> effort, reward = np.meshgrid([1.0, 2.0, 3.0, 4.0], [2.0, 2.0])
+    >>> made = np.ones((2, 4), bool)
+    >>> choices = Choices(("anna", "ben"), effort, reward, effort % 2, made, ~made)
+    >>> assess_identifiability(choices, effort_constants())["reward"].reason
+    'reward is the same in every offer'
+    """
     by_subject = offer_fisher_information(design_matrix(choices, p), choices.known)
     median_trials = max(float(np.median(choices.known.sum(axis=1))), 1.0)
     typical = by_subject.sum(axis=0) / max(choices.known.sum(), 1) * median_trials

@@ -35,6 +35,10 @@ class RegressionSlope:
         value: the slope, in the unit of the preference.
         error: its standard error.
         subjects: number with a score.
+
+    >>> slope = RegressionSlope(value=-0.2, error=0.05, subjects=300)
+    >>> f"{slope.low:.2f} to {slope.high:.2f}"
+    '-0.30 to -0.10'
     """
 
     value: float

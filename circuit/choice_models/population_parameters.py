@@ -115,6 +115,9 @@ def standard_errors(
         complete: complete-data information.
         missing: missing information.
         combinations: coefficients, one row per combination.
+
+    >>> standard_errors(np.diag([4.0, 9.0]), np.diag([0.0, 9.0]), np.eye(2)).tolist()
+    [0.5, inf]
     """
     if not np.isfinite(complete + missing).all():
         return np.full(len(combinations), np.inf)
