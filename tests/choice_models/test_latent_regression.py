@@ -64,13 +64,13 @@ def normal_people(subjects: int = 12):
 
 def test_equals_least_squares_on_measurements_if_posteriors_are_normal():
     fit, score, measured, total = normal_people()
-    found = regress_latent(fit, 50 + 7 * score)
+    estimates = regress_latent(fit, 50 + 7 * score)
     x = (score - score.mean()) / score.std()
     slopes = np.polyfit(x, measured, 1)[0]
-    np.testing.assert_allclose([found[name].value for name in NAMES], slopes, rtol=1e-8)
+    np.testing.assert_allclose([estimates[name].value for name in NAMES], slopes, rtol=1e-8)
     errors = np.sqrt((np.diag(total) - slopes**2) / (len(x) - 2))
-    np.testing.assert_allclose([found[name].error for name in NAMES], errors, rtol=1e-8)
-    assert found["bias"].low == pytest.approx(slopes[0] - 1.959964 * errors[0])
+    np.testing.assert_allclose([estimates[name].error for name in NAMES], errors, rtol=1e-8)
+    assert estimates["bias"].low == pytest.approx(slopes[0] - 1.959964 * errors[0])
 
 
 def test_subjects_without_score_or_estimate_are_left_out():
