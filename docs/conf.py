@@ -49,8 +49,11 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 default_role = "code"
+highlight_language = "text"
 
 SECTIONS = {"Args:", "Attributes:", "Returns:", "Raises:", "Yields:", "Note:", "Example:", "Examples:"}
+
+EMPHASIS = re.compile(r"(?<![\w*])\*(\w(?:[^*]*\w)?)\*(?![\w*])")
 
 
 def escape_prose(line: str) -> str:
@@ -62,7 +65,9 @@ def escape_prose(line: str) -> str:
             after = parts[at + 1][:1] if at + 1 < len(parts) else ""
             parts[at] = f"``{code}``" + ("\\ " if after.isalnum() else "")
         else:
-            parts[at] = re.sub(r"(\*|\||_(?=\W|$))", r"\\\1", part)
+            words = EMPHASIS.split(part)  # every second one stands between single asterisks
+            words = [re.sub(r"(\*|\||_(?=\W|$))", r"\\\1", word) for word in words]
+            parts[at] = "".join(f"*{word}*" if place % 2 else word for place, word in enumerate(words))
     return "".join(parts)
 
 
