@@ -141,7 +141,10 @@ def personal(quick: bool, rounds: int) -> list[dict]:
     import habenula as hb
 
     starts, steps, days, target, rows = 2, 8, 28.0, 50.0, []
-    arm, seek = hb.Recalibration.weekly(6), {"days": days, "starts": starts, "steps": steps, "personal": True}
+    arm, seek = (
+        hb.Recalibration.weekly(6),
+        {"days": days, "search": hb.Multistart(starts=starts, steps=steps), "personal": True},
+    )
     for count in (1, 10) if quick else (1, 10, 100, 1_000):
         cohort = hb.draw(hb.depressed(), count, seed=1)
         fitted = lambda cohort: hb.restore(cohort, arm, target, over="intensity", **seek).each

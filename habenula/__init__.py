@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # for type checkers and editors: the same names as in _HOMES,
     from .circuit.model.parameters import typical as typical
     from .circuit.optimisation.pareto import pareto as pareto
     from .circuit.optimisation.restore import restore as restore
+    from .circuit.optimisation.settings import Multistart as Multistart
     from .circuit.optimisation.target import Target as Target
     from .circuit.simulation.cohort import Cohort as Cohort
     from .circuit.simulation.conditions import Condition as Condition
@@ -78,6 +79,7 @@ _HOMES = {
     "circuit.simulation.fixed_points": "fixed_points",
     "circuit.optimisation.restore": "restore",
     "circuit.optimisation.pareto": "pareto",
+    "circuit.optimisation.settings": "Multistart",
     "circuit.optimisation.target": "Target",
     "circuit.fitting.dose_spacing": "Limits",
     "circuit.inference.recover": "recover",

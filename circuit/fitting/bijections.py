@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+BOUND_MARGIN = 1e-3  # share of the width by which starting values, and points at a bound, keep away from it
 DEFAULT_MARGIN = 1e-6  # share of the width by which a number at a bound is moved inside, where its gradient is alive
 
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..fitting.bijections import constrain_tree
+from ..fitting.bijections import BOUND_MARGIN, constrain_tree
 from ..fitting.dose_spacing import DAILY_LIMIT_SHARPNESS
 from ..fitting.regimen import RegimenLeaf, leaf_values
 from ..model.interventions import Arm
-from .gradient_step import AdamState, FreeValues
+from .gradient_step import AdamState
+from .problem import FreeValues
 
-BOUND_MARGIN = 1e-3  # share of the width by which starts, and the corner, keep away from their bounds
 FREE_VALUE_AT_MARGIN = float(np.log(1 / BOUND_MARGIN - 1))  # free number that stands there
 AT_BOUND_SHARE = 0.05  # share of the width
 NEGLIGIBLE_TOLERANCE_SHARE = 0.25  # of the tolerance: difference in what is reached that does not count

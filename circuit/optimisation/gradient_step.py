@@ -12,8 +12,6 @@ so the gradient of the sum holds the gradient of each; and Adam works number by 
 in its own way.
 """
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,63 +19,16 @@ import optax
 from jax.custom_derivatives import linear_call
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from ...kernels import Plan, entry_point
+from ...kernels import entry_point
 from ..fitting import regimen
 from ..fitting.regimen import RegimenLeaf
-from ..model.interventions import Arm
-from ..simulation.batching import NeuronConstants, repeat_arm, repeat_cohort, with_neuron
-from ..simulation.cohort import Cohort
+from ..simulation.batching import repeat_arm, repeat_cohort, with_neuron
 from ..simulation.course import course
-from .target import SAVE_EVERY, TargetArrays, relative_miss
+from .problem import FreeValues, RegimenProblem
+from .target import SAVE_EVERY, relative_miss
 
 MAX_GRADIENT_NORM = 1.0  # largest norm of a start's gradient, which near a saddle grows as fast as trajectories part
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.95)  # forgets a steep place within tens of steps
-
-FreeValues = tuple[Float[Array, "... start column"], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is asked for, apart from its numbers; a new one is a new compilation.
-
-    Attributes:
-        leaves: to be fitted.
-        neuron: the constants of the LHb neuron, see `lanes`.
-        days: length of the course.
-        every: whether each day is to be at its level, see `objective.Target`.
-        over_cohort: see `objective.over_subjects`; None where every subject has a regimen of its own.
-        plan: how to use the hardware.
-    """
-
-    leaves: tuple[RegimenLeaf, ...]
-    neuron: NeuronConstants
-    days: float
-    every: bool
-    over_cohort: str | float | None
-    plan: Plan
-
-    @property
-    def personal(self) -> bool:
-        """Whether every subject has a regimen of its own."""
-        return self.over_cohort is None
-
-
-class Problem(eqx.Module):
-    """The numbers of a task.
-
-    Attributes:
-        cohort: subjects, without their neuron.
-        arm: as given.
-        goal: what VTA output is to do.
-        shortfall: its weight in the loss.
-        burden: its weight in the loss of each start.
-    """
-
-    cohort: Cohort
-    arm: Arm
-    goal: TargetArrays
-    shortfall: Float[Array, ""]
-    burden: Float[Array, "start 1"]
 
 
 class AdamState(eqx.Module):
@@ -116,18 +67,18 @@ def init_adam_state(free: FreeValues, subjects: int) -> AdamState:
 
 
 @entry_point
-def take_adam_step(search: AdamState, problem: Problem, rate: Float[Array, ""], task: Task) -> AdamState:
+def take_adam_step(search: AdamState, problem: RegimenProblem, rate: Float[Array, ""]) -> AdamState:
     """Judge where every start is, and move each down its own gradient at a learning rate of `rate`."""
     unseen = jnp.zeros(search.blind.shape, search.loss.dtype)
     lost = jax.value_and_grad(_total_loss, argnums=(0, 1), has_aux=True)
-    (_, (loss, reached, bad)), (slope, blind) = lost(search.free, unseen, problem, task)
+    (_, (loss, reached, bad)), (slope, blind) = lost(search.free, unseen, problem)
     slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0), slope)
     squares = sum(jnp.square(g).reshape(-1, *loss.shape).sum(axis=0) for g in slope)
     shorten = 1 / jnp.maximum(1, jnp.sqrt(squares) / MAX_GRADIENT_NORM)
     clipped = jax.tree.map(lambda g: g * _add_dose_axes(shorten, g), slope)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer count
         downhill, moments = ADAM.update(clipped, search.moments)
-    onward = regimen.project_times(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), task.leaves)
+    onward = regimen.project_times(jax.tree.map(lambda u, move: u - rate * move, search.free, downhill), problem.leaves)
     here = AdamState(onward, moments, search.free, slope, loss, reached, jnp.zeros_like(search.resting), bad, blind > 0)
     return update_best(here, search, problem.goal.within)
 
@@ -157,57 +108,55 @@ def update_best_where(chosen: Bool[Array, "start column"], here: AdamState, befo
     )
 
 
-def _total_loss(free: FreeValues, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
+def _total_loss(free: FreeValues, unseen: Float[Array, "leaf start subject"], problem: RegimenProblem):
     """Sum of all losses; and the losses and what is reached, (start, column), and who is bad, (start, subject).
 
     `unseen` is nothing; its derivative is 1 where that by a leaf is not finite in a lane.
     """
-    found = _compute_losses(regimen.leaf_values(free, task.leaves, problem.arm), unseen, problem, task)
+    found = _compute_losses(regimen.leaf_values(free, problem.leaves, problem.arm), unseen, problem)
     loss, reached, _ = found
     return jnp.where(jnp.isfinite(reached), loss, 0).sum(), found
 
 
 @entry_point
 def compute_ratio_to_target(
-    values: FreeValues, problem: Problem, task: Task
+    values: FreeValues, problem: RegimenProblem
 ) -> tuple[Float[Array, "start column"], Bool[Array, "start subject"]]:
     """What a regimen reaches, relative to the target, and which subjects are not finite; no bound is asked."""
     unseen = jnp.zeros((len(values), values[0].shape[-2], len(problem.cohort)), values[0].dtype)
-    _, reached, bad = _compute_losses(values, unseen, problem, task)
+    _, reached, bad = _compute_losses(values, unseen, problem)
     return reached, bad
 
 
-def _compute_losses(values: FreeValues, unseen: Float[Array, "leaf start subject"], problem: Problem, task: Task):
+def _compute_losses(values: FreeValues, unseen: Float[Array, "leaf start subject"], problem: RegimenProblem):
     """Loss of a regimen and what it reaches, (start, column), and who is bad, (start, subject)."""
-    starts, subjects = values[0].shape[-2], len(problem.cohort)
-    output = _vta_outputs(values, unseen, problem, task, starts, subjects) / problem.goal.wanted[None]
+    output = _vta_outputs(values, unseen, problem) / problem.goal.wanted[None]
     good = jnp.isfinite(output).all(axis=-1)
     output = jnp.where(good[..., None], output, 1)
 
-    square, reached = relative_miss(output, good, problem.goal, task.every, task.over_cohort)
+    square, reached = relative_miss(output, good, problem.goal, problem.every, problem.over_cohort)
     lacking = jnp.square(jnp.maximum(1 - output, 0)).mean(axis=-1)
     known = good
-    if not task.personal:
+    if not problem.personal:
         lacking = _mean_over_subjects(lacking, good)
         known = good.any(axis=-1, keepdims=True)
-    loss = square + problem.shortfall * lacking + problem.burden * compute_burden(values, task.leaves)
+    loss = square + problem.shortfall * lacking + problem.burden * compute_burden(values, problem.leaves)
     loss, reached = (jnp.where(known, value, jnp.inf) for value in (loss, reached))
     return loss, reached, ~good
 
 
-def _vta_outputs(
-    values, unseen, problem: Problem, task: Task, starts: int, subjects: int
-) -> Float[Array, "start subject saved"]:
+def _vta_outputs(values, unseen, problem: RegimenProblem) -> Float[Array, "start subject saved"]:
     """VTA output (Hz) of every subject from every start."""
-    cohort = with_neuron(repeat_cohort(problem.cohort, starts), task.neuron)
+    starts, subjects = values[0].shape[-2], len(problem.cohort)
+    cohort = with_neuron(repeat_cohort(problem.cohort, starts), problem.neuron)
 
     def lanes(value, unseen):
         each = jnp.broadcast_to(value, (*value.shape[:-1], subjects))
         return _mask_nonfinite_gradient(each.reshape(*value.shape[:-2], starts * subjects), unseen.reshape(-1))
 
     each = [lanes(value, nothing) for value, nothing in zip(values, unseen, strict=True)]
-    arm = regimen.with_leaf_values(repeat_arm(problem.arm, starts), task.leaves, each)
-    found = course(cohort, arm, task.days, save_every=SAVE_EVERY, record=("vta_output",), plan=task.plan)
+    arm = regimen.with_leaf_values(repeat_arm(problem.arm, starts), problem.leaves, each)
+    found = course(cohort, arm, problem.days, save_every=SAVE_EVERY, record=("vta_output",), plan=problem.plan)
     return found["vta_output"].reshape(starts, subjects, -1)
 
 

@@ -12,14 +12,12 @@ from ..fitting.failures import FitFailure
 from ..fitting.regimen import RegimenLeaf
 from .gradient_step import (
     AdamState,
-    FreeValues,
-    Problem,
-    Task,
     compute_ratio_to_target,
     init_adam_state,
     take_adam_step,
 )
-from .problem import Options, Question
+from .problem import FreeValues, RegimenProblem
+from .settings import Multistart
 
 CONVERGED_TOLERANCE_SHARE = (
     0.25  # of the tolerance: miss at which a start has nothing left to gain but a smaller burden
@@ -30,10 +28,10 @@ PATIENCE = 8  # steps without gain after which it rests
 class NonfiniteLog:
     """Looks after each step at what has newly stopped being finite, and keeps it so that it can be lived again."""
 
-    def __init__(self, question: Question):
-        self.question, self.failures = question, []
-        shape = (question.starts[0].shape[-2], len(question.cohort))
-        self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(question.starts), *shape), bool)
+    def __init__(self, problem: RegimenProblem):
+        self.problem, self.failures = problem, []
+        shape = (problem.starts[0].shape[-2], len(problem.cohort))
+        self._bad, self._blind = np.zeros(shape, bool), np.zeros((len(problem.starts), *shape), bool)
 
     def see(
         self, free: FreeValues, search: AdamState, step: int, leaves: tuple[RegimenLeaf, ...] | None = None
@@ -43,63 +41,64 @@ class NonfiniteLog:
         new = bad & ~self._bad
         new_blind = blind & ~self._blind & ~bad & ~self._bad
         if new.any() or new_blind.any():
-            values = regimen.leaf_values(free, leaves or self.question.task.leaves, self.question.problem.arm)
+            values = regimen.leaf_values(free, leaves or self.problem.leaves, self.problem.arm)
             values = [np.asarray(value) for value in values]
             for start, index in np.argwhere(new):
                 self._keep(values, int(start), int(index), step, ())
             for start, index in np.argwhere(new_blind.any(axis=0)):
-                names = [
-                    leaf.name for leaf, at in zip(self.question.task.leaves, new_blind, strict=True) if at[start, index]
-                ]
+                names = [leaf.name for leaf, at in zip(self.problem.leaves, new_blind, strict=True) if at[start, index]]
                 self._keep(values, int(start), int(index), step, names)
         self._bad, self._blind = self._bad | bad, self._blind | blind
 
     def _keep(self, values, start: int, index: int, step: int, blind_by: Sequence[str]) -> None:
-        cohort, task = self.question.cohort, self.question.task
-        its = [value[..., start, index if task.personal else 0] for value in values]
+        problem = self.problem
+        cohort = problem.subjects
+        its = [value[..., start, index if problem.personal else 0] for value in values]
         arm = regimen.with_leaf_values(
-            failure_records.select_subject(self.question.problem.arm, index), task.leaves, [jnp.asarray(v) for v in its]
+            failure_records.select_subject(self.problem.arm, index), problem.leaves, [jnp.asarray(v) for v in its]
         )
         if blind_by:
-            failure = failure_records.nonfinite_gradient(cohort, index, arm, task.days, start, step, blind_by)
+            failure = failure_records.nonfinite_gradient(cohort, index, arm, problem.days, start, step, blind_by)
         else:
             look = len(self.failures) < failure_records.MAX_REPLAYS
-            failure = failure_records.nonfinite_value(cohort, index, arm, task.days, start, step, task.plan, look)
+            failure = failure_records.nonfinite_value(cohort, index, arm, problem.days, start, step, problem.plan, look)
         self.failures.append(failure)
 
 
 def run_gradient_descent(
-    question: Question, options: Options, settled: Callable[[AdamState, Problem], bool]
+    problem: RegimenProblem,
+    search: Multistart,
+    has_finished: Callable[[AdamState, RegimenProblem], bool],
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[AdamState, int, NonfiniteLog]:
-    """Steps at a rate that falls to 0 by a cosine, until all is settled; where that ended, after how many, and the watch."""
-    search, made, watch = init_adam_state(question.starts, len(question.cohort)), 0, NonfiniteLog(question)
-    steps = options.steps
-    while made < steps and not settled(search, question.problem):
-        rate = options.learning_rate * (1 + np.cos(np.pi * made / steps)) / 2
-        free, search = search.free, take_adam_step(search, question.problem, _as_scalar(rate, search), question.task)
-        watch.see(free, search, made)
+    """Adam from all starts, with a cosine learning rate, until `has_finished`; state, steps made, and what diverged."""
+    state, made, log = init_adam_state(problem.starts, len(problem.cohort)), 0, NonfiniteLog(problem)
+    while made < search.steps and not has_finished(state, problem):
+        rate = search.learning_rate * (1 + np.cos(np.pi * made / search.steps)) / 2
+        free, state = state.free, take_adam_step(state, problem, _as_scalar(rate, state))
+        log.see(free, state, made)
         made += 1
-        if options.progress is not None:
-            options.progress(made, steps)
-    return search, made, watch
+        if progress is not None:
+            progress(made, search.steps)
+    return state, made, log
 
 
-def evaluate_point(search: AdamState, free: FreeValues, problem: Problem, task: Task) -> AdamState:
+def evaluate_point(search: AdamState, free: FreeValues, problem: RegimenProblem) -> AdamState:
     """A search that has seen `free` alone: its loss, what it reaches, its slope."""
     nowhere = jnp.full_like(search.loss, jnp.inf)
     unseen = eqx.tree_at(lambda s: (s.free, s.loss, s.reached), search, (free, nowhere, nowhere))
-    return take_adam_step(unseen, problem, _as_scalar(0.0, search), task)
+    return take_adam_step(unseen, problem, _as_scalar(0.0, search))
 
 
 def evaluate_within_bounds(
-    search: AdamState, free: FreeValues, problem: Problem, task: Task, leaves: tuple[RegimenLeaf, ...]
+    search: AdamState, free: FreeValues, problem: RegimenProblem, leaves: tuple[RegimenLeaf, ...]
 ) -> AdamState:
     """A search that has seen `free` numbers of `leaves` with wider bounds: what it reaches, without a slope."""
-    reached, bad = compute_ratio_to_target(regimen.leaf_values(free, leaves, problem.arm), problem, task)
+    reached, bad = compute_ratio_to_target(regimen.leaf_values(free, leaves, problem.arm), problem)
     return eqx.tree_at(lambda s: (s.reached, s.bad), search, (reached, bad))
 
 
-def has_reached_target(search: AdamState, problem: Problem) -> bool:
+def has_reached_target(search: AdamState, problem: RegimenProblem) -> bool:
     """Whether every start has reached the target and has nothing more to gain."""
     miss, resting = abs(np.asarray(search.reached) - 1), np.asarray(search.resting) >= PATIENCE
     tolerance = float(problem.goal.within)
@@ -107,7 +106,7 @@ def has_reached_target(search: AdamState, problem: Problem) -> bool:
     return bool((content | ((miss < tolerance) & resting)).all())
 
 
-def has_stopped_improving(search: AdamState, problem: Problem) -> bool:
+def has_stopped_improving(search: AdamState, problem: RegimenProblem) -> bool:
     """Whether no start has anything more to gain, and has not had for twice as long: neighbours on a front are close."""
     return bool((np.asarray(search.resting) >= 2 * PATIENCE).all())
 

@@ -20,9 +20,11 @@ from ..model.interventions import Arm, Intervention
 from ..simulation.cohort import Cohort
 from .gradient_step import AdamState, compute_burden
 from .multistart import describe_failures, has_stopped_improving, run_gradient_descent
-from .problem import Options, Question, make_regimen_problem
-from .target import Target
+from .problem import RegimenProblem, make_regimen_problem
+from .settings import Multistart, RegimenLoss
+from .target import Target, as_target
 
+DEFAULT_SEARCH, DEFAULT_LOSS = Multistart(starts=2, steps=80), RegimenLoss(shortfall=0.0)
 BURDEN_WEIGHTS = tuple(float(weight) for weight in np.logspace(-4, 0, 9))
 MIN_IMPROVEMENT = (
     1e-3  # of burden, and of the target: less than that more is no more, lest neighbours be taken for a gain
@@ -88,14 +90,10 @@ def pareto(
     weights: Sequence[float] = BURDEN_WEIGHTS,
     days: float = 63.0,
     window: tuple[float, float] | None = None,
-    over_cohort: str | float = "mean",
-    starts: int = 2,
-    steps: int = 80,
-    learning_rate: float = 0.5,
-    shortfall: float = 0.0,
+    search: Multistart = DEFAULT_SEARCH,
+    loss: RegimenLoss = DEFAULT_LOSS,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     limits: Limits | Mapping[str, Limits] | None = None,
-    seed: int = 0,
     plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Front:
@@ -113,14 +111,11 @@ def pareto(
         weights: of the burden, each above 0.
         days: length of the course.
         window: first and last day over which output is judged, where `target` is no `Target`.
-        over_cohort: for whom, as in `restore`.
-        starts: for each weight.
-        steps: most gradient steps.
-        learning_rate: of Adam.
-        shortfall: weight of what subjects lack on the way; none, so that the front shows all that is asked.
+        search: starts for each weight, gradient steps, learning rate and seed.
+        loss: weight of the shortfall (0 by default, so that the front shows nothing but burden and miss), and how
+            subjects are aggregated; its burden is replaced by `weights`.
         bounds: by name as in `over`.
         limits: as in `restore`.
-        seed: of the random starts.
         plan: how to use the hardware; by default as `restore` chooses it.
         progress: called with the numbers of gradient steps made and at most.
 
@@ -130,57 +125,54 @@ def pareto(
     weights = tuple(map(float, weights))
     if not weights or any(not 0 < weight < np.inf for weight in weights):
         raise ValueError(f"{weights=} must be positive numbers, at least one.")
-    options = Options(
+    problem = make_regimen_problem(
+        cohort,
+        arm,
+        as_target(target, window),
         over=over,
         days=days,
-        over_cohort=over_cohort,
-        burdens=weights,
-        shortfall=shortfall,
-        starts=starts,
-        steps=steps,
-        learning_rate=learning_rate,
-        bounds=bounds or {},
+        search=search,
+        loss=loss,
+        bounds=bounds,
         limits=limits,
-        seed=seed,
+        weights=weights,
         plan=plan,
-        progress=progress,
     )
-    question = make_regimen_problem(cohort, arm, target, window, options, nearest_first=False)
-    search, made, watch = run_gradient_descent(question, options, has_stopped_improving)
-    return _assemble_front(search, question, options, tuple(watch.failures), made)
+    state, made, log = run_gradient_descent(problem, search, has_stopped_improving, progress)
+    return _assemble_front(state, problem, np.repeat(weights, search.starts), tuple(log.failures), made)
 
 
 def _assemble_front(
-    search: AdamState, question: Question, options: Options, failures: tuple[FitFailure, ...], made: int
+    search: AdamState, problem: RegimenProblem, weights: np.ndarray, failures: tuple[FitFailure, ...], made: int
 ) -> Front:
     """The front of what all starts have come to."""
-    values = leaf_values(search.best, question.task.leaves, question.problem.arm)
-    burdens, reached = compute_burden(values, question.task.leaves)[:, 0], search.reached[:, 0]
+    values = leaf_values(search.best, problem.leaves, problem.arm)
+    burdens, reached = compute_burden(values, problem.leaves)[:, 0], search.reached[:, 0]
     found = [
-        _make_point([of[..., lane, 0] for of in values], options.burdens[lane // options.starts], *its, question)
+        _make_point([of[..., lane, 0] for of in values], float(weights[lane]), *its, problem)
         for lane, its in enumerate(zip(burdens.tolist(), reached.tolist(), strict=True))
     ]
     on, off = _nondominated_lanes(
         np.array([point.burden for point in found]), np.array([point.miss for point in found])
     )
-    points, level = tuple(found[lane] for lane in on), float(question.target[0])
+    points, level = tuple(found[lane] for lane in on), float(problem.target_output[0])
     left_out = tuple((found[lane].weight, found[lane].burden, found[lane].output) for lane in off)
-    untreated = level * float(question.before[0])
+    untreated = level * float(problem.untreated[0])
     reason = _describe_front(points, level, untreated, len(off), made) + describe_failures(failures) + "."
     return Front(points, level, untreated, left_out, failures, made, reason)
 
 
 def _make_point(
-    values: Sequence[Array], weight: float, burden: float, reached: float, question: Question
+    values: Sequence[Array], weight: float, burden: float, reached: float, problem: RegimenProblem
 ) -> FrontPoint:
     """The best regimen of one start."""
-    leaves = question.task.leaves
-    arm = regimen.sort_doses(regimen.with_leaf_values(question.problem.arm, leaves, values), leaves)
+    leaves = problem.leaves
+    arm = regimen.sort_doses(regimen.with_leaf_values(problem.arm, leaves, values), leaves)
     fitted = {leaf.name: np.asarray(leaf.of(arm)) for leaf in leaves}
     return FrontPoint(
         weight=weight,
         burden=burden,
-        output=float(question.target[0]) * reached,
+        output=float(problem.target_output[0]) * reached,
         miss=abs(reached - 1),
         amounts={leaf.name: float(fitted[leaf.name].sum()) for leaf in leaves if leaf.is_amount},
         arm=arm,

@@ -31,7 +31,7 @@ from .diagnosis import (
     extreme_point,
     relax_bounds,
 )
-from .gradient_step import AdamState, Problem, update_best, update_best_where
+from .gradient_step import AdamState, update_best, update_best_where
 from .multistart import (
     NonfiniteLog,
     describe_failures,
@@ -40,8 +40,11 @@ from .multistart import (
     has_reached_target,
     run_gradient_descent,
 )
-from .problem import Options, Question, make_regimen_problem
-from .target import Target
+from .problem import RegimenProblem, make_regimen_problem
+from .settings import Multistart, RegimenLoss
+from .target import Target, as_target
+
+DEFAULT_SEARCH, DEFAULT_LOSS = Multistart(), RegimenLoss()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +101,11 @@ def restore(
     over: Sequence[str] = ("intensity", "times"),
     days: float = 63.0,
     window: tuple[float, float] | None = None,
-    over_cohort: str | float = "mean",
     personal: bool = False,
-    starts: int = 10,
-    steps: int = 200,
-    learning_rate: float = 0.5,
-    burden: float = 0.0001,
-    shortfall: float = 0.02,
+    search: Multistart = DEFAULT_SEARCH,
+    loss: RegimenLoss = DEFAULT_LOSS,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     limits: Limits | Mapping[str, Limits] | None = None,
-    seed: int = 0,
     plan: Plan | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restoration:
@@ -122,19 +120,13 @@ def restore(
         over: leaves to fit, by field ("mg_per_kg") or, where interventions share it, by class too ("Ketamine.day").
         days: length of the course, whole days.
         window: first and last day over which output is judged, where `target` is no `Target`; the last week by default.
-        over_cohort: for whom, where all share a regimen: the "mean", the "worst tenth", or the quantile of a number
-            between 0 and 1 (at 0.25, three subjects in four are to be above the target).
-        personal: a regimen for each subject instead of one for all.
-        starts: how many: the arm as given, moved into the bounds, and random values within them.
-        steps: most gradient steps; fewer are made once every start rests within the target.
-        learning_rate: of Adam, falling to 0 by a cosine; a step moves a leaf by up to a quarter of it times its width.
-        burden: weight of the doses, as shares of their bounds; times are no burden.
-        shortfall: weight of what subjects lack on the way.
+        personal: a regimen for each subject instead of one for all; `loss.over_cohort` is then ignored.
+        search: starts, gradient steps, learning rate and seed.
+        loss: weights of burden and shortfall, and how subjects are aggregated.
         bounds: by name as in `over`, narrower than the intervention's own.
         limits: intervals between doses, doses a week and amounts a day that the regimen keeps to exactly; of all
             interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
             told otherwise: a day between sessions, two between infusions.
-        seed: of the random starts.
         plan: how to use the hardware. By default long fits run in tiles, which take some 5 s more to compile and make each
             step of a fit in a half to a quarter of the time, and short ones as they compile soonest.
         progress: called with the numbers of gradient steps made and at most.
@@ -144,29 +136,25 @@ def restore(
         ValueError: names that are unknown or ambiguous, impossible numbers, limits that leave no room; see also
             `validation.check_course`.
     """
-    options = Options(
+    problem = make_regimen_problem(
+        cohort,
+        arm,
+        as_target(target, window),
         over=over,
         days=days,
-        over_cohort=None if personal else over_cohort,
-        burdens=(burden,),
-        shortfall=shortfall,
-        starts=starts,
-        steps=steps,
-        learning_rate=learning_rate,
-        bounds=bounds or {},
+        search=search,
+        loss=dataclasses.replace(loss, over_cohort=None) if personal else loss,
+        bounds=bounds,
         limits=limits,
-        seed=seed,
         plan=plan,
-        progress=progress,
     )
-    question = make_regimen_problem(cohort, arm, target, window, options)
-    search, made, watch = run_gradient_descent(question, options, has_reached_target)
-    search, found, furthest = _diagnose_starts(search, question, watch, made)
-    return _make_restoration(search, found, furthest, question, tuple(watch.failures), made)
+    state, made, log = run_gradient_descent(problem, search, has_reached_target, progress)
+    state, status, furthest = _diagnose_starts(state, problem, log, made)
+    return _make_restoration(state, status, furthest, problem, tuple(log.failures), made)
 
 
 def _diagnose_starts(
-    search: AdamState, question: Question, watch: NonfiniteLog, made: int
+    search: AdamState, problem: RegimenProblem, watch: NonfiniteLog, made: int
 ) -> tuple[AdamState, np.ndarray, np.ndarray | None]:
     """The search, what stopped every start, and what the furthest regimen reaches that was looked at, if any was.
 
@@ -174,40 +162,40 @@ def _diagnose_starts(
     looked at once more where they rest; with their amounts at the bounds that the slopes there point to; with the most of
     all, at their times, as early and as late as can be; and the furthest of these at wider bounds.
     """
-    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    tolerance = problem.tolerance
     missed = abs(np.asarray(search.reached) - 1) >= tolerance
     if not missed.any():
         return search, np.full(missed.shape, "reached", object), None
     alone = eqx.tree_at(lambda p: (p.shortfall, p.burden), problem, replace_fn=jnp.zeros_like)
-    here = evaluate_point(search, search.best, alone, task)
+    here = evaluate_point(search, search.best, alone)
     kept, place, most = search, here, None
-    if any(leaf.is_amount for leaf in task.leaves):
-        place = _evaluate_extreme_points(here, question, alone, watch, made)
+    if any(leaf.is_amount for leaf in problem.leaves):
+        place = _evaluate_extreme_points(here, problem, alone, watch, made)
         most = np.asarray(place.reached)
-        again = evaluate_point(search, place.best, problem, task)
+        again = evaluate_point(search, place.best, problem)
         again = eqx.tree_at(lambda s: s.loss, again, jnp.where(missed, again.loss, jnp.inf))
         kept = update_best(again, search, problem.goal.within)
     wider = most
-    if question.widest != task.leaves:
-        free = relax_bounds(place, task.leaves, question.widest)
-        seen = evaluate_within_bounds(place, free, problem, task, question.widest)
-        watch.see(free, seen, made, question.widest)
+    if problem.widest != problem.leaves:
+        free = relax_bounds(place, problem.leaves, problem.widest)
+        seen = evaluate_within_bounds(place, free, problem, problem.widest)
+        watch.see(free, seen, made, problem.widest)
         wider = np.asarray(seen.reached)
-    slopes = bound_gradients(here, task.leaves, problem.arm)
+    slopes = bound_gradients(here, problem.leaves, problem.arm)
     found = classify_starts(np.asarray(kept.reached), tolerance, slopes, most, wider)
     elsewhere = (found == "reached").any(axis=0)  # bounds within which another start reached it do not forbid it
     return kept, np.where((found == "bounds") & elsewhere, "plateau", found), wider
 
 
 def _evaluate_extreme_points(
-    here: AdamState, question: Question, alone: Problem, watch: NonfiniteLog, made: int
+    here: AdamState, problem: RegimenProblem, alone: RegimenProblem, watch: NonfiniteLog, made: int
 ) -> AdamState:
     """Of all places where the amounts are at their bounds, the one furthest towards the target from `here`, or past it."""
-    leaves = question.task.leaves
+    leaves = problem.leaves
     when = (0.0,) if all(leaf.is_amount for leaf in leaves) else (0.0, -1.0, 1.0)
     place = None
     for free in (active_bound_point(here, leaves), *(extreme_point(here, leaves, times) for times in when)):
-        seen = evaluate_point(here, free, alone, question.task)
+        seen = evaluate_point(here, free, alone)
         watch.see(free, seen, made)
         if place is None:
             place = seen
@@ -222,53 +210,53 @@ def _make_restoration(
     search: AdamState,
     stopped: np.ndarray,
     furthest: np.ndarray | None,
-    question: Question,
+    problem: RegimenProblem,
     failures: tuple[FitFailure, ...],
     made: int,
 ) -> Restoration:
     """The best start of every column, and what is to be said of it."""
-    problem, task, tolerance = question.problem, question.task, float(question.problem.goal.within)
+    tolerance = problem.tolerance
     loss, reached = np.asarray(search.loss), np.asarray(search.reached)
     best = np.argmin(loss + 1e6 * (abs(reached - 1) >= tolerance), axis=0)  # those within the target first
     columns = np.arange(len(best))
-    values = [np.asarray(of)[..., best, columns] for of in leaf_values(search.best, task.leaves, problem.arm)]
-    fitted = [jnp.asarray(value if task.personal else value[..., 0]) for value in values]
-    arm = regimen.sort_doses(regimen.with_leaf_values(problem.arm, task.leaves, fitted), task.leaves)
-    each, target = tuple(stopped[best, columns]), question.target
+    values = [np.asarray(of)[..., best, columns] for of in leaf_values(search.best, problem.leaves, problem.arm)]
+    fitted = [jnp.asarray(value if problem.personal else value[..., 0]) for value in values]
+    arm = regimen.sort_doses(regimen.with_leaf_values(problem.arm, problem.leaves, fitted), problem.leaves)
+    each, target = tuple(stopped[best, columns]), problem.target_output
     status = Counter([s for s in each if s != "reached"] or ["reached"]).most_common(1)[0][0]
     after = target * reached[best, columns]
     seen = None if furthest is None else target * furthest[best, columns]
     return Restoration(
         arm=arm,
-        fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in task.leaves},
+        fitted={leaf.name: np.asarray(leaf.of(arm)) for leaf in problem.leaves},
         target=float(target.mean()),
-        before=_finite_mean(target * question.before),
+        before=_finite_mean(target * problem.untreated),
         after=_finite_mean(after),
         starts=np.array([_finite_mean(target * row) for row in reached]),
         losses=np.array([_finite_mean(row) for row in loss]),
         status=status,
-        reason=_describe_restoration(status, each, after, seen, question, made) + describe_failures(failures) + ".",
+        reason=_describe_restoration(status, each, after, seen, problem, made) + describe_failures(failures) + ".",
         failures=failures,
         steps=made,
-        each=after if task.personal else None,
-        targets=np.broadcast_to(target, columns.shape) if task.personal else None,
-        statuses=each if task.personal else None,
+        each=after if problem.personal else None,
+        targets=np.broadcast_to(target, columns.shape) if problem.personal else None,
+        statuses=each if problem.personal else None,
     )
 
 
 def _describe_restoration(
-    status: str, each: tuple[str, ...], after: np.ndarray, seen: np.ndarray | None, question: Question, made: int
+    status: str, each: tuple[str, ...], after: np.ndarray, seen: np.ndarray | None, problem: RegimenProblem, made: int
 ) -> str:
     """The status in a sentence without its full stop, with what is to be said of subjects: of those who have it, a mean."""
-    task, those = question.task, np.array(each) == status
+    those = np.array(each) == status
     could = [
-        leaf.name for leaf, wide in zip(task.leaves, question.widest, strict=True) if leaf.interval != wide.interval
+        leaf.name for leaf, wide in zip(problem.leaves, problem.widest, strict=True) if leaf.interval != wide.interval
     ]
-    names = " and ".join(could if status == "bounds" else [leaf.name for leaf in task.leaves])
+    names = " and ".join(could if status == "bounds" else [leaf.name for leaf in problem.leaves])
     over = lambda values: _finite_mean(np.broadcast_to(values, those.shape)[those])
-    furthest = None if seen is None else describe_furthest_output(over(seen), task.leaves, question.widest)
-    within = float(question.problem.goal.within)
-    said = describe_status(status, names, over(after), over(question.target), within, made, furthest)
+    furthest = None if seen is None else describe_furthest_output(over(seen), problem.leaves, problem.widest)
+    within = float(problem.goal.within)
+    said = describe_status(status, names, over(after), over(problem.target_output), within, made, furthest)
     if len(each) == 1:
         return said
     everyone, reach = f"{len(each):,} subjects reach their target", each.count("reached")

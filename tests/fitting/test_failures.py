@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import saturating
+from fit_options import grouped
 from people import strained
 from saturating import HEALTH
 
@@ -27,7 +28,7 @@ def use(monkeypatch, stand_in):
 
 def test_a_life_that_is_not_finite_is_told_and_the_others_go_on(monkeypatch):
     use(monkeypatch, saturating.broken_course)
-    found = restore(strained(3), ARM, 0.9 * HEALTH, **QUICK)
+    found = restore(strained(3), ARM, 0.9 * HEALTH, **grouped(**QUICK))
     kept = saturating.course(strained(3), found.arm, 5.0, save_every=24, record=(), plan=None)["vta_output"][:, -1]
     assert float(kept[np.array([0, 2])].mean()) == pytest.approx(found.after, rel=1e-5), "without number 1"
     assert found.status == "reached"
@@ -48,7 +49,7 @@ def test_a_life_that_is_not_finite_is_told_and_the_others_go_on(monkeypatch):
 
 def test_a_slope_that_is_not_finite_is_told_and_does_not_count(monkeypatch):
     use(monkeypatch, saturating.blind_course)
-    found = restore(strained(3), ARM, 0.9 * HEALTH, **QUICK | {"days": 4.0})  # another length: compiled anew
+    found = restore(strained(3), ARM, 0.9 * HEALTH, **grouped(**QUICK | {"days": 4.0}))  # another length: compiled anew
     assert {(each.subject, each.direction, each.step) for each in found.failures} == {(2, "backward", 0)}
     assert found.failures[0].term == "the derivative of VTA output by intensity"
     assert found.status == "reached", "by the slopes of the others"
@@ -73,7 +74,7 @@ def test_in_personal_fits_the_failed_subject_alone_has_failed(monkeypatch):
         Recalibration([0.0, 2.0], [2.0, 2.0]),
         0.9 * HEALTH,
         personal=True,
-        **QUICK | {"starts": 1, "days": 6.0},
+        **grouped(**QUICK | {"starts": 1, "days": 6.0}),
     )
     assert found.statuses == ("reached", "failed", "reached")
     assert np.isfinite(found.each).tolist() == [True, False, True]
@@ -94,7 +95,7 @@ def test_a_failed_life_can_be_lived_again():
     people = strained(4)
     rate = jnp.full(4, people.parameters.plasticity.kir_rate).at[2].set(3e38)
     broken = eqx.tree_at(lambda c: c.parameters.plasticity.kir_rate, people, rate)
-    found = restore(broken, ARM, 4.0, over="intensity", days=3.0, starts=1, steps=2)
+    found = restore(broken, ARM, 4.0, over="intensity", days=3.0, **grouped(starts=1, steps=2))
     assert np.isfinite(found.after)
     failure = found.failures[0]
     assert (failure.subject, failure.step, failure.direction) == (2, 0, "forward")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import saturating
+from fit_options import grouped
 from people import strained
 from saturating import HEALTH, LACKING, SLOPE
 
@@ -10,6 +11,7 @@ from habenula.circuit.fitting.dose_spacing import Limits
 from habenula.circuit.model.interventions import Recalibration
 from habenula.circuit.optimisation import gradient_step, problem
 from habenula.circuit.optimisation.pareto import _nondominated_lanes, pareto
+from habenula.circuit.optimisation.settings import Multistart
 from habenula.circuit.simulation.conditions import depressed, draw
 from habenula.circuit.simulation.course import course
 
@@ -29,8 +31,7 @@ def front():
             over="intensity",
             days=5.0,
             weights=WEIGHTS,
-            starts=2,
-            steps=120,
+            search=Multistart(starts=2, steps=120),
             progress=lambda done, most: told.append((done, most)),
         )
     return found, told
@@ -85,7 +86,6 @@ def test_what_another_dominates_is_left_out():
     [
         ({"weights": ()}, r"weights=\(\) must be positive"),
         ({"weights": (0.1, 0.0)}, r"must be positive numbers"),
-        ({"starts": 0}, r"starts=0 must be at least 1"),
         ({"over_cohort": "best"}, r"over_cohort='best' must be"),
         ({"limits": Limits(interval=90.0)}, r"give fewer"),
     ],
@@ -93,13 +93,13 @@ def test_what_another_dominates_is_left_out():
 def test_bad_input_is_refused(monkeypatch, options, message):
     monkeypatch.setattr(problem, "course", None)
     with pytest.raises(ValueError, match=message):
-        pareto(strained(2), Recalibration.weekly(), **options)
+        pareto(strained(2), Recalibration.weekly(), **grouped(**options))
 
 
 @pytest.mark.slow
 def test_the_front_of_sessions():
     """More sessions bring more, in order, and each point does what it says."""
-    ill, options = draw(depressed(), 8, seed=1), dict(days=28.0, steps=30)
+    ill, options = draw(depressed(), 8, seed=1), dict(days=28.0, search=Multistart(starts=2, steps=30))
     found = pareto(ill, Recalibration.weekly(6), weights=(1e-3, 1e-2, 1e-1, 1.0), **options)
     assert len(found.points) >= 3
     assert (np.diff([point.burden for point in found.points]) > 0).all()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import saturating
+from fit_options import grouped
 from people import strained
 
 from habenula.circuit.fitting.bijections import Interval
@@ -23,8 +24,8 @@ from habenula.circuit.optimisation.diagnosis import (
     relax_bounds,
 )
 from habenula.circuit.optimisation.gradient_step import init_adam_state
-from habenula.circuit.optimisation.problem import Options
 from habenula.circuit.optimisation.restore import restore
+from habenula.circuit.optimisation.settings import Multistart, RegimenLoss, choose_fit_plan
 from habenula.circuit.optimisation.target import Target
 from habenula.circuit.simulation.conditions import as_healthy, depressed, draw, healthy, healthy_output
 from habenula.circuit.simulation.course import course
@@ -52,7 +53,7 @@ def target(ill):
 
 @pytest.fixture(scope="module")
 def shared_fit(ill, target):
-    return restore(ill, sessions(), target, burden=0.0, **SHORT)
+    return restore(ill, sessions(), target, **grouped(burden=0.0, **SHORT))
 
 
 def mean_over_window(people, arm) -> float:
@@ -84,7 +85,7 @@ def test_bounds_hold(shared_fit):
 def test_a_burden_lowers_the_doses(ill, target):
     ample = Recalibration(np.arange(4) * 2.0, np.full(4, 3.0))
     options = SHORT | {"starts": 1, "over": "intensity", "learning_rate": 0.25}
-    free, sparing = (restore(ill, ample, target, burden=burden, **options) for burden in (0.0, 0.1))
+    free, sparing = (restore(ill, ample, target, **grouped(burden=burden, **options)) for burden in (0.0, 0.1))
     assert free.status == sparing.status == "reached"
     assert sparing.fitted["intensity"].sum() < 0.99 * free.fitted["intensity"].sum()
 
@@ -180,7 +181,7 @@ def test_the_utmost_is_all_that_may_be_where_too_little_was_reached_and_the_leas
 
 
 def test_a_target_that_no_dose_reaches_is_not_the_bounds_fault(ill):
-    found = restore(ill, sessions(), 50.0, burden=0.0, **SHORT | {"steps": 2})
+    found = restore(ill, sessions(), 50.0, **grouped(burden=0.0, **SHORT | {"steps": 2}))
     assert found.status == "plateau", found.reason
     np.testing.assert_allclose(found.fitted["intensity"], 4.0, rtol=2e-3)
 
@@ -188,7 +189,7 @@ def test_a_target_that_no_dose_reaches_is_not_the_bounds_fault(ill):
 @pytest.mark.slow
 def test_bounds_that_forbid_the_target(ill):
     options = SHORT | {"burden": 0.0, "learning_rate": 1.0}
-    tight = restore(ill, sessions(), over="intensity", bounds={"intensity": (0.0, 0.02)}, **options)
+    tight = restore(ill, sessions(), over="intensity", bounds={"intensity": (0.0, 0.02)}, **grouped(**options))
     assert tight.status == "bounds", tight.reason
     assert "seen with intensity from 0 to 4; widen them" in tight.reason
     assert (tight.fitted["intensity"] <= np.float32(0.02)).all()
@@ -197,13 +198,13 @@ def test_bounds_that_forbid_the_target(ill):
 @pytest.mark.slow
 def test_what_changes_nothing_is_a_plateau(ill):
     nothing = Recalibration(np.array([1.0]), np.array([0.0]), challenge=0.0)
-    found = restore(ill, nothing, over="times", **SHORT | {"steps": 2})
+    found = restore(ill, nothing, over="times", **grouped(**SHORT | {"steps": 2}))
     assert found.status == "plateau", found.reason
 
 
 def test_personal_regimens(ill):
     """By default towards what each would have been: half of these could never come to the typical subject's output."""
-    found = restore(ill, sessions(), over="intensity", personal=True, **SHORT)
+    found = restore(ill, sessions(), over="intensity", personal=True, **grouped(**SHORT))
     assert found.fitted["intensity"].shape == (4, 8)
     assert found.statuses.count("reached") >= 4, found.reason
     assert found.reason.startswith(f"{found.statuses.count('reached')} of 8 subjects reach their target; in the ")
@@ -217,7 +218,7 @@ def test_personal_regimens(ill):
 def test_who_is_as_well_as_can_be_is_not_held_back_by_bounds():
     """The typical subject's output is out of reach for people whose own healthy output is lower, at any dose."""
     people = draw(depressed(), 16, seed=1)
-    options = dict(days=28.0, bounds={"intensity": (0.0, 2.0)}, personal=True, starts=2, steps=24)
+    options = dict(days=28.0, bounds={"intensity": (0.0, 2.0)}, personal=True, search=Multistart(starts=2, steps=24))
     own = restore(people, Recalibration.weekly(12), **options)
     assert own.statuses.count("reached") >= 14, own.reason
     found = restore(people, Recalibration.weekly(12), healthy_output(), **options)
@@ -232,12 +233,12 @@ def test_who_is_as_well_as_can_be_is_not_held_back_by_bounds():
 
 def test_a_second_call_does_not_compile(ill, target):
     few = SHORT | {"steps": 1}
-    restore(ill, sessions(), target, **few)
+    restore(ill, sessions(), target, **grouped(**few))
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
-    restore(draw(depressed(), 8, seed=2), sessions(), 0.9 * target, burden=0.02, **few)
+    restore(draw(depressed(), 8, seed=2), sessions(), 0.9 * target, **grouped(burden=0.02, **few))
     assert not compiled
 
 
@@ -245,27 +246,19 @@ def test_a_second_call_does_not_compile(ill, target):
     ("subjects", "plan", "backend"), [(8, None, "scan"), (512, None, "auto"), (512, Plan("scan"), "scan")]
 )
 def test_long_fits_run_in_tiles_unless_told_otherwise(subjects, plan, backend):
-    options = Options(
-        over=(),
-        days=28.0,
-        over_cohort="mean",
-        burdens=(0.0,),
-        shortfall=0.0,
-        starts=1,
-        steps=80,
-        learning_rate=0.5,
-        bounds={},
-        limits=None,
-        seed=0,
-        plan=plan,
-        progress=None,
-    )
-    assert options.plan_for(subjects).backend == backend
+    plan = choose_fit_plan(plan, subjects, days=28.0, search=Multistart(starts=1, steps=80))
+    assert plan.backend == backend
 
 
 def test_progress_counts_steps(ill, target):
     seen = []
-    restore(ill, sessions(), target, progress=lambda done, most: seen.append((done, most)), **SHORT | {"steps": 2})
+    restore(
+        ill,
+        sessions(),
+        target,
+        progress=lambda done, most: seen.append((done, most)),
+        **grouped(**SHORT | {"steps": 2}),
+    )
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -283,12 +276,10 @@ KETAMINE = Ketamine(np.array([0.5, 0.5]), np.array([0.0, 3.0]))
         (KETAMINE, {"over": "day", "window": (13.0, 20.0)}, r"window=\(13.0, 20.0\) must be"),
         (KETAMINE, {"over": "mg_per_kg", "bounds": {"mg_per_kg": (0.0, 9.0)}}, r"between 0 and 2"),
         (KETAMINE, {"over": "mg_per_kg", "bounds": {"day": (0.0, 1.0)}}, r"which are not fitted"),
-        (KETAMINE, {"over": "day", "starts": 0}, r"starts=0 must be at least 1"),
-        (KETAMINE, {"over": "day", "burden": float("nan")}, r"burden=nan must be"),
         (Ketamine(np.array([0.5]), np.array([20.0])), {"over": "day"}, r"outside the course"),
         (Ketamine(np.full((1, 8), 0.5)), {"over": "mg_per_kg"}, r"one value per subject: fit it with personal=True"),
         (KETAMINE, {"over": "day", "target": Target.mean(), "window": (1.0, 2.0)}, r"window=.* beside a Target"),
-        (KETAMINE, {"over": "day", "over_cohort": 2.0}, r"over_cohort=2.0 must be"),
+        (KETAMINE, {"over": "day", "loss": RegimenLoss(over_cohort=2.0)}, r"over_cohort=2.0 must be"),
         (KETAMINE, {"over": "day", "limits": Limits(per_week=1), "days": 7.0}, r"take 7.* but there are 6.95833"),
         (
             (KETAMINE, Stress(1.0, 0.02, 3.0)),
@@ -304,12 +295,27 @@ def test_bad_input_is_refused_before_anything_is_compiled(ill, monkeypatch, arm,
         restore(ill, arm, **{"days": DAYS} | options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"starts": 0}, r"starts=0 must be at least 1"),
+        ({"steps": 0}, r"steps=0 must be at least 1"),
+        ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be 0 or a positive number"),
+        ({"burden": float("nan")}, r"burden=nan must be"),
+        ({"shortfall": float("inf")}, r"shortfall=inf must be"),
+    ],
+)
+def test_search_and_loss_refuse_impossible_numbers(options, message):
+    with pytest.raises(ValueError, match=message):
+        grouped(**options)
+
+
 def some(monkeypatch, *arm, stand_in=saturating.course, **options):
     """A fit of three people whose output is known in closed form; see `saturating`."""
     monkeypatch.setattr(gradient_step, "course", stand_in)
     monkeypatch.setattr(problem, "course", stand_in)
     options = dict(over="intensity", days=8.0, starts=2, steps=60, burden=0.0, shortfall=0.0) | options
-    found = restore(strained(3), arm, **options)
+    found = restore(strained(3), arm, **grouped(**options))
     lived = saturating.course(strained(3), found.arm, 8.0, save_every=24, record=(), plan=None)["vta_output"][:, 0]
     return found, np.asarray(lived) / saturating.HEALTH
 
@@ -392,7 +398,7 @@ def test_limits_hold_in_what_is_found(monkeypatch):
 def test_a_response_comes_in_time_and_stays(ill):
     """Sessions of up to twice the standard, each day's mean within a tenth of health from day 14 on."""
     asked = Target.response(by=14, within=0.1)
-    found = restore(ill, Recalibration.weekly(12), asked, days=28.0, starts=2, steps=40)
+    found = restore(ill, Recalibration.weekly(12), asked, days=28.0, search=Multistart(starts=2, steps=40))
     assert found.status == "reached", found.reason
     lived = course(ill, found.arm, 28.0, save_every=24, record=("vta_output",))
     daily = np.asarray(lived["vta_output"]).mean(axis=0) / healthy_output()
@@ -404,7 +410,7 @@ def test_a_response_comes_in_time_and_stays(ill):
 def test_what_outlasts_a_stress(ill):
     """Treatment that is asked to last leaves more after a later stress than the untreated have, and ends before it."""
     arm = (Recalibration.weekly(9), Stress(1.0, 28.0, 5.0))
-    found = restore(ill, arm, Target.after_stress(arm, days=7), days=42.0, starts=2, steps=30)
+    found = restore(ill, arm, Target.after_stress(arm, days=7), days=42.0, search=Multistart(starts=2, steps=30))
     assert found.fitted["times"].max() < 28
     assert found.after > found.before + 0.5
     lived = course(ill, found.arm, 42.0, save_every=24, record=("vta_output",))
@@ -422,6 +428,6 @@ def test_what_outlasts_a_stress(ill):
 def test_a_depressed_cohort_returns_to_health_from_nine_of_ten_starts(arm, over):
     options = dict(save_every=24, record=("vta_output",))
     target = float(course(draw(healthy(), 16, seed=1), (), 63.0, **options)["vta_output"][:, -7:].mean())
-    found = restore(draw(depressed(), 16, seed=1), arm(), target, over=over, starts=10)
+    found = restore(draw(depressed(), 16, seed=1), arm(), target, over=over)
     reached = abs(found.starts / target - 1) < 0.02
     assert reached.sum() >= 9, (found.reason, found.starts)

@@ -17,8 +17,8 @@ from habenula.circuit.model.interventions import SSRI, Bupropion, Ketamine, Meth
 from habenula.circuit.model.parameters import typical
 from habenula.circuit.model.slow_clock import healthy_state
 from habenula.circuit.optimisation.gradient_step import _total_loss
-from habenula.circuit.optimisation.problem import Options
-from habenula.circuit.optimisation.problem import make_regimen_problem as ask_regimen
+from habenula.circuit.optimisation.problem import make_regimen_problem
+from habenula.circuit.optimisation.settings import Multistart, RegimenLoss
 from habenula.circuit.optimisation.target import Target
 from habenula.circuit.simulation.cohort import Cohort, get_leaf, with_traits
 from habenula.circuit.simulation.course import course
@@ -126,27 +126,21 @@ OBJECTIVES = {
 def test_the_loss_of_a_fit(name):
     """For every kind of target and of cohort, with times apart and amounts held back."""
     target, over_cohort, limits = OBJECTIVES[name]
-    options = Options(
+    fit = make_regimen_problem(
+        cohort(),
+        ARMS["recalibration"](),
+        target,
         over=("intensity", "times"),
         days=DAYS,
-        over_cohort=over_cohort,
-        burdens=(0.01, 0.02),
-        shortfall=0.02,
-        starts=2,
-        steps=1,
-        learning_rate=0.5,
-        bounds={},
+        search=Multistart(starts=2, steps=1),
+        loss=RegimenLoss(shortfall=0.02, over_cohort=over_cohort),
         limits=limits or Limits(interval=0.0),
-        seed=0,
+        weights=(0.01, 0.02),
         plan=SCAN,
-        progress=None,
     )
-    question = ask_regimen(cohort(), ARMS["recalibration"](), target, None, options)
     none = jnp.zeros((2, 4, SUBJECTS))  # leaves, starts
-    free = tuple(
-        jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(question.starts)
-    )
-    check(lambda free: _total_loss(free, none, question.problem, question.task)[0], free)
+    free = tuple(jnp.asarray(np.random.default_rng(i).normal(size=each.shape)) for i, each in enumerate(fit.starts))
+    check(lambda free: _total_loss(free, none, fit)[0], free)
 
 
 @pytest.mark.slow

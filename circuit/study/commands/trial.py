@@ -18,6 +18,7 @@ import numpy as np
 from ....kernels import Plan, Summary
 from ...model.interventions import Arm, Ketamine, Recalibration, has_doses_or_sessions
 from ...optimisation.restore import Restoration, restore
+from ...optimisation.settings import Multistart
 from ...simulation.cohort import Cohort
 from ...simulation.conditions import Condition, depressed, draw, healthy
 from ...simulation.course import Course, course, observe_cohort
@@ -231,9 +232,7 @@ def _fit_regimens(
                 over=over,
                 bounds=bounds,
                 days=days,
-                starts=FIT_STARTS,
-                steps=FIT_STEPS,
-                learning_rate=FIT_RATE,
+                search=Multistart(starts=FIT_STARTS, steps=FIT_STEPS, learning_rate=FIT_RATE),
                 progress=watched,
             )
         return _restored_regimen(name, fit, target)
