@@ -218,6 +218,7 @@ CASES: dict[str, Callable[[bool, list[str]], Iterable[dict]]] = {
     "neurons": functools.partial(alone, "scaling", "neurons", ROUNDS),
     "devices": functools.partial(alone, "scaling", "devices", ROUNDS),
     "personal": functools.partial(alone, "scaling", "personal", FEWER),
+    "ablation": functools.partial(alone, "ablation", "ablation", ROUNDS),
     "plan": plan,
     "gpu": gpu,
     "resources": taken,

@@ -108,7 +108,7 @@ def integrate(
 
     tile, padded = plan.divide(lanes)
     bytes_per_lane = steps * _tree_bytes(eqx.filter(state, eqx.is_inexact_array)) // lanes
-    loop = _divide_steps(Loop(step, sample, statistics or {}, steps // save_every, 1, save_every), plan, start)
+    loop = _divide_steps(Loop(step, sample, statistics or {}, steps // save_every, 1, save_every), plan)
     loop = loop._replace(
         single_call=plan.backend == "tiled" and plan.hoist,
         store_every_state=stores_every_state(bytes_per_lane, tile, padded),
@@ -207,7 +207,7 @@ def _tile_derivative(
     return inner, residuals
 
 
-def _divide_steps(loop: Loop, plan: Plan, start: ArrayLike) -> Loop:
+def _divide_steps(loop: Loop, plan: Plan) -> Loop:
     """A loop of one block for each save, divided into blocks of about `plan.block` steps."""
     save_every = loop.block
     block = _block_length(save_every, plan.block)
@@ -216,12 +216,11 @@ def _divide_steps(loop: Loop, plan: Plan, start: ArrayLike) -> Loop:
         blocks=blocks,
         block=block,
         saves_per_block=largest_divisor(loop.saves, plan.block // block) if blocks == 1 else 1,
-        starts_even=block % 2 == 0 and isinstance(start, int) and start % 2 == 0,
     )
 
 
 def _block_length(save_every: int, most: int) -> int:
-    """The largest even divisor of `save_every` up to `most`, else the largest: even blocks draw no pair of normals twice."""
+    """Steps in a block: the largest even divisor of `save_every` up to `most`, else the largest divisor."""
     if save_every % 2 == 0 and most >= 2:
         return 2 * largest_divisor(save_every // 2, most // 2)
     return largest_divisor(save_every, most)

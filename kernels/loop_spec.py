@@ -17,12 +17,10 @@ class Layout(enum.Enum):
 
     Attributes:
         PLAIN: one step after the other.
-        DOUBLE_BUFFERED: two steps in each iteration. A large state alternates between two buffers and is never copied.
         REMAT: for derivatives. The reverse pass computes each step again instead of storing its intermediate values.
     """
 
     PLAIN = enum.auto()
-    DOUBLE_BUFFERED = enum.auto()
     REMAT = enum.auto()
 
 
@@ -37,11 +35,10 @@ class Loop(NamedTuple):
         blocks: blocks between two saves.
         block: steps of one block.
         saves_per_block: saves that are merged into one block, where a block is as long as a save; divides `saves`.
-        starts_even: whether every block begins and ends at an even step. Then every pair of normals is used in full.
         single_call: whether the run is compiled as a single call if possible; see `hoist.hoisted`.
         store_every_state: whether the residuals are the states before every step, or those before every block, from
             which the reverse pass computes the steps again.
-        layout: of the steps; None lets the loop choose by the size of the state.
+        layout: of the steps, if they can be compiled as a single call; else PLAIN.
         keep_residuals: whether the run also returns its residuals.
     """
 
@@ -52,10 +49,9 @@ class Loop(NamedTuple):
     blocks: int
     block: int
     saves_per_block: int = 1
-    starts_even: bool = False
     single_call: bool = False
     store_every_state: bool = False
-    layout: Layout | None = None
+    layout: Layout = Layout.PLAIN
     keep_residuals: bool = False
 
     @property

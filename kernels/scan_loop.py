@@ -32,12 +32,10 @@ from .loop_spec import (
     update_statistics,
 )
 from .noise import normal_pairs
-from .xla_cpu.hoist import is_hoistable, outlined
+from .xla_cpu.hoist import is_hoistable
 
 # Scans up to this length keep all carries for the reverse pass. Longer ones are split into two levels.
 _MAX_FLAT_LENGTH = 128
-# Numbers in a lane's state up to which double buffering gains nothing: copies are cheap, and one step compiles sooner.
-_MAX_PLAIN_STATE_SIZE = 32
 
 
 def run_scan(
@@ -64,7 +62,7 @@ def run_scan(
     subjects = operands.noise.subjects
     first_inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
     output, compact = trace_step_output(step, state, first_inputs, operands.noise, start, loop.single_call)
-    loop = loop._replace(layout=_choose_layout(loop, state, subjects.size) if compact else Layout.PLAIN)
+    loop = loop if compact else loop._replace(layout=Layout.PLAIN)
     # A block spans several saves, or a save several blocks.
     shape = (loop.saves // loop.saves_per_block, loop.blocks)
     begins = start + loop.block_steps * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
@@ -75,14 +73,6 @@ def run_scan(
         samples = jax.tree.map(lambda x: x.reshape(loop.saves, *x.shape[3:]), samples)
     results = carry.state, samples, finalise_statistics(loop, carry.totals), carry.nonfinite_at
     return (results, kept) if loop.keep_residuals else results
-
-
-def _choose_layout(loop: Loop, state: PyTree, lanes: int) -> Layout:
-    """The layout asked for, or the one that suits a state of this size."""
-    if loop.layout is not None:
-        return loop.layout
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return Layout.DOUBLE_BUFFERED if numbers > _MAX_PLAIN_STATE_SIZE * lanes else Layout.PLAIN
 
 
 def _scan_blocks(loop: Loop, operands: Operands, carry: Carry, xs: PyTree) -> tuple[Carry, tuple[PyTree, PyTree]]:
@@ -118,9 +108,7 @@ def _advance_block(loop: Loop, operands: Operands, carry: Carry, xs: PyTree) -> 
         The carry; the samples of the saves within the block, and the residuals of its steps where they are kept.
     """
     begin, inputs, residuals = xs
-    # Steps in one iteration. An odd block cannot be double-buffered.
-    turn = 2 if loop.layout is Layout.DOUBLE_BUFFERED and loop.block % 2 == 0 else 1
-    advance = _make_turn(loop, operands, begin, turn)
+    advance = _make_step(loop, operands, begin)
 
     def record(block: BlockCarry) -> PyTree:
         return None if loop.saves_per_block == 1 else _record_sample(loop, block.state, block.output)
@@ -136,24 +124,24 @@ def _advance_block(loop: Loop, operands: Operands, carry: Carry, xs: PyTree) -> 
     if loop.layout is Layout.REMAT:  # one flat scan: from nested ones, residuals would be copied level by level
         body, shape, every = advance_and_record, (loop.block_steps,), loop.block
     else:
-        body, shape, every = advance_until_save, (loop.saves_per_block, loop.block // turn), 1
-    begins = begin + turn * jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    inputs, residuals = jax.tree.map(lambda x: x.reshape(*shape, turn, *x.shape[1:]), (inputs, residuals))
-    block, (samples, kept) = lax.scan(body, init_block(loop, carry), (begins, inputs, residuals))
+        body, shape, every = advance_until_save, (loop.saves_per_block, loop.block), 1
+    numbers = begin + jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+    inputs, residuals = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (inputs, residuals))
+    block, (samples, kept) = lax.scan(body, init_block(loop, carry), (numbers, inputs, residuals))
     samples = jax.tree.map(lambda x: x[every - 1 :: every], samples)
-    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) + 1 :]), kept)
+    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) :]), kept)
     return end_block(loop, carry, block, begin + loop.block_steps), (samples, kept)
 
 
-def _make_turn(loop: Loop, operands: Operands, begin: Int[Array, ""], turn: int) -> Callable:
-    """The body of the scan over steps: `turn` steps of the block that starts at step `begin`.
+def _make_step(loop: Loop, operands: Operands, begin: Int[Array, ""]) -> Callable:
+    """The body of the scan over the steps of the block that starts at step `begin`.
 
     The normals of the whole block are drawn here, at once.
     """
     noise = operands.noise
     # One pair of normals serves the steps 2i and 2i + 1, wherever the block begins.
     first_pair = begin >> 1
-    numbers = first_pair + jnp.arange(loop.block_steps // 2 + (not loop.starts_even), dtype=jnp.int32)
+    numbers = first_pair + jnp.arange(loop.block_steps // 2 + 1, dtype=jnp.int32)
     pairs = normal_pairs(noise.keys, noise.subjects, numbers, noise.dtype)
     pairs = pairs if noise.keys.size else None
 
@@ -163,26 +151,15 @@ def _make_turn(loop: Loop, operands: Operands, begin: Int[Array, ""], turn: int)
 
     step = jax.checkpoint(step, prevent_cse=False) if loop.layout is Layout.REMAT else step
 
-    def advance(block: BlockCarry, shared, per_subject, inputs, pairs, index, j) -> BlockCarry:
-        state, output = step(block.state, shared, per_subject, inputs, pairs, index, j)
-        return BlockCarry(state, output, update_statistics(loop, block.sums, state, output))
+    def advance(block: BlockCarry, xs: PyTree):
+        j, inputs, residuals = xs
+        before = block.state if residuals is None else replace_value(block.state, residuals)
+        keeps = loop.keep_residuals and loop.store_every_state
+        kept = eqx.filter(before, eqx.is_inexact_array) if keeps else None
+        state, output = step(before, operands.shared, operands.per_subject, inputs, pairs, (j >> 1) - first_pair, j)
+        return BlockCarry(state, output, update_statistics(loop, block.sums, state, output)), kept
 
-    advance = outlined(advance) if turn > 1 else advance
-
-    def advance_turn(block: BlockCarry, xs: PyTree):
-        begin, *xs = xs
-        kept = []
-        for i in range(turn):
-            inputs, residuals = jax.tree.map(lambda x, i=i: x[i], xs)
-            if residuals is not None:
-                block = block._replace(state=replace_value(block.state, residuals))
-            keeps = loop.keep_residuals and loop.store_every_state
-            kept.append(eqx.filter(block.state, eqx.is_inexact_array) if keeps else None)
-            j = begin + i
-            block = advance(block, operands.shared, operands.per_subject, inputs, pairs, (j >> 1) - first_pair, j)
-        return block, jax.tree.map(lambda *x: jnp.stack(x), *kept)
-
-    return advance_turn
+    return advance
 
 
 def _record_sample(loop: Loop, state: PyTree, output: PyTree) -> PyTree:

@@ -1,8 +1,8 @@
-"""One number a lane for all rows of a lane: a broadcast whose derivative is fast in reverse.
+"""Broadcast over rows whose transpose, a sum over rows, is fast on CPU.
 
-The transpose of a broadcast over rows is a sum over rows. XLA for CPU joins such a sum with whatever makes its terms, and
-then reads them number by number, from one row to the next; half the time of a gradient went there. A sum that is compiled
-apart reads whole rows.
+XLA for CPU fuses such a sum with the computation of its terms and then reads them one number at a time, with a stride of one
+row. A sum that is compiled apart reads whole rows. Without this the gradient of a moment takes twice as long (row
+"ablation, moment, gradient, without sum of rows" in benchmarks/results.csv).
 """
 
 import functools
@@ -20,7 +20,12 @@ from .hoist import outlined
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def broadcast_rows(x: Float[Array, "*shape"], rows: int) -> Float[Array, "{rows} *shape"]:
-    """`x` in each of so many rows, along a new first axis."""
+    """`x` repeated along a new first axis of length `rows`.
+
+    Example:
+        >>> broadcast_rows(jnp.array([1.0, 2.0]), 2).tolist()
+        [[1.0, 2.0], [1.0, 2.0]]
+    """
     return _repeat_rows(x, rows=rows)
 
 
@@ -52,7 +57,7 @@ mlir.register_lowering(_sum_rows_primitive, mlir.lower_fun(outlined(_sum_rows), 
 
 
 def _batching_rule(function: Any):
-    """The plain function of all of a batch, which stands along some axis."""
+    """Batching by `jax.vmap` of the plain function."""
     return lambda xs, axes, **how: (jax.vmap(functools.partial(function, **how), in_axes=axes[0])(*xs), 0)
 
 

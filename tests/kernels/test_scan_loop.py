@@ -22,7 +22,6 @@ from habenula.kernels import (
     heun,
     integrate,
     normals_at_step,
-    scan_loop,
 )
 
 STEPS, SAVE_EVERY, CHANNELS = 96, 24, 2
@@ -125,13 +124,6 @@ def test_scan_is_the_loop_one_would_write():
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_gives_the_same_bits(plan):
-    assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
-
-
-@pytest.mark.parametrize("plan", ["tiles of 16", "two devices"])
-def test_in_turns_too(monkeypatch, plan):
-    """As large states are stepped, two steps at a time."""
-    monkeypatch.setattr(scan_loop, "_MAX_PLAIN_STATE_SIZE", 0)
     assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
 
 

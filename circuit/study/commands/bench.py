@@ -15,6 +15,7 @@ BENCHMARK_CASES = (
     "neurons",
     "devices",
     "personal",
+    "ablation",
     "plan",
     "gpu",
     "resources",
