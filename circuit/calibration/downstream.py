@@ -7,7 +7,7 @@ decay of the RMTg's GABA-A action, on a grid whose points are the lanes of one r
 healthy subject's, at the stable set point; to be run again whenever a constant of the slow clock changes.
 """
 
-import dataclasses
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,11 +20,12 @@ from ..model.slow_clock import SlowState
 from ..simulation.cohort import Cohort
 from ..simulation.fixed_points import fixed_points, with_reference_levels
 from ..simulation.moment import Moment, moment, pause_after_volley, synchronous_volley
+from .options import make_parser
 
 SCRIPT = "habenula.circuit.calibration.downstream"
 TARGET_PAUSE = 85.0  # ms, Ji & Shepard 2007
-GABA_GAIN_GRID = np.geomspace(0.02, 0.5, 8)  # Hz / Hz
-GABA_TIME_GRID = np.geomspace(5.0, 40.0, 8)  # ms
+GABA_GAIN_BOUNDS = (0.02, 0.5)  # Hz / Hz
+GABA_TIME_BOUNDS = (5.0, 40.0)  # ms
 
 
 def replicate_subject(p: Parameters, state: SlowState, subjects: int) -> Cohort:
@@ -38,15 +39,15 @@ def simulate_volley(cohort: Cohort, plan: Plan | None = None) -> Moment:
     return moment(cohort, 1.0, events=(synchronous_volley(),), plan=plan)
 
 
-def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
+def fit_pause(p: Parameters, state: SlowState, points: int = 8) -> tuple[float, float, float]:
     """The (gain, decay) on the grid whose pause is nearest to the published one, and that pause, each over four noise paths."""
-    gains, times = (grid.ravel().repeat(4) for grid in np.meshgrid(GABA_GAIN_GRID, GABA_TIME_GRID))
-    candidates = dataclasses.replace(
-        p.dopamine, gaba_gain=jnp.asarray(gains, jnp.float32), gaba_time=jnp.asarray(times, jnp.float32)
+    gains, times = (
+        grid.ravel().repeat(4)
+        for grid in np.meshgrid(*(np.geomspace(*bounds, points) for bounds in (GABA_GAIN_BOUNDS, GABA_TIME_BOUNDS)))
     )
-    length, lost = pause_after_volley(
-        simulate_volley(replicate_subject(eqx.tree_at(lambda p: p.dopamine, p, candidates), state, len(gains)))
-    )
+    where = lambda p: (p.dopamine.gaba_gain, p.dopamine.gaba_time)
+    candidates = eqx.tree_at(where, p, (jnp.asarray(gains, jnp.float32), jnp.asarray(times, jnp.float32)))
+    length, lost = pause_after_volley(simulate_volley(replicate_subject(candidates, state, len(gains))))
     length, lost = length.reshape(-1, 4).mean(axis=1), lost.reshape(-1, 4).mean(axis=1)
     best = int(
         np.argmin(np.abs(length - TARGET_PAUSE) + 1e3 * np.maximum(0.97 - lost, 0) + 0.1 * np.abs(times[::4] - 15))
@@ -54,11 +55,14 @@ def fit_pause(p: Parameters, state: SlowState) -> tuple[float, float, float]:
     return float(gains[4 * best]), float(times[4 * best]), float(length[best])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, print and write to the table."""
+    parser = make_parser(SCRIPT, main.__doc__)
+    parser.add_argument("--points", type=int, default=8, help="of the grid, along gain and decay each")
+    chosen = parser.parse_args(arguments)
     p = with_reference_levels(typical())
     seen = float(p.motivation.reference_output), float(p.motivation.reference_dopamine)
-    gain, time, length = fit_pause(p, fixed_points(p)[0].state)
+    gain, time, length = fit_pause(p, fixed_points(p)[0].state, chosen.points)
     print(f"healthy set point: VTA output {seen[0]:.3f} Hz, dopamine {1e3 * seen[1]:.2f} nM")
     print(f"GABA-A gain {gain:.3f} Hz/Hz, decay {time:.1f} ms: pause {length:.0f} ms (published {TARGET_PAUSE:.0f})")
     constant = constants.Constant
@@ -68,7 +72,8 @@ def main() -> None:
             constant("motivation.reference_dopamine", seen[1], "uM", "fitted", SCRIPT, "typical healthy set point"),
             constant("dopamine.gaba_gain", gain, "Hz/Hz", "fitted", SCRIPT, "pause after a volley, Ji & Shepard 2007"),
             constant("dopamine.gaba_time", time, "ms", "fitted", SCRIPT, "pause after a volley, Ji & Shepard 2007"),
-        ]
+        ],
+        chosen.table,
     )
 
 

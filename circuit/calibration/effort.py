@@ -25,7 +25,7 @@ half and their own preferences from their choices. The forms occurred to us with
 only other people can tell how far they reach.
 """
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ from ..simulation import conditions
 from ..simulation.course import observe_cohort
 from ..simulation.fixed_points import fixed_points
 from .downstream import replicate_subject
+from .options import make_parser, require_files
 
 SCRIPT = "habenula.circuit.calibration.effort"
 SHARED_PARAMETER_NOTES = dict.fromkeys(("effort_2", "effort_3", "reward_2", "reward_3"), "felt level; ")
@@ -63,19 +64,28 @@ def estimate_latency_parameters(people: Choices, accept: np.ndarray) -> tuple[fl
     return float(np.exp(np.median(means[0] - slope * means[1]))), float(slope), float(left)
 
 
-def fit_veto(depressed: float, reference: float) -> float:
+def fit_veto(depressed: float, reference: float, subjects: int = SAMPLE_SIZE) -> float:
     """The veto (logit per e-fold of RMTg rate) under which bias falls by `ANHEDONIA_SLOPE`, given the share `depressed`."""
     unit, drive = [], []  # bias under a veto of 1
     for kind in (conditions.healthy, conditions.resilient, conditions.depressed):
-        seen = observe_cohort(conditions.draw(kind(), SAMPLE_SIZE, seed=1), ("rmtg", "drive"))
+        seen = observe_cohort(conditions.draw(kind(), subjects, seed=1), ("rmtg", "drive"))
         unit.append(-np.log(np.asarray(seen["rmtg"], float) / reference))
         drive.append(np.asarray(seen["drive"], float))
     return ANHEDONIA_SLOPE / effort.bias_slope_on_anhedonia(unit, drive, depressed)
 
 
-def main() -> None:
-    """Fit, print and write to the table."""
-    folder = Path(sys.argv[1])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit, print and write to the table.
+
+    Raises:
+        FileNotFoundError: the folder lacks the published choices.
+    """
+    parser = make_parser(SCRIPT, "Fit effort choice to public choices of 479 people.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="trials.csv.gz and subjects.csv")
+    parser.add_argument("--subjects", type=int, default=SAMPLE_SIZE, help="virtual people of each condition")
+    chosen = parser.parse_args(arguments)
+    folder = chosen.folder
+    require_files(folder, ("trials.csv.gz", "subjects.csv"), "choices and scores of Mehrhof & Nord 2024")
     people = choices.read_choices(folder / "trials.csv.gz")
     scores = choices.read_scores(folder / "subjects.csv", people.subject)
     fit = fit_choices(people)
@@ -85,7 +95,7 @@ def main() -> None:
     healthy = fixed_points(p)[0].state
     reference = float(observe_cohort(replicate_subject(p, healthy, 1), ("rmtg",))["rmtg"][0])
     depressed = float(np.mean(scores["mdd_current"]))
-    veto = fit_veto(depressed, reference)
+    veto = fit_veto(depressed, reference, chosen.subjects)
     note = "479 people of Mehrhof & Nord 2024"
     names = ("bias", "reward", "effort")
     rows = [
@@ -108,7 +118,7 @@ def main() -> None:
             rows.append((f"effort_population.{name}_{names[j]}", correlation, "1", f"correlation; {note}"))
     for name, value, unit, words in rows:
         print(f"{name:36} {value:8.4f} {unit}")
-        constants.update_constants([constants.Constant(name, value, unit, "fitted", SCRIPT, words)])
+        constants.update_constants([constants.Constant(name, value, unit, "fitted", SCRIPT, words)], chosen.table)
 
 
 if __name__ == "__main__":

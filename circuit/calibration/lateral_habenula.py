@@ -10,8 +10,8 @@ What depression does is then settled on a grid, over several noise paths, by the
 neuron, and so the transfer function, stays as it is. `--depression` does this alone.
 """
 
-import argparse
 import time
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from ...kernels import Plan
 from ..data import constants
 from ..model import lateral_habenula as lhb
 from ..model import lhb_population
+from .options import make_parser
 
 SCRIPT = "habenula.circuit.calibration.lateral_habenula"
 CONSTANTS_SECTION = "lateral_habenula"
@@ -71,10 +72,9 @@ FIRING_TARGETS = (
 def candidate_neurons(candidates: np.ndarray, copies: int = 1) -> lhb.Neuron:
     """The neurons of `candidates` (constants, candidates), each repeated for `copies` conditions, as (1, lanes) leaves."""
     tiled = jnp.asarray(np.tile(candidates, (1, copies)), jnp.float32)
-    own = {name: tiled[i][None] for i, name in enumerate(NEURON_BOUNDS)}
-    return lhb.Neuron(
-        **own, burst_facilitation=jnp.asarray(constants.constant_value(f"{CONSTANTS_SECTION}.burst_facilitation"))
-    )
+    per_lane = {name: tiled[i][None] for i, name in enumerate(NEURON_BOUNDS)}
+    facilitation = constants.constant_value(f"{CONSTANTS_SECTION}.burst_facilitation")
+    return lhb.Neuron(**per_lane, burst_facilitation=jnp.full((1, tiled.shape[1]), facilitation, tiled.dtype))
 
 
 def simulate_candidates(
@@ -147,40 +147,48 @@ RATIO_TARGETS = (("bursting", 2.2, 2.7, 0.1), ("rate", 2.1, 4.8, 0.1))
 NOISE_PATHS = 6  # noise paths, whose mean settles the grid
 
 
-def fit_depression(best: np.ndarray, plan: Plan) -> np.ndarray:
+def fit_depression(
+    best: np.ndarray, plan: Plan, neurons: int = 256, seconds: float = 3.0, paths: int = NOISE_PATHS
+) -> np.ndarray:
     """`best` with the Kir4.1 shift and the strength that meet the targets and the ratios, on a grid within their bounds."""
     shifts, strengths = (np.linspace(low, high, 9) for low, high, _ in DEPRESSION_BOUNDS.values())
     grid = np.array([(shift, strength) for shift in shifts for strength in strengths]).T
     candidates = np.concatenate([np.repeat(best[: len(NEURON_BOUNDS), None], grid.shape[1], axis=1), grid])
-    paths = [simulate_candidates(candidates, 256, 3.0, plan, seed) for seed in range(NOISE_PATHS)]
-    found = {name: np.mean([path[name] for path in paths], axis=0) for name in paths[0]}
+    modes = [simulate_candidates(candidates, neurons, seconds, plan, seed) for seed in range(paths)]
+    found = {name: np.mean([path[name] for path in modes], axis=0) for name in modes[0]}
     total = firing_loss(found)
     for quantity, low, high, tolerance in RATIO_TARGETS:
-        value = found[quantity][DEPRESSED_LANE] / found[quantity][HEALTHY_LANE]
+        with np.errstate(divide="ignore", invalid="ignore"):  # no healthy neuron may burst in a short run
+            value = np.nan_to_num(found[quantity][DEPRESSED_LANE] / found[quantity][HEALTHY_LANE], posinf=1e6)
         total = total + (np.maximum(0, np.maximum(low - value, value - high)) / tolerance) ** 2
     return candidates[:, np.argmin(total)]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, print what the constants give on a longer run with other noise, and write them to the table."""
-    parser = argparse.ArgumentParser(description="Fit the LHb neuron to slice recordings.")
+    parser = make_parser(SCRIPT, "Fit the LHb neuron to slice recordings.")
     parser.add_argument("--generations", type=int, default=60)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--depression", action="store_true", help="keep the neuron, fit what depression does to it")
-    arguments = parser.parse_args()
-    plan = Plan(tile=32, devices=arguments.devices)
-    best = _table_values() if arguments.depression else fit_neuron(arguments.generations, plan)
-    best = fit_depression(best, plan)
+    parser.add_argument("--neurons", type=int, default=256, help="of each candidate")
+    parser.add_argument("--seconds", type=float, default=3.0, help="simulated of each candidate")
+    parser.add_argument("--paths", type=int, default=NOISE_PATHS, help="noise paths, whose mean settles the grid")
+    parser.add_argument("--check-seconds", type=float, default=10.0, help="of the longer run that is printed")
+    chosen = parser.parse_args(arguments)
+    plan, effort = Plan(tile=32, devices=chosen.devices), (chosen.neurons, chosen.seconds)
+    best = _table_values() if chosen.depression else fit_neuron(chosen.generations, plan, *effort)
+    best = fit_depression(best, plan, *effort, chosen.paths)
     best = np.array([float(f"{value:.5g}") for value in best])  # what the table will say
-    found = simulate_candidates(best[:, None], neurons=512, seconds=10.0, plan=Plan(tile=16), seed=1)
+    found = simulate_candidates(best[:, None], 2 * chosen.neurons, chosen.check_seconds, Plan(tile=16), seed=1)
     for name, values in found.items():
         print(f"{name:16s}", "  ".join(f"{value:8.3f}" for value in values[:, 0]))
     units = {name: unit for name, (_, _, unit) in (NEURON_BOUNDS | DEPRESSION_BOUNDS).items()}
     section = lambda name: CONSTANTS_SECTION if name in NEURON_BOUNDS else "depression"
-    constants.update_constants(
+    rows = [
         constants.Constant(f"{section(name)}.{name}", float(value), units[name], "fitted", SCRIPT)
         for name, value in zip(PARAMETER_NAMES, best, strict=True)
-    )
+    ]
+    constants.update_constants(rows, chosen.table)
 
 
 if __name__ == "__main__":

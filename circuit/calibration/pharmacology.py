@@ -6,7 +6,6 @@
 it ketamine's disposition stays as it is, and everything else is fitted again. Needs scipy. Units as in `pharmacology`.
 """
 
-import argparse
 import csv
 import math
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from ..data.constants import Constant
 from ..model.pharmacokinetics import Disposition, disposition_phases, two_compartment_concentration
 from ..model.pharmacology import OccupancyCurve, transporter_occupancy
 from ..model.trapping_block import ChannelBlock, steady_block_and_rate
+from .options import make_parser, require_files
 
 SCRIPT = "habenula.circuit.calibration.pharmacology"
 MOLAR_MASS = 237.7  # mg/mmol, ketamine base
@@ -51,9 +51,12 @@ class PlasmaCurve(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, write the table, and print each fitted figure beside the published one."""
-    parser = argparse.ArgumentParser(prog=f"python -m {SCRIPT}", description=main.__doc__)
+    parser = make_parser(SCRIPT, main.__doc__)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="digitised curves of Kamp 2020")
-    folder = parser.parse_args(arguments).data
+    chosen = parser.parse_args(arguments)
+    folder = chosen.data
+    if folder is not None:
+        require_files(folder, ("kamp2020_concentrations.csv", "kamp2020_regimen.csv"), "plasma curves of Kamp 2020")
     with jax.enable_x64(True):
         kinetics = [] if folder is None else [*fit_ketamine("s", folder), *fit_ketamine("r", folder)]
         fitted = [
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
     if folder is None:
         print("no --data: the disposition of ketamine stays as it is")
-    constants.update_constants(fitted)
+    constants.update_constants(fitted, chosen.table)
     for constant in fitted:
         print(f"{constant.name:42} {constant.value:10.5g} {constant.unit:8} {constant.status:10} {constant.note}")
 

@@ -6,8 +6,10 @@ In 41 placebo-controlled trials of antidepressants over six weeks (Posternak & Z
 too, and not in weeks 2 and 4 alone, had lost 0.86 points more of Hamilton's scale by week 4; those who came in week 5 too,
 0.67 more by week 6. Two more visits took off twice as much as one; people on a drug gained as much. From points to mood
 leads the link of `clinical`, an assumption. No time course was fitted to: that of patients on placebo is left as a check
-(tests/test_clinical.py), and tells little of how long a visit counts, which is assumed.
+(tests/inference/test_clinical_scores.py), and tells little of how long a visit counts, which is assumed.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from ..inference import clinical_scores
 from ..model.interventions import Placebo
 from ..simulation.conditions import depressed, draw
 from ..simulation.course import course
+from .options import make_parser
 
 SCRIPT = "habenula.circuit.calibration.placebo"
 EXTRA_VISIT_EFFECT = {
@@ -36,14 +39,17 @@ def simulate_extra_visit(week: int) -> float:
     return float(scale.per_mood) * (mood[1] - mood[0])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, print and write to the table."""
+    chosen = make_parser(SCRIPT, main.__doc__).parse_args(arguments)
     found = constants.constant_value("motivation.visit_lift") / float(
         np.mean([simulate_extra_visit(week) for week in EXTRA_VISIT_EFFECT])
     )  # for a point
     lift = found * float(np.mean(list(EXTRA_VISIT_EFFECT.values())))
     note = "Posternak & Zimmerman 2007; of mood, by the assumed link"
-    constants.update_constants([constants.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)])
+    constants.update_constants(
+        [constants.Constant("motivation.visit_lift", lift, "1", "fitted", SCRIPT, note)], chosen.table
+    )
     for week, points in EXTRA_VISIT_EFFECT.items():
         print(f"one visit more in week {week}: {simulate_extra_visit(week):.2f} points (published {points:.2f})")
     print(f"motivation.visit_lift {lift:.4f}")

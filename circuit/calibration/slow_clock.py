@@ -11,9 +11,8 @@ So what the trial shows of these aims is not a prediction: the mechanism was ask
 is that it does so by the mechanism said, by taking that away (tests/test_claims.py); one aim here is such a removal.
 """
 
-import argparse
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -27,6 +26,7 @@ from ..simulation.cohort import Cohort, get_leaf
 from ..simulation.conditions import depressed, draw, healthy, resilient
 from ..simulation.course import course
 from ..simulation.fixed_points import with_reference_levels
+from .options import make_parser
 
 SCRIPT = "habenula.circuit.calibration.slow_clock"
 HOURS_PER_RECORD = 4  # between records
@@ -130,7 +130,7 @@ def measure_figures(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[s
     last = {name: {each: float(lived[each][:, -1].mean()) for each in lived.record} for name, lived in drugs.items()}
     dopamine = {name: last[name]["dopamine"] - last["no stimulant"]["dopamine"] for name in ("stimulant", "double")}
     first_day = lambda cohort: live(cohort, nothing, 21)[:, :RECORDS_PER_DAY].mean()
-    return {
+    figures = {
         "well": first_day(well),
         "ill": before[:, 0].mean(),
         "share_ill": (before[:, 0] < 0.8).mean(),
@@ -151,6 +151,7 @@ def measure_figures(p: Parameters, subjects: int = 192, seed: int = 1) -> dict[s
         "stimulant_more": dopamine["double"] / dopamine["stimulant"] - 1,
         "bupropion": last["bupropion"]["drive"] - last["no bupropion"]["drive"],
     }
+    return {name: float(value) for name, value in figures.items()}
 
 
 def distance_from_targets(found: dict[str, float]) -> dict[str, float]:
@@ -193,21 +194,23 @@ def run_evolution_strategy(p: Parameters, evaluations: int, subjects: int, seed:
     return np.array([float(f"{value:.4g}") for value in parent])  # as the table will say
 
 
-def main() -> None:
-    """Search, print what the constants give in other people, and write them to the table."""
-    parser = argparse.ArgumentParser(description="Choose the unmeasured constants of the slow clock.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Search, print what the constants give in other subjects, and write them to the table."""
+    parser = make_parser(SCRIPT, "Choose the unmeasured constants of the slow clock.")
     parser.add_argument("--evaluations", type=int, default=600)
     parser.add_argument("--subjects", type=int, default=192)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    best = run_evolution_strategy(typical(), arguments.evaluations, arguments.subjects, arguments.seed)
-    found = measure_figures(with_constants(typical(), best), subjects=512, seed=2)
+    parser.add_argument("--check-subjects", type=int, default=512, help="other subjects, on whom the result is printed")
+    chosen = parser.parse_args(arguments)
+    best = run_evolution_strategy(typical(), chosen.evaluations, chosen.subjects, chosen.seed)
+    found = measure_figures(with_constants(typical(), best), subjects=chosen.check_subjects, seed=2)
     for name, (low, high, _, why) in CALIBRATION_TARGETS.items():
         print(f"{name:14s} {found[name]:7.3f}  [{low:6.2f}, {high:6.2f}]  {why}")
-    constants.update_constants(
+    rows = [
         constants.Constant(path, float(value), unit, "fitted", SCRIPT, "not measured; chosen for what it brings about")
         for (path, (_, _, unit)), value in zip(CONSTANT_BOUNDS.items(), best, strict=True)
-    )
+    ]
+    constants.update_constants(rows, chosen.table)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ the network to them by Adam. One point in eight is held out; the script prints R
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def train_network(
 
     def loss(network):
         weights, biases = network
-        return jnp.mean((network(weights, biases, x) - y) ** 2)
+        return jnp.mean((apply_network(weights, biases, x) - y) ** 2)
 
     def update(carry, _):
         network, state = carry
@@ -101,7 +102,9 @@ def train_network(
     return [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
 
 
-def distil_network(given: lhb.NeuronConditions, y: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def distil_network(
+    given: lhb.NeuronConditions, y: np.ndarray, epochs: int = 20000
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The network's arrays, with all scaling folded in, and its scores on the held-out eighth."""
     x = np.asarray(condition_features(given), np.float64)
     held = np.random.default_rng(0).permutation(x.shape[1]) % 8 == 0  # every eighth Sobol point would be one corner
@@ -113,7 +116,7 @@ def distil_network(given: lhb.NeuronConditions, y: np.ndarray) -> tuple[dict[str
     mean, spread = y.mean(axis=1, keepdims=True), y.std(axis=1, keepdims=True)
     standard = lambda value, mean, spread: jnp.asarray((value - mean) / spread, jnp.float32)
     scaled, target = standard(x, middle, half), standard(y, mean, spread)
-    weights, biases = train_network(scaled[:, ~held], target[:, ~held])
+    weights, biases = train_network(scaled[:, ~held], target[:, ~held], epochs=epochs)
     fitted = apply_network([jnp.asarray(w) for w in weights], [jnp.asarray(b) for b in biases], scaled[:, held])
     error = (np.asarray(fitted) - target[:, held]) * spread
     r2 = 1 - (error**2).mean(axis=1) / y[:, held].var(axis=1)
@@ -129,35 +132,41 @@ def distil_network(given: lhb.NeuronConditions, y: np.ndarray) -> tuple[dict[str
     return arrays | {f"bias{i}": np.asarray(bias, np.float32) for i, bias in enumerate(biases)}, scores
 
 
-def _load_or_simulate_labels(p: lhb.Neuron, given: lhb.NeuronConditions, devices: int, path: Path | None) -> np.ndarray:
-    """The labels from the file at `path` if it holds these points of this neuron; else simulated, and kept there."""
-    key = f"{neuron_fingerprint(p)}-{given.excitation.shape[0]}-{SIMULATED_SECONDS}"
+def _load_or_simulate_labels(p: lhb.Neuron, given: lhb.NeuronConditions, chosen: argparse.Namespace) -> np.ndarray:
+    """The labels from the file `chosen.samples` if it holds these points of this neuron; else simulated, and kept there."""
+    path = chosen.samples
+    key = f"{neuron_fingerprint(p)}-{given.excitation.shape[0]}-{chosen.seconds}"
     if path is not None and path.exists():
         with np.load(path) as file:
             if str(file["key"]) == key:
                 return log_transform_labels(file["found"])
-    found = simulate_labels(p, given, devices=devices)
+    found = simulate_labels(p, given, seconds=chosen.seconds, devices=chosen.devices)
     if path is not None:
         np.savez(path, key=key, found=found)
     return log_transform_labels(found)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate, distil, print the scores and write the file that the package loads."""
     parser = argparse.ArgumentParser(description="Distil the transfer function from the neuron.")
     parser.add_argument("--points", type=int, default=2048)
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--samples", type=Path)
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", arguments.devices)
-    p, given = lhb.neuron_constants(), sample_operating_points(arguments.points)
-    arrays, scores = distil_network(given, _load_or_simulate_labels(p, given, arguments.devices, arguments.samples))
+    parser.add_argument("--samples", type=Path, metavar="PATH", help="simulated labels, kept for another run")
+    parser.add_argument("--seconds", type=float, default=SIMULATED_SECONDS, help="simulated at each point")
+    parser.add_argument("--epochs", type=int, default=20000)
+    parser.add_argument("--out", type=Path, default=TRANSFER_FILE, metavar="PATH", help="file of the network")
+    chosen = parser.parse_args(arguments)
+    if chosen.devices > 1:
+        jax.config.update("jax_num_cpu_devices", chosen.devices)
+    p, given = lhb.neuron_constants(), sample_operating_points(chosen.points)
+    labels = _load_or_simulate_labels(p, given, chosen)
+    arrays, scores = distil_network(given, labels, chosen.epochs)
     for name, score in scores.items():
         print(f"{name:26s} {score:.4f}")
-    complete = TRANSFER_FILE.with_name(f".{TRANSFER_FILE.stem}.{os.getpid()}.npz")
+    complete = chosen.out.with_name(f".{chosen.out.stem}.{os.getpid()}.npz")
     content: dict[str, Any] = {"fingerprint": neuron_fingerprint(p), **arrays}
     np.savez(complete, **content)
-    os.replace(complete, TRANSFER_FILE)
+    os.replace(complete, chosen.out)
 
 
 if __name__ == "__main__":

@@ -237,10 +237,14 @@ def _advance_potential(
 
 def _voltage_independent_terms(given: NeuronConditions, p: Neuron) -> tuple[Array, ...]:
     """What the potential of a neuron does not change, of each lane: conductance, current beside the leak's, gT and gN."""
-    passive = p.leak_conductance + p.ampa_conductance * given.excitation + given.inhibition
-    pull = p.leak_conductance * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
-    receptors = p.nmda_conductance * given.excitation * given.nmda
-    return passive, pull, p.t_conductance * given.t_channel, receptors
+    # Constants that differ between lanes are (1, lane), for all neurons of a lane; conditions are (lane,).
+    per_lane = lambda constant: constant[0] if constant.ndim == 2 else constant
+    leak, ampa, nmda, t_channel = map(
+        per_lane, (p.leak_conductance, p.ampa_conductance, p.nmda_conductance, p.t_conductance)
+    )
+    passive = leak + ampa * given.excitation + given.inhibition
+    pull = leak * given.kir_shift + INHIBITORY_REVERSAL * given.inhibition + given.current
+    return passive, pull, t_channel * given.t_channel, nmda * given.excitation * given.nmda
 
 
 def _voltage_gates(v: Float[Array, "neuron subject"], p: Neuron) -> tuple[Array, Array]:
