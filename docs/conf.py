@@ -51,7 +51,7 @@ napoleon_use_rtype = False
 default_role = "code"
 highlight_language = "text"
 
-SECTIONS = {"Args:", "Attributes:", "Returns:", "Raises:", "Yields:", "Note:", "Example:", "Examples:"}
+SECTIONS = {"Args:", "Attributes:", "Returns:", "Raises:", "Yields:", "Note:", "Example:", "Examples:", "References:"}
 
 EMPHASIS = re.compile(r"(?<![\w*])\*(\w(?:[^*]*\w)?)\*(?![\w*])")
 
