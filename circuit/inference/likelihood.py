@@ -1,14 +1,13 @@
-"""What a question to the data expects to be observed, how likely the data are then, and the slopes of both.
+"""The likelihood of observations and its derivatives by the free parameters: predictions, score and Jacobian.
 
-Starts are lanes of one cohort, lane = start x subjects + subject, and live one course. A lane depends on its own numbers
-alone, so that one forward derivative per number gives the Jacobian of every lane at once; what subjects share is summed
-over them afterwards.
+The starts of a fit are repeated along the batch axis (index = start x subjects + subject) and simulated as one course. Each
+entry depends on its own parameters alone, so one forward derivative per parameter gives the Jacobian of all of them. What
+subjects share is summed over them afterwards.
 
-Everyday life fluctuates, and nobody knows how it did in a real subject's week. A question therefore lets its subjects live
-their mean everyday life, and adds what fluctuation does to an observation (its variance over `REPLICATE_COUNT`
-simulated lives, at
-the values given) to the variance of Gaussian noise. How fluctuations hang together in time is left out. In simulated data
-they may be declared known: then the subjects live the very life that their seed and number name.
+Everyday life fluctuates, and the fluctuations of a real subject's week are unknown. Subjects are therefore simulated under
+the mean of everyday life, and the variance that fluctuations add to an observation (over `REPLICATE_COUNT` simulations at
+the given values) is added to the variance of Gaussian noise. Temporal autocorrelation is ignored. In simulated data the
+fluctuations may be declared known: subjects are then simulated with those that their seed and number name.
 """
 
 import dataclasses
@@ -33,7 +32,7 @@ from .free_parameters import FreeParameter, Prior
 from .observations import Gaussian, Observed, align_observations, record_schedule
 
 REPLICATE_COUNT = 16  # over which the variance by everyday life is taken
-REPLICATE_SUBJECT_STRIDE = 0x10000  # between the numbers that name the noise of two lives of a subject
+REPLICATE_SUBJECT_STRIDE = 0x10000  # between the numbers that name the noise of two replicates of a subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +151,12 @@ def recovery_problem(
     leaves = free_parameters.resolve_free_parameters(cohort, arm, over, bounds or {}, hours / 24)
     belief = free_parameters.make_prior(leaves, cohort, arm, prior or {})
 
-    lived = cohort
+    averaged = cohort
     if everyday == "unknown":
         data = add_everyday_variance(data, cohort, arm, hours, every)
         at = lambda c: (c.parameters.synapses.everyday_spread, c.state.aversion)
-        lived = eqx.tree_at(at, cohort, jax.tree.map(jnp.zeros_like, at(cohort)))
-    bare, neuron = without_neuron(lived)
+        averaged = eqx.tree_at(at, cohort, jax.tree.map(jnp.zeros_like, at(cohort)))
+    bare, neuron = without_neuron(averaged)
     task = Task(leaves, neuron, hours, every, plan)
     return Question(cohort, arm, Problem(bare, arm, data, belief), task, everyday)
 
@@ -168,18 +167,20 @@ def add_everyday_variance(
     """The data with the variance by everyday life added to that of Gaussian noise."""
     if not any(isinstance(each.noise, Gaussian) for each in data):
         return data
-    lives = repeat_cohort(cohort, REPLICATE_COUNT)
+    replicates = repeat_cohort(cohort, REPLICATE_COUNT)
     which = np.repeat(np.arange(1, REPLICATE_COUNT + 1, dtype=np.uint32), len(cohort))
-    lives = eqx.tree_at(
-        lambda c: c.subject, lives, lives.subject + jnp.asarray(which * np.uint32(REPLICATE_SUBJECT_STRIDE))
+    replicates = eqx.tree_at(
+        lambda c: c.subject, replicates, replicates.subject + jnp.asarray(which * np.uint32(REPLICATE_SUBJECT_STRIDE))
     )
     names = tuple(dict.fromkeys(each.quantity for each in data))
-    seen = course(lives, repeat_arm(arm, REPLICATE_COUNT), hours / 24, save_every=every, record=names)
+    course_of_replicates = course(
+        replicates, repeat_arm(arm, REPLICATE_COUNT), hours / 24, save_every=every, record=names
+    )
     found = []
     for each in data:
         if isinstance(each.noise, Gaussian):
-            lived = np.asarray(seen[each.quantity], float)[:, each.among(every)]
-            variance = lived.reshape(REPLICATE_COUNT, len(cohort), -1).var(axis=0, ddof=1)
+            values = np.asarray(course_of_replicates[each.quantity], float)[:, each.among(every)]
+            variance = values.reshape(REPLICATE_COUNT, len(cohort), -1).var(axis=0, ddof=1)
             variance = np.where(np.isfinite(variance), variance, 0)
             sd = np.sqrt(np.square(np.asarray(each.noise.sd, float)) + variance)
             each = Observed(each.quantity, each.day, Gaussian(sd), each.value)

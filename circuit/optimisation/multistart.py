@@ -26,7 +26,7 @@ PATIENCE = 8  # steps without gain after which it rests
 
 
 class NonfiniteLog:
-    """Looks after each step at what has newly stopped being finite, and keeps it so that it can be lived again."""
+    """Records, after each step, simulations that have newly become non-finite, so that they can be replayed."""
 
     def __init__(self, problem: RegimenProblem):
         self.problem, self.failures = problem, []
@@ -116,7 +116,7 @@ def describe_failures(failures: Sequence[FitFailure]) -> str:
     if not failures:
         return ""
     lives = len({(each.start, each.subject) for each in failures})
-    return f"; {lives} lives were not finite and are left out there, first {failures[0]}"
+    return f"; {lives} simulations became non-finite and are left out there, first {failures[0]}"
 
 
 def _as_scalar(value: float, search: AdamState):

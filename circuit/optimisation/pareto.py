@@ -63,7 +63,7 @@ class Front:
         target: Hz.
         untreated: Hz. VTA output without the arm, at no burden.
         dominated: (weight, burden, output) of regimens that were found and are left out.
-        failures: lives on the way that were not finite, see `Restoration`.
+        failures: simulations that became non-finite during the search, see `Restoration`.
         steps: gradient steps made.
         reason: all that in a sentence.
     """

@@ -69,8 +69,8 @@ class Restoration:
             was to be gained) or "failed" (not finite). In personal fits the commonest among subjects who did not reach it,
             if any.
         reason: the same in a sentence.
-        failures: lives on the way that were not finite, or whose derivative was not, each with a line that replays it;
-            they are left out there.
+        failures: simulations during the search that became non-finite, or whose gradient did, each with a line of Python
+            that replays it; they are left out there.
         steps: gradient steps made.
         each: in personal fits, VTA output of every subject under its own regimen.
         targets: in personal fits, every subject's own.
@@ -126,7 +126,7 @@ def restore(
         bounds: by name as in `over`, narrower than the intervention's own.
         limits: intervals between doses, doses a week and amounts a day that the regimen keeps to exactly; of all
             interventions with times of doses, or by class. Fitted times keep the intervention's `least_interval` unless
-            told otherwise: a day between sessions, two between infusions.
+            limits say otherwise: a day between sessions, two between infusions.
         plan: how to use the hardware. By default long fits run in tiles, which take some 5 s more to compile and make each
             step of a fit in a half to a quarter of the time, and short ones as they compile soonest.
         progress: called with the numbers of gradient steps made and at most.

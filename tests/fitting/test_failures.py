@@ -36,7 +36,7 @@ def test_a_life_that_is_not_finite_is_told_and_the_others_go_on(monkeypatch):
     first = next(each for each in found.failures if each.start == 0)
     assert first.term == "VTA output on day 3"
     assert first.step > 0, "the arm as given is below what breaks it"
-    assert f"2 lives were not finite and are left out there, first {found.failures[0]}." in found.reason
+    assert f"2 simulations became non-finite and are left out there, first {found.failures[0]}." in found.reason
     assert str(first) == f"subject 1 from start {first.start} at step {first.step}, forward: VTA output on day 3"
     arm = eval(
         first.replay, {"course": lambda *args, **_: args[1], "Recalibration": Recalibration, "cohort": strained(3)}

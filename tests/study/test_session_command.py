@@ -113,7 +113,7 @@ def test_cues_that_changed_places_are_named_by_what_they_pay_now(found):
 
 def test_who_is_not_finite_is_named(found):
     lost = found._replace(groups={name: group._replace(lost=(3, 5)) for name, group in found.groups.items()})
-    assert "2 healthy subjects were not finite and are left out: 3, 5." in "\n".join(
+    assert "2 healthy subjects became non-finite and are left out: 3, 5." in "\n".join(
         map(str, session_command.session_table(lost, 120))
     )
 

@@ -243,7 +243,7 @@ def moment(
     how = stages[-1].forecast
     events = (Event(event.value, 1000 * at, 1000 * lasts, size),) if event else ()
     with _progress(quiet) as report, how.device():
-        _report_stage(report, f"the life of a {subject.value} subject until now", 0, 2)
+        _report_stage(report, f"history of a {subject.value} subject", 0, 2)
         cohort = conditions.draw(
             getattr(conditions, subject.value)(), subjects=1, seed=seed, plan=stages[0].forecast.plan
         )
@@ -275,7 +275,7 @@ def session(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    r"""Let subjects learn what cues foretell, trial by trial on the fast clock, in health and in depression.
+    r"""Let subjects learn what cues predict, trial by trial on the fast clock, in health and in depression.
 
     Prints what the LHb and dopamine neurons answer to cues, rewards, omissions and air puffs in the second half of the
     session, the prediction errors there, and what each cue is worth by the end.
@@ -312,7 +312,7 @@ def session(
 
 @app.command()
 def trial(
-    subjects: Annotated[int, typer.Option(help="Virtual depressed subjects, each of whom lives every arm.")] = 1024,
+    subjects: Annotated[int, typer.Option(help="Virtual depressed subjects, each simulated under every arm.")] = 1024,
     weeks: Annotated[int, typer.Option(help="Length, up to 104; stress returns in week 10.")] = 12,
     arms: Annotated[str, typer.Option(help=f"Comma list of: {', '.join(labels.ARM_LABELS)}. All if empty.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for trial.png, trial.txt and trial.json.")] = Path("habenula-trial"),

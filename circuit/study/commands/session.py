@@ -1,4 +1,4 @@
-"""What `habenula session` does: the same people, in health and in depression, learn what cues foretell.
+"""What `habenula session` does: the same people, in health and in depression, learn what cues predict.
 
 Both live the same trials with the same noise. A response is the mean over the 400 ms from an event on less that over the
 400 ms before the cue, in the second half of the session; of each subject a mean over trials, and of these a mean with its
@@ -24,7 +24,7 @@ RECORDED_QUANTITIES = ("habenula", "rate")
 
 
 class CueSchedule(NamedTuple):
-    """What the cues foretell.
+    """What the cues predict.
 
     Attributes:
         reward, puff: probability, by cue.
@@ -124,7 +124,7 @@ def run_session(
     Args:
         subjects: of each kind.
         trials: of the session.
-        task: what the cues foretell.
+        task: what the cues predict.
         seed: names subjects, trials and noise.
         devices: over how many devices subjects are divided.
         report: called as `report(stage, done, total)`.
@@ -189,7 +189,7 @@ def _summarise_group(found: Session, task: CueSchedule) -> GroupSummary:
 
 
 def probability_after_flip(probability: Sequence[float], task: CueSchedule, cue: int) -> float:
-    """Probability of what a cue, counted from 0, foretells in the second half of the session."""
+    """Probability of what a cue, counted from 0, predicts in the second half of the session."""
     return probability[cue] if task.flip is None else probability[len(probability) - 1 - cue]
 
 
@@ -299,5 +299,5 @@ def session_notes(found: SessionReport, limit: int) -> list[Text]:
     for name, group in found.groups.items():
         if group.lost:
             numbers = ", ".join(str(i) for i in group.lost[:8])
-            texts.append(f"{len(group.lost)} {name} subjects were not finite and are left out: {numbers}.")
+            texts.append(f"{len(group.lost)} {name} subjects became non-finite and are left out: {numbers}.")
     return [line for text in texts for line in fold_text(text, limit, style="dim")]

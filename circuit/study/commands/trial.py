@@ -1,6 +1,7 @@
 """The standard trial: a depressed cohort, treated in several arms, stressed again, and fitted.
 
-Every subject lives every arm, with the same noise (twin arms), so differences between arms are differences of treatment.
+Every subject is simulated under every arm with the same noise (common random numbers), so that arms differ in
+treatment alone.
 """
 
 import itertools
@@ -52,7 +53,7 @@ def run_trial(
     """Draw, treat, stress again, fit.
 
     Args:
-        subjects: in the depressed cohort, each of whom lives every arm; as many healthy ones give the reference.
+        subjects: in the depressed cohort, each simulated under every arm; as many healthy ones give the reference.
         weeks: length of the trial. The stress of week 10 falls away in a shorter one.
         arms: names, see `arms.standard`; all by default. Placebo is always run, as the comparator.
         seed: names subjects and noise.

@@ -69,7 +69,7 @@ def plot_trial(trial: TrialResult, path: Path) -> None:
     _plot_regimens(figure.add_subplot(lower[1]), list(trial.restore.values()))
     figure.text(HEADING_LEFT, 0.96, f"{_trial_weeks(trial):g} weeks of treatment, simulated", size=17, weight="bold")
     if subjects := trial.provenance.get("subjects"):
-        words = f"{subjects} virtual depressed subjects, each of whom lives every arm"
+        words = f"{subjects} virtual depressed subjects, each simulated under every arm"
         figure.text(0.97, 0.96, words, ha="right", color=FAINT, size=10.5)
     save_figure(figure, path)
 
