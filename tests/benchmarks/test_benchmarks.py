@@ -28,7 +28,7 @@ RIVALS = (
     "c-tuned",
     "numpy",
     "scan",
-    "diffrax",
+    pytest.param("diffrax", marks=pytest.mark.slow),
     "diffrax-tuned",
     "numba",
 )  # all that build within seconds; a race checks the others too
@@ -115,6 +115,7 @@ def test_the_check_is_made_of_standard_errors_and_shares():
     assert not workload.compare_exact(base, with_error(np.nan, 0.0)).equal
 
 
+@pytest.mark.slow
 def test_a_race_names_the_wrong_and_the_missing(tmp_path, monkeypatch):
     (tmp_path / "absent_rival.py").write_text('def available():\n    return "not installed: pip install absent"\n')
     (tmp_path / "wrong_rival.py").write_text(
@@ -220,7 +221,7 @@ def test_sizes_stop_where_memory_does(monkeypatch):
     grown = timing.Timing([1.0], 0.0, 0.0, 100.0)
     monkeypatch.setattr(scaling, "paired", lambda runs, rounds: [grown])
     monkeypatch.setattr(scaling, "_free", lambda: 2.0**29)
-    monkeypatch.setattr("habenula.circuit.draw", lambda *a, **b: None)
+    monkeypatch.setattr("habenula.draw", lambda *a, **b: None)
     first, stopped = scaling.subjects(True, 1)
     assert first["told"]["subjects"] == 100
     assert stopped["missing"] is True

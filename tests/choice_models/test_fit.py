@@ -45,6 +45,7 @@ def recovered():
     return made, true, fit_choices(made)
 
 
+@pytest.mark.slow
 def test_the_marginal_likelihood_against_an_integrator(float64):
     made, _ = people(1)
     made = dataclasses.replace(made, known=made.known & (np.arange(64) % 4 == 0))
@@ -88,6 +89,7 @@ def test_derivatives_of_the_objective(float64):
     check(lambda q: (weights * marginal_likelihood.log_marginal_likelihood(at(q), design, nodes, 4)).sum(), population)
 
 
+@pytest.mark.slow
 def test_the_score_and_the_information_are_derivatives_of_the_marginal_likelihood(float64):
     """In scaled parameters. The information uses expected choices, so it is the Hessian only on average over people."""
     made, _ = people(150, seed=4)
@@ -163,6 +165,7 @@ def test_coverage_of_population_intervals_with_forty_people():
         assert abs(coverage - 0.95) < 4 * np.sqrt(0.95 * 0.05 / repeats), name
 
 
+@pytest.mark.slow
 def test_levels_may_be_in_any_unit():
     """Per cent of maximal force, and cents: the same people, with weights per per cent and per cent."""
     made, _ = people(40, seed=2)

@@ -78,6 +78,7 @@ def kernels(function, *arguments):
     return str(jax.make_jaxpr(function)(*arguments)).count("pallas_call[")
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_plain_loop_and_of_differences(float64):
     arguments, random = problem(), np.random.default_rng(2)
     direction = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape)), arguments)
@@ -97,6 +98,7 @@ def test_derivatives_are_those_of_the_plain_loop_and_of_differences(float64):
     assert differences != pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_runs_that_follow_each_other_have_one_derivative(float64):
     """The second begins with 16 numbers a lane, more than there are tangents; all of them move with three."""
     pull = lambda state, shared, own: jnp.sin(shared * state) - state + own[0][None]
@@ -124,12 +126,14 @@ def test_runs_that_follow_each_other_have_one_derivative(float64):
     assert kernels(slopes(FUSED, True), *at) > kernels(slopes(FUSED, False), *at) >= 2
 
 
+@pytest.mark.slow
 def test_two_devices_find_what_one_does():
     plan = Plan("fused", devices=2, interpret=True)
     found, one = (jax.jit(jax.grad(smooth(each), (1, 2)))(*problem()) for each in (plan, FUSED))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "offsets", "count"),
     [
@@ -178,6 +182,7 @@ def output(given, p, cells, plan):
     return run.statistics["mean"]
 
 
+@pytest.mark.slow
 def test_the_habenula_whose_step_has_calls_and_powers_of_its_own(conditions):
     """`apart` and `power_of_two` have rules for derivatives, which hold in kernels as well."""
     p, cells, given = conditions
@@ -187,6 +192,7 @@ def test_the_habenula_whose_step_has_calls_and_powers_of_its_own(conditions):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6), fused, plain)
 
 
+@pytest.mark.slow
 def test_tangents_become_code_for_gpus(conditions):
     p, cells, given = conditions
     loss = lambda given: output(given, p, cells, Plan("fused")).sum()
@@ -195,6 +201,7 @@ def test_tangents_become_code_for_gpus(conditions):
         assert len(lowered(derivative, given)) == 1
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_course_is_one_kernel():
     ill = draw(depressed(), 32, seed=1)
     mood = lambda dose: course(ill, Ketamine(dose, 0.25), 1.0, record=("mood",), plan=Plan("fused"))["mood"].sum()

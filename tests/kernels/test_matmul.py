@@ -58,6 +58,7 @@ def test_shapes_that_do_not_fit_are_refused(shapes):
         matmul(*(jnp.ones(shape) for shape in shapes))
 
 
+@pytest.mark.slow
 def test_a_step_with_a_product_is_hoisted_and_its_gradient_too():
     matrix = 0.4 * numbers(4, 4)
 

@@ -46,11 +46,13 @@ def two(tmp_path_factory):
     return [dict(np.load(file)) for file in files]
 
 
+@pytest.mark.slow
 def test_each_knows_its_place(two):
     assert [found["place"].tolist() for found in two] == [[0, 2], [1, 2]]
     assert [found["devices"].tolist() for found in two] == [[2, 1], [2, 1]]  # in all, and its own
 
 
+@pytest.mark.slow
 def test_subjects_of_two_processes_are_those_of_one_bit_for_bit(two):
     alone = one_of_several.lived(range(one_of_several.SUBJECTS))
     expected = {"subject": alone.subject, **vars(alone.state), "clearance": alone.parameters.clearance}
@@ -60,6 +62,7 @@ def test_subjects_of_two_processes_are_those_of_one_bit_for_bit(two):
             np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_gradient_is_the_sum_over_processes(two):
     mine = range(one_of_several.SUBJECTS)
     loss, slope = jax.jit(jax.value_and_grad(lambda gain: one_of_several.squares(gain, mine)))(jnp.float32(0.7))
@@ -69,6 +72,7 @@ def test_a_gradient_is_the_sum_over_processes(two):
     assert two[0]["slope"] == two[1]["slope"]
 
 
+@pytest.mark.slow
 def test_shares_of_any_size_are_joined(two):
     for found in two:
         assert found["uneven"].tolist() == [0, 0, 1, 1, 1]

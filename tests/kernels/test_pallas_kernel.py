@@ -43,12 +43,14 @@ def run(plan, start=0, rest=2.0):
     )
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("start", [0, 1, 48])
 def test_a_run_may_begin_at_any_step(start):
     plain, fused = (jax.jit(lambda plan=plan: run(plan, start=start))() for plan in (Plan("scan"), FUSED))
     jax.tree.map(np.testing.assert_array_equal, plain, fused)
 
 
+@pytest.mark.slow
 def test_a_moment_is_the_same():
     """To the last bit but one: how a population's mean is summed is the compiler's choice, and JAX 0.12 chooses otherwise."""
     ill, air_puff = draw(depressed(), 5, seed=1), Event("aversive", at=10.0, lasts=10.0)
@@ -59,6 +61,7 @@ def test_a_moment_is_the_same():
     np.testing.assert_array_equal(plain.modes.bursting, fused.modes.bursting)
 
 
+@pytest.mark.slow
 def test_a_moment_becomes_two_kernels():
     ill = draw(depressed(), 128, seed=1)
     live = lambda state: (
@@ -67,6 +70,7 @@ def test_a_moment_becomes_two_kernels():
     assert len(kernels(live, ill.state)) == 2  # the quiet lead, and what is observed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_course_is_the_same(arm):
     """But for rounding: how a product of matrices is summed differs, and the circuit feeds that back for 24 hours."""
@@ -76,6 +80,7 @@ def test_a_course_is_the_same(arm):
         np.testing.assert_allclose(fused[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_course_becomes_one_kernel(arm):
     ill = draw(depressed(), 128, seed=1)
@@ -104,6 +109,7 @@ def test_what_kernels_lack_is_put_in_their_words():
     assert len(kernels(lambda x: live(x, Plan("fused")), x)) == 1
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_plain_loop():
     def slope(plan):
         lost = lambda rest: jnp.sum(run(plan, rest=rest).statistics["mean"] ** 2)

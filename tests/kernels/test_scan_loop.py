@@ -122,17 +122,20 @@ def test_scan_is_the_loop_one_would_write():
     assert found.nonfinite_at.tolist() == [-1] * 37
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_plan_gives_the_same_bits(plan):
     assert same(jax.jit(runner(PLANS[plan]))(*problem()), reference())
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("block", [1, 3, 96])
 def test_every_block_gives_the_same_path(block):
     found = jax.jit(runner(Plan("tiled", block=block)))(*problem())
     assert same((found.state, found.samples), (reference().state, reference().samples))
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("first", "lanes"), [(11, 1), (30, 7)])
 def test_a_lane_does_not_know_its_batch(first, lanes):
     found = jax.jit(runner(Plan("tiled"), first))(*problem(lanes, first))
@@ -207,6 +210,7 @@ def floating(tree, function):
     return jax.tree.map(lambda x: function(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
+@pytest.mark.slow
 def test_derivatives_forwards_in_reverse_and_by_differences(float64):
     arguments = problem(dtype=jnp.float64)
     random = np.random.default_rng(3)
@@ -316,6 +320,7 @@ def test_what_the_gradient_keeps_is_bounded(monkeypatch):
     assert memory_of_gradient(steps) < 2 * kept
 
 
+@pytest.mark.slow
 def test_what_is_kept_changes_no_gradient(monkeypatch, float64):
     """Of states, of samples within and between blocks, and of statistics, the linear and the others."""
 

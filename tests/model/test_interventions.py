@@ -54,6 +54,7 @@ def test_a_dose_of_zero_is_no_drug(nothing):
             np.testing.assert_array_equal(values, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visits", [act.Placebo(), act.Placebo(2.0, start=1.3, stop=5.2)], ids=["weekly", "some days"])
 def test_expectation_is_a_leaky_sum_of_visits(visits):
     """Against its equation, in steps of a hundredth of an hour; visits that last for days instead of weeks too."""
@@ -127,6 +128,7 @@ def test_what_cannot_be_is_refused(wrong, message):
         check_intervention(wrong, 28.0, 5)
 
 
+@pytest.mark.slow
 def test_aligned_arms_share_a_shape_and_give_what_they_gave():
     p, arms = typical(), {name: select_doses_within(arm, 7.0) for name, arm in standard_arms().items()}
     aligned = align_arms(arms)

@@ -100,6 +100,7 @@ def test_bursts_count_for_more_than_the_same_spikes():
     assert float(lhb.habenula_output(burst, p)[0]) > 1.5 * float(lhb.habenula_output(spread, p)[0])
 
 
+@pytest.mark.slow
 def test_population_does_not_depend_on_tiles():
     from habenula.kernels import Plan
 

@@ -301,6 +301,7 @@ def course(p, dose, start, factor):
     return jnp.sum(weight * (steady * -jnp.expm1(-0.01 * rate) + dat + sert))
 
 
+@pytest.mark.slow
 def test_gradients_of_everything(float64):
     """Forward and reverse against central differences, along random directions through all constants and doses."""
     p = (

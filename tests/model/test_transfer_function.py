@@ -18,6 +18,7 @@ def test_other_constants_are_refused():
         transfer_function.read_transfer_function(other)
 
 
+@pytest.mark.slow
 def test_fresh_operating_points_are_predicted():
     """Explained variance on points drawn anew, by the bounds that distillation is held to; 96 points of 4 s each."""
     p, n = lhb.neuron_constants(), 96

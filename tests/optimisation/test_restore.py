@@ -82,6 +82,7 @@ def test_bounds_hold(shared_fit):
     assert (intensity <= 4).all()
 
 
+@pytest.mark.slow
 def test_a_burden_lowers_the_doses(ill, target):
     ample = Recalibration(np.arange(4) * 2.0, np.full(4, 3.0))
     options = SHORT | {"starts": 1, "over": "intensity", "learning_rate": 0.25}
@@ -202,6 +203,7 @@ def test_what_changes_nothing_is_a_plateau(ill):
     assert found.status == "plateau", found.reason
 
 
+@pytest.mark.slow
 def test_personal_regimens(ill):
     """By default towards what each would have been: half of these could never come to the typical subject's output."""
     found = restore(ill, sessions(), over="intensity", personal=True, **grouped(**SHORT))
@@ -320,6 +322,7 @@ def some(monkeypatch, *arm, stand_in=saturating.course, **options):
     return found, np.asarray(lived) / saturating.HEALTH
 
 
+@pytest.mark.slow
 def test_the_worst_off_come_to_the_target_where_they_count(monkeypatch):
     reached = {}
     for cohort in ("mean", 0.5, "worst tenth"):
@@ -342,6 +345,7 @@ def test_treatment_ends_before_the_stress_that_it_is_to_outlast(monkeypatch):
     assert vars(found.arm[1])["days"] == 1.0
 
 
+@pytest.mark.slow
 def test_late_sessions_are_not_held_back_by_the_bounds_of_their_intensity(monkeypatch):
     """The most that these allow is too little at the times given, but not at the earliest."""
     options = dict(stand_in=saturating.early_course, days=9.0, starts=1, steps=1, over=("intensity", "times"))

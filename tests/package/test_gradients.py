@@ -81,6 +81,7 @@ def test_doses_and_times(arm, names):
     check(lambda values: summary(people, put(values)), values)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_traits_and_the_initial_state():
     people, arm = cohort(), ARMS["ketamine"]()
@@ -97,6 +98,7 @@ def test_traits_and_the_initial_state():
     check(function, ((people.state.gain, people.state.kir_shift), traits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tiled", pytest.param("scan", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("float64")
 def test_one_value_per_subject_under_both_loops(backend):
@@ -119,6 +121,7 @@ OBJECTIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if "worst" in name else pytest.mark.slow) for name in OBJECTIVES]
 )

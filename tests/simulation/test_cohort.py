@@ -63,6 +63,7 @@ def test_a_shift_moves_the_mean_in_spreads():
         traits(subjects, shifts={"susceptability": 1.0})
 
 
+@pytest.mark.slow
 def test_draws_agree_whatever_their_size():
     small, large = draw(depressed(), 3, seed=2, first=4, plan=PLAIN), draw(depressed(), 9, seed=2, plan=PLAIN)
     for one, other in zip(jax.tree.leaves(small.state), jax.tree.leaves(large.state), strict=True):

@@ -42,6 +42,7 @@ def test_company_does_not_change_a_life(ill, whole, which, plan):
         np.testing.assert_allclose(fewer[name], whole[name][which], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_plain_loop_agrees(ill, whole):
     some = course(ill[:20], ARM, 6.0, plan=Plan(backend="scan"))
     for name in whole.record:
@@ -58,6 +59,7 @@ def test_every_course_is_one_piece_of_machine_code(ill, arm):
     assert has_hoisted_call(str(jax.jit(lived).lower(few.state).compile().as_text()))
 
 
+@pytest.mark.slow
 def test_a_gradient_of_a_course_is_too(ill):
     few = ill[:4]
     lived = lambda intensity: course(few, Recalibration([0.2], intensity), 1.0)["vta_output"].mean()
@@ -85,6 +87,7 @@ def test_twin_arms_share_their_noise(ill):
     assert (np.asarray(late["vta_output"])[:, -1] < np.asarray(untreated["vta_output"])[:, -1]).all()
 
 
+@pytest.mark.slow
 def test_a_finer_step_changes_little(ill):
     """The same life by quarter-hours, also in the hours in which ketamine enters the channels and shuts them."""
     from habenula.circuit.model import slow_clock
@@ -170,6 +173,7 @@ def test_numbers_that_go_bad_in_flight_are_reported(ill):
     np.testing.assert_allclose(seen["mood"][others], well["mood"][others], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_verify_puts_an_error_bar_on_the_transfer_function(ill):
     seen = course(draw(healthy(), 4, seed=1, plan=PLAIN), (), 3.0, verify=6, plan=PLAIN)
     assert seen.discrepancy is not None

@@ -101,6 +101,7 @@ def test_the_depressed_accept_fewer_offers(cohorts):
     assert latency[1].mean() > latency[0].mean()
 
 
+@pytest.mark.slow
 def test_liking_has_no_effect(cohorts):
     """SSRIs blunt liking; choices are the same, trial by trial, whatever the blunting."""
     well = cohorts[0]
@@ -157,6 +158,7 @@ def significantly_positive(values):
     return values.mean() > 4 * values.std(ddof=1) / np.sqrt(len(values))
 
 
+@pytest.mark.slow
 def test_stimulating_the_habenula_lowers_initiation_within_a_second(stimulated):
     """Claim 5, first half: within the first second, until the current ends, and through the RMTg."""
     quiet, driven = (predict(stimulated["healthy", size]) for size in (0.0, 1.0))
@@ -173,6 +175,7 @@ def test_stimulating_the_habenula_lowers_initiation_within_a_second(stimulated):
     )
 
 
+@pytest.mark.slow
 def test_silencing_the_habenula_restores_initiation_in_depression(stimulated):
     """Claim 5, second half: within seconds more than half of the deficit is gone."""
     well, ill, silenced = (
@@ -185,6 +188,7 @@ def test_silencing_the_habenula_restores_initiation_in_depression(stimulated):
     assert gain > 0.5 * deficit
 
 
+@pytest.mark.slow
 def test_initiation_by_hand(stimulated):
     """The last second of one subject, from the formulas."""
     result, p = stimulated["depressed", 0.0], effort.effort_constants()
@@ -204,6 +208,7 @@ def test_initiation_by_hand(stimulated):
     assert float(jnp.log(initiation.latency[1, -1])) == pytest.approx(float(expected), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_invalid_moments_and_preferences_are_refused(stimulated):
     result = stimulated["healthy", 0.0]
     preferences = decisions.draw_preferences(STIMULATED, seed=2)
@@ -216,6 +221,7 @@ def test_invalid_moments_and_preferences_are_refused(stimulated):
         decisions.predict_initiation(without_dopamine, preferences)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_gradients_of_initiation(stimulated):
     record = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), stimulated["depressed", 0.0].record)

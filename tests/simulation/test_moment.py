@@ -37,12 +37,14 @@ def response(seen, name, at, lasts):
     return (window(seen, name, at, at + lasts) - window(seen, name, at - 400, at)).mean()
 
 
+@pytest.mark.slow
 def test_omission_excites_the_habenula_and_dips_dopamine(well):
     bad, good = after(well, "reward", -1.0), after(well, "reward", 1.0)
     assert response(bad, "habenula", 500, 200) > 0 > response(good, "habenula", 500, 200)
     assert response(bad, "rate", 500, 200) < 0 < response(good, "rate", 500, 200)  # before the rebound
 
 
+@pytest.mark.slow
 def test_a_lesion_keeps_the_aversive_dip_and_loses_the_omission_dip(well):
     """Without habenular output to the RMTg (Tian & Uchida 2015)."""
     lesion = eqx.tree_at(lambda c: c.parameters.dopamine.rmtg_gain, well, jnp.asarray(0.0))
@@ -73,6 +75,7 @@ def test_the_two_clocks_agree_on_a_cohort(looked_at, name):
         assert float(fast[each].mean()) == pytest.approx(float(slow[each].mean()), rel=within), each
 
 
+@pytest.mark.slow
 def test_company_tiles_and_devices_do_not_change_a_moment(well):
     whole = moment(well, 0.5, plan=Plan(tile=16))
     for other in (moment(well, 0.5, plan=Plan(tile=32)), moment(well, 0.5, plan=Plan(tile=16, devices=2))):
@@ -105,6 +108,7 @@ def test_neurons_that_are_let_go_gently_do_not_burst_together(well):
     assert fall[1] < 2 * rise[1]
 
 
+@pytest.mark.slow
 def test_inputs_may_be_a_function_of_time(well):
     live = functools.partial(moment, well[:3], 0.5, plan=PLAIN)
     step = live(events=(Event("current", 250.0, 100.0, 0.3),))
@@ -112,6 +116,7 @@ def test_inputs_may_be_a_function_of_time(well):
     np.testing.assert_allclose(step["habenula"].mean(), same["habenula"].mean(), rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_gradient_in_the_size_and_time_of_an_event(float64, mode):
     few = draw(healthy(), 2, seed=1, plan=PLAIN)
@@ -168,6 +173,7 @@ def test_a_second_moment_does_not_compile(well):
     assert not np.allclose(first["habenula"], second["habenula"])
 
 
+@pytest.mark.slow
 def test_without_records_there_are_the_same_means(well):
     live = functools.partial(moment, well[:4], 0.5, plan=PLAIN)
     seen, bare = live(), live(record=())

@@ -72,6 +72,7 @@ def events_of(seen):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["healthy", "depressed"])
 def test_the_habenula_fires_on_worse_than_expected_and_dopamine_on_better(lived, condition):
     """Claim 1 (Matsumoto & Hikosaka 2007, 2009)."""
@@ -81,6 +82,7 @@ def test_the_habenula_fires_on_worse_than_expected_and_dopamine_on_better(lived,
         assert surely(response(seen, window, "rate", which))[1] == sign, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["healthy", "depressed"])
 def test_what_is_expected_does_not_move_them(lived, condition):
     """A sure reward, once learnt, moves dopamine less than a quarter of what it did at first."""
@@ -94,6 +96,7 @@ def test_what_is_expected_does_not_move_them(lived, condition):
     assert abs(later) < 0.25 * at_first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["healthy", "depressed"])
 def test_a_lesion_takes_the_errors_out_of_dopamine_and_leaves_the_puff(lived, condition):
     """The habenula says the same as before; dopamine neurons no longer hear it (Tian & Uchida 2015)."""
@@ -109,6 +112,7 @@ def test_a_lesion_takes_the_errors_out_of_dopamine_and_leaves_the_puff(lived, co
     assert 0.7 < dip(cut, "puff") / dip(seen, "puff") < 1.3
 
 
+@pytest.mark.slow
 def test_without_learning_cues_mean_nothing(lived):
     """Paired by subject and noise: the difference between the best and the worst cue is gone."""
     apart = lambda seen: (
@@ -125,6 +129,7 @@ def first_sight(seen):
     return np.any([(cue == k) & (np.cumsum(cue == k, axis=1) == 1) for k in range(4)], axis=0)
 
 
+@pytest.mark.slow
 def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     """Claim 2: at the first sight of a cue, before anything has come of any; gone with the prior, and with experience."""
     assert draw(depressed(), N, seed=1, plan=PLAIN).state.mood.mean() < 0.6  # where the prior comes from
@@ -142,6 +147,7 @@ def test_a_pessimistic_prior_vetoes_before_the_effort(lived):
     assert abs(difference("habenula", np.broadcast_to(LATE, sight.shape)).mean()) < 0.1 * fires
 
 
+@pytest.mark.slow
 def test_the_prior_of_a_healthy_subject_is_its_mood_and_can_be_shifted(lived):
     plain, gloomy = lived["healthy"], live(people(healthy()), prior=-0.5)
     sight = first_sight(plain)
@@ -150,6 +156,7 @@ def test_the_prior_of_a_healthy_subject_is_its_mood_and_can_be_shifted(lived):
     assert surely(rise)[1] == 1
 
 
+@pytest.mark.slow
 def test_histograms_are_the_windows(lived):
     """Their bins, over all trials of all kinds, make the mean over the session; the rest is rounding."""
     seen, when = lived["healthy"], default_timing()
@@ -166,6 +173,7 @@ def test_histograms_are_the_windows(lived):
     assert np.isnan(np.asarray(seen.histogram["rate"])[:, 0, SURE, 0]).all()
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_a_moment(lived):
     """The same clock: a moment with that trial's errors as events gives that trial's means."""
     cohort, seen, when = people(healthy()), lived["healthy"], default_timing()
@@ -188,6 +196,7 @@ def brief(cohort, trials=4, **options):
     return session(cohort, pavlovian([1.0, 0.0]), trials, when=SHORT, neurons=8, settle=0.05, **options)
 
 
+@pytest.mark.slow
 def test_company_does_not_change_a_session():
     cohort = strained(20)
     whole, some = brief(cohort), brief(cohort[4:8])
@@ -221,6 +230,7 @@ def test_a_second_session_does_not_compile():
     assert not np.allclose(first.outcome["rate"], second.outcome["rate"])
 
 
+@pytest.mark.slow
 def test_parts_of_a_session_have_histograms_of_their_own_and_trials_are_told():
     cohort, heard = strained(4), []
     seen = brief(cohort, 8, parts=2, record=("dopamine",), progress=lambda done, total: heard.append((done, total)))

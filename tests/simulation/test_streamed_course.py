@@ -135,6 +135,7 @@ def test_everyone_has_their_own_arm_in_every_piece():
     assert eqx.tree_equal(slice_arm(same, range(64, 72), CHUNK, SUBJECTS), same), "what all share stays as it is"
 
 
+@pytest.mark.slow
 def test_subjects_who_fail_are_left_out_and_named(monkeypatch):
     module = importlib.import_module(
         "habenula.circuit.simulation.streamed_course"

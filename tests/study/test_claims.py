@@ -84,6 +84,7 @@ def test_recalibration_needs_the_synapse_to_be_active(ill):
     assert gain(ungated, rest, 42.0, days=42.0) > 0.9 * gain(ungated, live, 42.0, days=42.0)
 
 
+@pytest.mark.slow
 def test_a_silent_habenula_cannot_be_recalibrated(ill):
     """A session an hour after ketamine depresses the synapse far less than the same session without it."""
     session, dose = Recalibration([0.05], 1.0), Ketamine(0.5, 0.0)

@@ -19,8 +19,15 @@ def habenula(monkeypatch, tmp_path):
     return lambda *args: CliRunner().invoke(cli.app, ["fit", *args])
 
 
-def test_the_example_is_fitted_where_there_is_no_other_file(habenula, tmp_path):
-    result = habenula("choices.csv", "--json", "fit.json", "--out", "fit.png")
+def test_a_named_file_that_is_not_there_is_refused(habenula, tmp_path):
+    result = habenula("choices.csv", "--json", "fit.json")
+    assert result.exit_code == 2
+    assert "choices.csv" in result.stderr
+    assert not (tmp_path / "fit.json").exists()
+
+
+def test_the_example_is_fitted_where_no_file_is_named(habenula, tmp_path):
+    result = habenula("--json", "fit.json", "--out", "fit.png")
     assert result.exit_code == 0, result.stderr
     data = json.loads((tmp_path / "fit.json").read_text())
     assert data["subjects"] == 96
@@ -39,6 +46,7 @@ def test_the_example_is_fitted_where_there_is_no_other_file(habenula, tmp_path):
     assert "Offers accepted" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_weight_that_cannot_be_seen_is_null(habenula, tmp_path):
     made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
     made.reward[:] = 2.0
@@ -79,6 +87,7 @@ def test_cells_are_of_first_trials_where_there_are_any():
     assert {cell.predicted for cell in seen} == {0.5}
 
 
+@pytest.mark.slow
 def test_all_that_is_said_fits_a_narrow_terminal():
     made = effort_tasks.run_task(effort_tasks.staircases(), draw_preferences(30, 1), seed=1)
     fit = fit_choices.fit_choices(made)

@@ -115,6 +115,7 @@ def test_the_channel_gives_its_constants_back(drugs):
     )
 
 
+@pytest.mark.slow
 def test_slices_are_where_they_were_fitted(slices):
     assert outside(slices) <= OUTSIDE
     shares = [slices[f"lhb.modes.{mode}"] for mode in ("silent", "tonic", "burst")]
@@ -217,6 +218,7 @@ def stretches(laboratory):
     return choices._stimulated_states(laboratory)
 
 
+@pytest.mark.slow
 def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
     """As the RMTg shows, whose own rate is what a silent habenula leaves."""
     p = constants.section_values("dopamine")
@@ -232,6 +234,7 @@ def test_volleys_drive_the_habenula_and_a_current_silences_it(stretches):
     assert (dopamine[2] > dopamine[0]).all()
 
 
+@pytest.mark.slow
 def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, monkeypatch):
     """What the drive does to choices goes by the veto and by dopamine, and by nothing else."""
     p = effort.effort_constants()
@@ -243,6 +246,7 @@ def test_without_a_veto_and_at_any_dopamine_the_habenula_has_no_say(stretches, m
     np.testing.assert_array_equal(share(few[1]), share(few[0]))
 
 
+@pytest.mark.slow
 def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkeypatch):
     """Hard choices hardly rise without a habenula; they would, had the RMTg no rate but what the habenula gives it."""
     quiet, _, silenced = ({name: values[:4] for name, values in each.items()} for each in stretches)

@@ -29,6 +29,7 @@ def found(told):
     return session_command.run_session(SUBJECTS, TRIALS, TASK, SEED, report=lambda *words: told.append(words))
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_session_trial_by_trial(found):
     for name, condition in (("healthy", healthy()), ("depressed", depressed())):
         what = pavlovian(list(TASK.reward), puff=list(TASK.puff))
@@ -53,6 +54,7 @@ def test_answers_are_those_of_the_session_trial_by_trial(found):
         )
 
 
+@pytest.mark.slow
 def test_both_kinds_live_the_same_trials_and_learn_them(found):
     healthy, depressed = found.groups.values()
     assert [(one.cue, one.event, one.trials) for one in healthy.seen] == [
@@ -68,11 +70,13 @@ def test_both_kinds_live_the_same_trials_and_learn_them(found):
     assert (1, "nothing") not in events
 
 
+@pytest.mark.slow
 def test_progress_counts_trials(told, found):
     for name in found.groups:
         assert (f"trials of the {name}", TRIALS, TRIALS) in told
 
 
+@pytest.mark.slow
 def test_the_table_fits_its_line(found):
     wide = [str(line) for line in session_command.session_table(found, 120)]
     assert max(map(len, wide)) <= 120
@@ -85,6 +89,7 @@ def test_the_table_fits_its_line(found):
     assert sum("before the cue" in line for line in narrow) == 2, "one kind below the other"
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_writes_the_numbers(found, monkeypatch, tmp_path):
     asked = []
     monkeypatch.chdir(tmp_path)
@@ -104,6 +109,7 @@ def test_the_command_prints_the_table_and_writes_the_numbers(found, monkeypatch,
         assert set(group["worth"][0]) == {"mean", "low", "high"}
 
 
+@pytest.mark.slow
 def test_cues_that_changed_places_are_named_by_what_they_pay_now(found):
     turned = found._replace(task=TASK._replace(flip=6))
     lines = [str(line) for line in session_command.session_table(turned, 120)]
@@ -111,6 +117,7 @@ def test_cues_that_changed_places_are_named_by_what_they_pay_now(found):
     assert any("changed places at trial 6" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_who_is_not_finite_is_named(found):
     lost = found._replace(groups={name: group._replace(lost=(3, 5)) for name, group in found.groups.items()})
     assert "2 healthy subjects became non-finite and are left out: 3, 5." in "\n".join(

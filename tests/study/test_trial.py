@@ -26,6 +26,7 @@ def lived():
     return found, told
 
 
+@pytest.mark.slow
 def test_figures_of_a_trial_in_pieces(lived):
     (whole, target, first), (pieces, target_pieces, first_pieces) = lived[0].values()
     assert target_pieces == pytest.approx(target, rel=1e-6)
@@ -42,12 +43,14 @@ def test_figures_of_a_trial_in_pieces(lived):
         assert (arm.vta_low < arm.mean["vta_output"]).all()
 
 
+@pytest.mark.slow
 def test_the_healthy_are_the_reference(lived):
     arms, target, _ = lived[0][SUBJECTS]
     assert 3 < target < 6  # Hz
     assert (arms["placebo"].mean["vta_output"] < 1).all(), "depressed subjects, relative to it"
 
 
+@pytest.mark.slow
 def test_progress_comes_to_its_end(lived):
     for most, pieces in ((SUBJECTS, 1), (32, 2)):
         told = lived[1][most]

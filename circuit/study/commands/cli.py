@@ -162,8 +162,8 @@ def fit(
     r"""Fit people's choices between effort and rest: bias, reward weight and effort weight of everyone at once.
 
     CHOICES has columns subject, trial, effort, reward, choice (1 accepted, 0 declined) and, if known, staircase and rt
-    (ms). Without it, or where there is no choices.csv, the example that comes with the package is fitted. Scores, such
-    as of anhedonia, are set beside the preferences found.
+    (ms). Without it, the example that comes with the package is fitted. Scores, such as of anhedonia, are set beside the
+    preferences found.
 
     [bold]Examples[/bold]
 

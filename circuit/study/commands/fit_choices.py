@@ -56,8 +56,8 @@ class ChoiceReport(NamedTuple):
 
 
 def find_choices_file(path: Path | None) -> Path:
-    """The file that is meant: the example where none is named, or where its name is that of no file here."""
-    return EXAMPLE_FILE if path is None or (path == Path(EXAMPLE_FILE.name) and not path.exists()) else path
+    """The named file, or without a name the example that ships with the package."""
+    return EXAMPLE_FILE if path is None else path
 
 
 def run_fit(
