@@ -111,7 +111,7 @@ def test_products_are_made_by_the_units_for_matrices():
     assert kernel.text.count("tt.dot") == kernel.text.count("inputPrecision = tf32 ") == 6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_course_stays_in_registers(compiler):
     """But for a few constants. Of its hours most is the network, whose products would fill them if threads made them."""
     cohort = draw(depressed(), 128, seed=1)
@@ -123,7 +123,7 @@ def test_a_course_stays_in_registers(compiler):
     assert found.step_instructions < 5000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_our_kernel_takes_little_more_than_one_by_hand(compiler):
     """The aim is half the speed; by instructions it is nearer. Tangents stay in registers."""
     work = workload.Workload()

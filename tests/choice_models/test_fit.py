@@ -150,7 +150,7 @@ def test_errors_are_infinite_along_directions_without_information():
     assert np.isinf(population_parameters.standard_errors(complete * np.nan, missing, combinations)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_coverage_of_population_intervals_with_forty_people():
     covered, repeats = {}, 60
     for seed in range(repeats):
@@ -321,7 +321,7 @@ def correlations(true, fit):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_thousand_people_with_mixed_choices():
     made, true = people(1000, seed=7)
     before = time.perf_counter()
@@ -333,7 +333,7 @@ def test_a_thousand_people_with_mixed_choices():
         assert shrunk >= 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_thousand_people_like_those_of_the_published_choices():
     """Most of them accept nearly everything: correlations with the truth cannot exceed the root of `reliability`."""
     preferences = decisions.draw_preferences(1000, seed=7)
@@ -381,7 +381,7 @@ def hierarchical_logistic(made, rounds: int = 30):
     return -np.logaddexp(0, -(2 * made.accepted - 1) * logit).mean()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_published_choices_are_fitted_no_worse_than_by_hierarchical_logistic_regression(mehrhof):
     made, _, fit = mehrhof
     assert (len(made), made.trials) == (479, 30656)
@@ -392,7 +392,7 @@ def test_published_choices_are_fitted_no_worse_than_by_hierarchical_logistic_reg
     assert ours > -0.200
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_cell_of_first_offers_is_predicted_to_three_percent(mehrhof):
     made, _, fit = mehrhof
     cells = fit_choices_table.acceptance_by_cell(made, fit.predicted)
@@ -401,7 +401,7 @@ def test_every_cell_of_first_offers_is_predicted_to_three_percent(mehrhof):
     assert max(abs(cell.predicted - cell.observed) for cell in cells) <= 0.03
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_slope_of_the_bias_on_anhedonia_agrees_with_the_published_one(mehrhof):
     """-.20 logit per s.d., and 0 for the weights (Mehrhof & Nord 2024, 958 people).
 

@@ -107,7 +107,7 @@ def test_recovers_a_known_slope_that_shrunk_estimates_attenuate():
     assert fit.reliability["bias"] < 0.92
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_coverage_of_slope_intervals():
     """Thirty studies of 300 people."""
     repeats, estimates, naive, true = 30, [], [], []

@@ -89,7 +89,7 @@ def test_an_arm_is_typed_to_the_last_digit():
     assert format_arm(()) == "()"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:.*became non-finite:RuntimeWarning")
 def test_a_failed_life_can_be_lived_again():
     people = strained(4)

@@ -151,7 +151,7 @@ def test_a_visit_takes_off_as_much_as_it_did_in_trials():
     assert script.simulate_extra_visit(3) == pytest.approx(np.mean(list(script.EXTRA_VISIT_EFFECT.values())), rel=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_response_to_an_ssri_beside_that_of_patients(shared_data):
     """Patients of Goldstein 2004, whose other arm mixes an SSRI and an SNRI; the model's mood as a score, by assumption.
 

@@ -184,7 +184,7 @@ def test_a_hidden_dose_is_recovered(recovered):
     np.testing.assert_allclose(found.cohort.parameters.clearance, found.estimates["clearance"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_log_density_has_its_mode_at_the_estimate(recovered):
     _, found = recovered
     density = log_density(found.question)
@@ -198,7 +198,7 @@ def test_the_log_density_has_its_mode_at_the_estimate(recovered):
     np.testing.assert_allclose(density.values(at)["mg_per_kg"], found.estimates["mg_per_kg"], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:.*became non-finite:RuntimeWarning")
 def test_a_failure_can_be_replayed():
     people = strained(4)
@@ -240,7 +240,7 @@ def test_a_dose_after_the_last_observation_is_refused():
 HIDDEN = {"Ketamine[1].mg_per_kg": 0.3, "block.half_concentration": 1.0, "plasticity.depression_rate": 0.065}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_interventions_are_recovered_from_weekly_output_and_mood_at_the_nominal_rate():
     """Dose, potency and LTD rate of 200 subjects, other people and other noise each time, in 95 % intervals.
 

@@ -71,7 +71,7 @@ def test_names_that_were_not_recovered_are_refused(found):
         design(found, "mg_per_kg", [Observed("vta", 1, Gaussian(1.0))])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_intervals_hold_what_they_promise():
     """200 recoveries, each a lane of one run, of truths drawn from the prior: 95 % intervals hold 90 to 98 % of them."""
     count, hours = 200, (3 / 24, 6 / 24, 0.5, 1.0, 2.0)

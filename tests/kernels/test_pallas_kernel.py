@@ -119,7 +119,7 @@ def test_the_gradient_is_that_of_the_plain_loop():
     np.testing.assert_allclose(slope(FUSED), slope(Plan("scan")), rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_gradient_of_a_moment_is_made_of_tangents_through_its_lead():
     """By numbers that all share and by traits: that of the plain loop. Tangents of both runs, and nothing goes backwards."""
     ill = draw(depressed(), 3, seed=1, plan=Plan("scan"))

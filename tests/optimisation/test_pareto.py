@@ -1,4 +1,4 @@
-"""The front of benefit against burden: against a closed form, and with -m slow on the circuit itself."""
+"""The front of benefit against burden: against a closed form, and with -m nightly on the circuit itself."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_bad_input_is_refused(monkeypatch, options, message):
         pareto(strained(2), Recalibration.weekly(), **grouped(**options))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_front_of_sessions():
     """More sessions bring more, in order, and each point does what it says."""
     ill, options = draw(depressed(), 8, seed=1), dict(days=28.0, search=Multistart(starts=2, steps=30))

@@ -1,4 +1,4 @@
-"""Restoring VTA output by gradient: small cohorts, short courses, easy targets; the full claim runs with -m slow."""
+"""Restoring VTA output by gradient: small cohorts, short courses, easy targets; the full claim runs with -m nightly."""
 
 import dataclasses
 
@@ -187,7 +187,7 @@ def test_a_target_that_no_dose_reaches_is_not_the_bounds_fault(ill):
     np.testing.assert_allclose(found.fitted["intensity"], 4.0, rtol=2e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bounds_that_forbid_the_target(ill):
     options = SHORT | {"burden": 0.0, "learning_rate": 1.0}
     tight = restore(ill, sessions(), over="intensity", bounds={"intensity": (0.0, 0.02)}, **grouped(**options))
@@ -196,7 +196,7 @@ def test_bounds_that_forbid_the_target(ill):
     assert (tight.fitted["intensity"] <= np.float32(0.02)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_changes_nothing_is_a_plateau(ill):
     nothing = Recalibration(np.array([1.0]), np.array([0.0]), challenge=0.0)
     found = restore(ill, nothing, over="times", **grouped(**SHORT | {"steps": 2}))
@@ -216,7 +216,7 @@ def test_personal_regimens(ill):
     np.testing.assert_allclose(found.targets, np.asarray(well["vta_output"])[:, 10:].mean(axis=1), rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_who_is_as_well_as_can_be_is_not_held_back_by_bounds():
     """The typical subject's output is out of reach for people whose own healthy output is lower, at any dose."""
     people = draw(depressed(), 16, seed=1)
@@ -398,7 +398,7 @@ def test_limits_hold_in_what_is_found(monkeypatch):
     np.testing.assert_array_equal(vars(found.arm[0])["times"], times)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_response_comes_in_time_and_stays(ill):
     """Sessions of up to twice the standard, each day's mean within a tenth of health from day 14 on."""
     asked = Target.response(by=14, within=0.1)
@@ -410,7 +410,7 @@ def test_a_response_comes_in_time_and_stays(ill):
     assert abs(daily[:5] - 1).max() > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_outlasts_a_stress(ill):
     """Treatment that is asked to last leaves more after a later stress than the untreated have, and ends before it."""
     arm = (Recalibration.weekly(9), Stress(1.0, 28.0, 5.0))
@@ -421,7 +421,7 @@ def test_what_outlasts_a_stress(ill):
     assert float(lived["vta_output"][:, 33:40].mean()) == pytest.approx(found.after, rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("arm", "over"),
     [

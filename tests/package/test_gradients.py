@@ -146,7 +146,7 @@ def test_the_loss_of_a_fit(name):
     check(lambda free: _total_loss(free, none, fit)[0], free)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("float64")
 def test_the_objective_of_a_recovery():
     """Under every noise model, with values missing, in what is shared and in what is each subject's own."""

@@ -205,7 +205,7 @@ def test_company_does_not_change_a_session():
     np.testing.assert_array_equal(some.trials.reward, whole.trials.reward[4:8])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_tiles_and_devices_do_not_change_a_session():
     cohort = strained(40)
     whole = brief(cohort)
@@ -274,14 +274,14 @@ def gradient_of(backend):
     check(function, own)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("backend", ["scan", "tiled"])
 @pytest.mark.usefixtures("float64")
 def test_gradients_through_what_is_learnt(backend):
     gradient_of(backend)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_dopamine_of_this_circuit_cannot_be_the_teacher():
     """Why errors teach (see `session`): in health a rise is a fraction of a dip; in depression it is many times as large."""
 

@@ -191,7 +191,7 @@ def test_evidence(habenula, given, tmp_path):
     assert of["spiral"] == of["lhb.rate.ratio"] == (None, "not modelled")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_moment(habenula, tmp_path):
     options = "--seconds 0.2 --event aversive --at 0.1 --json m.json --out m.png"
     result = habenula("moment", "healthy", *options.split())

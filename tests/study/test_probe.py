@@ -7,7 +7,7 @@ from habenula.circuit.study.commands import explain
 from habenula.circuit.study.runtime import probe
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_measured_is_kept_and_read(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "rates_file", lambda: tmp_path / "rates.json")
     found = probe.measure_rates()

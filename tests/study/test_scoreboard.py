@@ -177,7 +177,7 @@ def test_grades_are_ranked_within_subjects():
     assert sessions._rank_correlation(np.where(late, -swapped, falling), cue, late) == pytest.approx(-0.8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_conditioning_has_all_its_rows(laboratory):
     values = scoreboard.run_experiment(sessions.measure_conditioning, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith(("lhb.rpe.", "lesion."))}
@@ -202,7 +202,7 @@ def test_offers_are_those_at_which_staircases_begin():
     assert here.sum() == people, "each has one staircase that begins there"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_people_choose_in_health_and_in_depression(laboratory):
     values = scoreboard.run_experiment(choices.measure_offers, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith(("effort.base.", "effort.mdd."))}
@@ -261,7 +261,7 @@ def test_silence_frees_little_because_the_rmtg_fires_of_itself(stretches, monkey
     assert share(bare(silenced)) - share(bare(quiet)) > 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_effort_under_treatment(laboratory):
     values = scoreboard.run_experiment(choices.measure_treatment, laboratory)
     assert set(values) == {id for id in ROWS if id.startswith("effort.drugs.")}
@@ -280,7 +280,7 @@ def test_every_row_has_a_figure_or_a_reason():
     assert scoreboard.explain_absences(values | {"da.rate": None, "spiral": math.nan}).keys() == {"da.rate", "spiral"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_whole_scoreboard():
     values = scoreboard.simulate_scores()
     assert list(values) == list(ROWS)
@@ -293,7 +293,7 @@ def test_the_whole_scoreboard():
     assert values["lesion.omission"] == pytest.approx(0, abs=1e-3)  # nothing but the habenula carries the omission
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_devices_give_the_same_figures():
     alone, shared = (
         scoreboard.run_experiment(courses.measure_synapses, ExperimentCohorts(devices=devices)) for devices in (1, 2)
