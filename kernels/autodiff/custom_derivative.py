@@ -105,7 +105,8 @@ def tiled_derivative(
         push = partial(_jvp, differentiated)
         if residuals is None or not residuals.fits(jax.eval_shape(residuals.keep, *primals)[1]):
             return _Linearisation(executed(*primals), (), push, partial(_vjp, differentiated))
-        keep = lambda shared, laned: (residuals.keep(shared, laned), ())
+        run_and_keep = residuals.keep
+        keep = lambda shared, laned: (run_and_keep(shared, laned), ())
         out, kept = execute(keep)(*primals)[0]
         return _Linearisation(out, kept, push, partial(_vjp_with_residuals, residuals.resume))
 
