@@ -57,7 +57,7 @@ def fixed_points(p: Parameters, stress: float = 0.0) -> list[FixedPoint]:
     point is classified by the eigenvalues of the Jacobian.
 
     Args:
-        p: parameters of one subject: scalars, or one lane (`parameters.take(p, slice(i, i + 1))`).
+        p: parameters of one subject: scalars, or those of a cohort of one, `cohort[i].parameters`.
         stress: severity, held for ever.
 
     Raises:
@@ -65,7 +65,9 @@ def fixed_points(p: Parameters, stress: float = 0.0) -> list[FixedPoint]:
     """
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(p) if leaf.ndim}
     if sizes - {1}:
-        raise ValueError(f"parameters of {max(sizes)} subjects; take one: parameters.take(p, slice(i, i + 1)).")
+        raise ValueError(
+            f"parameters of {max(sizes)} subjects; give those of one subject, as in fixed_points(cohort[i].parameters)."
+        )
     transfer = load_transfer_function(p)
     found, residual = _solve_by_newton(p, transfer, jnp.asarray(stress))
     points = []

@@ -109,8 +109,8 @@ def forecast(
 ) -> Forecast:
     """Predict memory and time of a course of `days` or a moment of `seconds`, and say how best to run it.
 
-        forecast = plan(100_000, days=84.0)
-        course(cohort, (), 84.0, plan=forecast.plan)
+        prediction = forecast(100_000, days=84.0)
+        course(cohort, (), 84.0, plan=prediction.plan)
 
     Args:
         subjects: how many.
