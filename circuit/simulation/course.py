@@ -1,5 +1,6 @@
 """The main path: a cohort lives a course, in hours, or a moment, in milliseconds."""
 
+import html
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ...kernels import Plan, entry_point, integrate
+from ..data.describe import describe, describe_html, missing_name
 from ..model import dopamine, lateral_habenula, lhb_population, motivation, parameters
 from ..model.interventions import Arm, Intervention, as_arm, compute_arm_inputs, per_subject_mask
 from ..model.parameters import Parameters
@@ -88,7 +90,35 @@ class Course(eqx.Module):
     discrepancy: dict[str, Float[Array, " sampled"]] | None = None
 
     def __getitem__(self, name: str) -> RecordArray:
+        if name not in self.record:
+            raise missing_name(name, self.record)
         return self.record[name]
+
+    def __repr__(self) -> str:
+        """Subjects, days, quantities and failures, in at most 12 lines."""
+        if not self._has_arrays():  # a tree of shapes, specs or gradients that JAX prints in an error
+            return super().__repr__()
+        return describe(*self._summary())
+
+    def _repr_html_(self) -> str:
+        return describe_html(*self._summary()) if self._has_arrays() else f"<pre>{html.escape(repr(self))}</pre>"
+
+    def _has_arrays(self) -> bool:
+        """Whether days and subjects are arrays of numbers, neither traced nor replaced by something else."""
+        return all(
+            isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer) and leaf.ndim == 1
+            for leaf in (self.day, self.cohort.subject if isinstance(self.cohort, Cohort) else None)
+        )
+
+    def _summary(self) -> tuple[str, list[tuple[str, object]]]:
+        """Title and rows of the summary."""
+        title = f"Course of {len(self.cohort)} subjects"
+        if self.day.size:
+            title += f", day {float(self.day[0]):.4g} to {float(self.day[-1]):.4g}, {self.day.size} records"
+        failures = [f"subject {f.subject} on day {f.day:.4g} ({f.quantity})" for f in self.failures[:3]]
+        rows: list[tuple[str, object]] = [("quantities", ", ".join(self.record))]
+        rows.append(("failures", f"{len(self.failures)}: {'; '.join(failures)}" if failures else "none"))
+        return title, rows
 
 
 def course(

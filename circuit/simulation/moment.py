@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ...kernels import Integration, Maximum, Mean, MeasuredStatistic, Plan, entry_point, grad_by_forward_mode, integrate
+from ..data.describe import missing_name
 from ..model import dopamine as da
 from ..model import lateral_habenula as lhb
 from ..model import parameters
@@ -82,6 +83,8 @@ class Moment(eqx.Module):
     finite: Array
 
     def __getitem__(self, name: str) -> RecordArray:
+        if name not in self.record:
+            raise missing_name(name, self.record)
         return self.record[name]
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import Plan, Quantiles, Summary
+from ..data.describe import missing_name
 from ..model.interventions import Arm, Intervention, as_arm, per_subject_mask
 from ..model.parameters import Parameters
 from . import validation
@@ -59,6 +60,8 @@ class StreamedCourse:
     failures: tuple[CourseFailure, ...]
 
     def __getitem__(self, name: str) -> Summary:
+        if name not in self.summary:
+            raise missing_name(name, self.summary)
         return self.summary[name]
 
 

@@ -181,3 +181,23 @@ def test_verify_puts_an_error_bar_on_the_transfer_function(ill):
     assert np.sqrt(np.mean(np.square(seen.discrepancy["log_habenula"]))) < 0.5
     assert np.abs(seen.discrepancy["burst"]).max() < 0.1
     assert np.abs(seen.discrepancy["active"]).max() < 0.25
+
+
+def test_a_course_prints_in_at_most_twelve_lines(whole):
+    lines = repr(whole).splitlines()
+    assert len(lines) <= 12
+    assert lines[0] == "Course of 70 subjects, day 0.1667 to 6, 36 records"
+    assert all(name in lines[1] for name in whole.record)
+    assert "none" in lines[2]
+    assert whole._repr_html_().startswith("<table>")
+
+
+def test_shapes_of_a_course_print_as_any_tree(whole):
+    shapes = jax.eval_shape(lambda: whole)
+    assert "ShapeDtypeStruct" in repr(shapes)
+    assert shapes._repr_html_().startswith("<pre>")
+
+
+def test_a_missing_quantity_names_the_nearest(whole):
+    with pytest.raises(KeyError, match="did you mean vta_output"):
+        whole["VTA"]
