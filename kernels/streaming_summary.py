@@ -32,8 +32,8 @@ class Summary:
         """Summary of one chunk, (lane, *shape).
 
         Example:
-            >>> float(Summary.of(np.array([1.0, 2.0])).merge(Summary.of(np.array([6.0]))).mean)
-            3.0
+            >>> Summary.of(np.array([[1.0], [2.0]])).merge(Summary.of(np.array([[6.0]]))).mean.tolist()
+            [3.0]
         """
         values = np.asarray(values)
         if not len(values):

@@ -4,6 +4,10 @@ import html
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+import jax
+import numpy as np
+from jax.core import Tracer
+
 MAX_LINES = 12
 MAX_WIDTH = 100
 
@@ -44,6 +48,16 @@ def describe_html(title: str, rows: Sequence[tuple[str, object]]) -> str:
         f"<tr><th>{html.escape(label)}</th><td>{html.escape(str(value))}</td></tr>" for label, value in rows
     )
     return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"
+
+
+def are_arrays(*leaves: object) -> bool:
+    """Whether all `leaves` are arrays of numbers along one axis, neither traced nor replaced by something else.
+
+    Example:
+        >>> are_arrays(np.zeros(3)), are_arrays(np.zeros(3), None)
+        (True, False)
+    """
+    return all(isinstance(x, jax.Array | np.ndarray) and not isinstance(x, Tracer) and x.ndim == 1 for x in leaves)
 
 
 def missing_name(name: str, names: Iterable[str]) -> KeyError:

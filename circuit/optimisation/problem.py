@@ -54,7 +54,7 @@ class RegimenProblem(eqx.Module):
     shortfall: Float[Array, ""]
     burden: Float[Array, "start 1"]
     starts: FreeValues
-    target_output: Float[np.ndarray, " column"]
+    target_output: Float[np.ndarray, " #column"]
     untreated: Float[np.ndarray, " subject"]
     leaves: tuple[RegimenLeaf, ...] = eqx.field(static=True)
     widest: tuple[RegimenLeaf, ...] = eqx.field(static=True)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, UInt
 
 from ...kernels import channel_keys, entry_point, normals_at_step
+from ..data.describe import are_arrays, describe, describe_html
 from ..model.parameters import Parameters, select_subjects
 from ..model.slow_clock import SlowState
 
@@ -67,6 +68,27 @@ class Cohort(eqx.Module):
         which = np.atleast_1d(np.arange(len(self))[which])
         state = jax.tree.map(lambda leaf: leaf[which], self.state)
         return Cohort(self.subject[which], select_subjects(self.parameters, which), state, self.seed)
+
+    def __repr__(self) -> str:
+        """How many subjects, their numbers, and the mean and spread of their slow states, in at most 12 lines."""
+        # A tree of shapes, specs or gradients, as JAX prints it in an error, has no summary.
+        return describe(*self._summary()) if are_arrays(self.subject, self.state.gain) else super().__repr__()
+
+    def _repr_html_(self) -> str:
+        return describe_html(*self._summary()) if are_arrays(self.subject, self.state.gain) else repr(self)
+
+    def _summary(self) -> tuple[str, list[tuple[str, object]]]:
+        """Title and rows of the summary."""
+        numbers = np.asarray(self.subject)
+        rows: list[tuple[str, object]] = []
+        if numbers.size:
+            rows.append(("subjects", f"{numbers.min()} to {numbers.max()}"))
+        rows.append(("seed", int(self.seed)))
+        for name in ("gain", "release", "inhibition", "kir_shift", "control", "mood"):
+            values = np.asarray(getattr(self.state, name))
+            if values.size:
+                rows.append((name, f"mean {values.mean():.3g}, s.d. {values.std():.2g}"))
+        return f"Cohort of {len(self)} subjects", rows
 
 
 def with_traits(

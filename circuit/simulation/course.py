@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ...kernels import Plan, entry_point, integrate
-from ..data.describe import describe, describe_html, missing_name
+from ..data.describe import are_arrays, describe, describe_html, missing_name
 from ..model import dopamine, lateral_habenula, lhb_population, motivation, parameters
 from ..model.interventions import Arm, Intervention, as_arm, compute_arm_inputs, per_subject_mask
 from ..model.parameters import Parameters
@@ -104,11 +104,7 @@ class Course(eqx.Module):
         return describe_html(*self._summary()) if self._has_arrays() else f"<pre>{html.escape(repr(self))}</pre>"
 
     def _has_arrays(self) -> bool:
-        """Whether days and subjects are arrays of numbers, neither traced nor replaced by something else."""
-        return all(
-            isinstance(leaf, jax.Array | np.ndarray) and not isinstance(leaf, Tracer) and leaf.ndim == 1
-            for leaf in (self.day, self.cohort.subject if isinstance(self.cohort, Cohort) else None)
-        )
+        return are_arrays(self.day, self.cohort.subject if isinstance(self.cohort, Cohort) else None)
 
     def _summary(self) -> tuple[str, list[tuple[str, object]]]:
         """Title and rows of the summary."""

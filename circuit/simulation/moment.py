@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ...kernels import Integration, Maximum, Mean, MeasuredStatistic, Plan, entry_point, grad_by_forward_mode, integrate
-from ..data.describe import missing_name
+from ..data.describe import are_arrays, describe, describe_html, missing_name
 from ..model import dopamine as da
 from ..model import lateral_habenula as lhb
 from ..model import parameters
@@ -86,6 +86,25 @@ class Moment(eqx.Module):
         if name not in self.record:
             raise missing_name(name, self.record)
         return self.record[name]
+
+    def __repr__(self) -> str:
+        """Subjects, length, means and firing modes, in at most 12 lines."""
+        return describe(*self._summary()) if are_arrays(self.t, self.finite) else super().__repr__()
+
+    def _repr_html_(self) -> str:
+        return describe_html(*self._summary()) if are_arrays(self.t, self.finite) else repr(self)
+
+    def _summary(self) -> tuple[str, list[tuple[str, object]]]:
+        """Title and rows of the summary."""
+        modes = ", ".join(
+            f"{name} {float(np.mean(getattr(self.modes, name))):.2f}" for name in ("silent", "tonic", "bursting")
+        )
+        rows: list[tuple[str, object]] = [
+            (name, f"mean {float(np.nanmean(values)):.4g}") for name, values in self.mean.items()
+        ]
+        lost = int((~np.asarray(self.finite)).sum())
+        rows += [("LHb neurons", modes), ("non-finite", f"{lost} subjects" if lost else "none")]
+        return f"Moment of {len(self.finite)} subjects, {len(self.t)} records", rows
 
 
 def moment(

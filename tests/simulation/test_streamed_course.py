@@ -117,9 +117,9 @@ def test_a_store_goes_on_where_it_was_stopped(whole, tmp_path):
 def test_a_kill_leaves_no_half_written_piece(tmp_path):
     """A process that dies while it writes a piece leaves those before it, and a name that nobody reads."""
     script = (
-        "import os, sys; from pathlib import Path; from habenula.circuit.study.runtime.files import replacing\n"
+        "import os, sys; from pathlib import Path; from habenula.circuit.study.runtime.files import replace_atomically\n"
         f"path = Path({os.fspath(tmp_path)!r}) / '000000000.npz'\n"
-        "with replacing(path) as partial:\n    partial.write_bytes(b'half'); os._exit(9)\n"
+        "with replace_atomically(path) as partial:\n    partial.write_bytes(b'half'); os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 9
     assert not (tmp_path / "000000000.npz").exists()
