@@ -88,20 +88,13 @@ CASES = {
 }
 
 
+# Files with tests that need a GPU, from the root of the checkout.
+GPU_TESTS = ("tests/kernels/test_pallas_kernel.py", "tests/benchmarks/test_benchmarks.py")
+
+
 def tested() -> str | None:
     """Why the tests of kernels do not pass on the GPU, or None."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        "0",
-        "-q",
-        "-m",
-        "gpu",
-        "tests/test_fused.py",
-        "tests/test_benchmarks.py",
-    ]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "gpu", *GPU_TESTS]
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | SHARING, capture_output=True, text=True, timeout=TESTS_LIMIT

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ rows_of = importlib.import_module("rows")
 run = importlib.import_module("run")
 workload = importlib.import_module("workload")
 
+ROOT = Path(__file__).resolve().parents[2]
 CASE = on_gpu.Case((100, 10), "M subject-hours/s", 0, 4, lambda cohort, plan: None)
 
 
@@ -19,6 +21,15 @@ def measured(monkeypatch, **by_backend):
     """Rows and words where a run on each backend gives (or says) this."""
     monkeypatch.setattr(on_gpu, "alone", lambda function, name, backend, quick, rounds: by_backend[backend])
     return list(on_gpu.measured(True, 1, lambda text: None, tuple(by_backend), {"gpu, case": CASE}))
+
+
+def test_the_tests_that_come_first_are_all_that_need_a_gpu():
+    marked = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path != Path(__file__) and "pytest.mark.gpu" in path.read_text()
+    }
+    assert marked == set(on_gpu.GPU_TESTS)
 
 
 def test_rows_of_both_ways_to_run(monkeypatch):
