@@ -5,7 +5,7 @@
 In 41 placebo-controlled trials of antidepressants over six weeks (Posternak & Zimmerman 2007), people who came in week 3
 too, and not in weeks 2 and 4 alone, had lost 0.86 points more of Hamilton's scale by week 4; those who came in week 5 too,
 0.67 more by week 6. Two more visits took off twice as much as one; people on a drug gained as much. From points to mood
-leads the link of `clinical`, an assumption. No time course was fitted to: that of patients on placebo is left as a check
+leads the link of `clinical_scores`, an assumption. No time course was fitted to: that of patients on placebo is left as a check
 (tests/inference/test_clinical_scores.py), and tells little of how long a visit counts, which is assumed.
 """
 

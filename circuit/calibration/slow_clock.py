@@ -8,7 +8,7 @@ step that grows on
 success; Rechenberg 1973) moves the constants from where the table has them until cohorts of virtual subjects meet the aims.
 
 So what the trial shows of these aims is not a prediction: the mechanism was asked whether it can, and it can. What is tested
-is that it does so by the mechanism said, by taking that away (tests/test_claims.py); one aim here is such a removal.
+is that it does so by the mechanism said, by taking that away (tests/study/test_claims.py); one aim here is such a removal.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The circuit's constants: one table, `defaults.csv`, with the unit, the status and the source of every number.
+"""The circuit's constants: one table, `constants.csv`, with the unit, the status and the source of every number.
 
 The model reads its numbers from here and holds none of its own; the scripts of `habenula.circuit.calibration` write
 theirs back. A constant is `published` (taken over from its source), `fitted` (by the script named as its source) or

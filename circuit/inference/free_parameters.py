@@ -3,7 +3,7 @@
 A name is that of a leaf: of the arm ("mg_per_kg", "Ketamine.day"), of the parameters ("plasticity.depression_rate",
 "block.half_concentration") or of the state on day 0 ("state.gain"); its end is enough where that is unambiguous.
 
-Fitting happens among `free` numbers (see `constraints`): a logistic coordinate for what has two bounds, the logarithm for
+Fitting happens among `free` numbers (see `bijections`): a logistic coordinate for what has two bounds, the logarithm for
 what is positive. The prior is normal there, around the value that cohort and arm hold as given.
 """
 

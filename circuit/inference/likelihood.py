@@ -41,7 +41,7 @@ class Task:
 
     Attributes:
         unknowns: to be recovered.
-        neuron: the constants of the LHb neuron, see `lanes`.
+        neuron: the constants of the LHb neuron, see `batching`.
         hours: length of the course.
         every: h between records.
         plan: how to use the hardware.
@@ -136,7 +136,8 @@ def recovery_problem(
 
     Raises:
         TypeError: what is no intervention, or not observed.
-        ValueError: see `observations.aligned`, `unknowns.find`, `unknowns.believe` and `validation.check_course`.
+        ValueError: see `observations.align_observations`, `free_parameters.resolve_free_parameters`,
+            `free_parameters.make_prior` and `validation.check_course`.
     """
     arm = as_arm(arm)
     if everyday not in ("unknown", "known"):

@@ -2,9 +2,10 @@
 
     recover(cohort, arm, data, over={"mg_per_kg": "shared", "plasticity.depression_rate": "subject"})
 
-The estimate is the mode of the posterior among free numbers (`unknowns` has scales and prior). Two set points make
+The estimate is the mode of the posterior among free numbers (`free_parameters` has scales and prior). Two set points make
 plateaus, where the data of a subject far from the saddle say nothing, and several modes: starts are several, and what the
-prior alone holds up is named in `seen`. `scoring` has the search, `prediction` how everyday life is treated.
+prior alone holds up is named in `seen`. `fisher_scoring` has the search, `likelihood`
+how everyday life is treated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,13 +46,13 @@ def recover(
         cohort: subjects as they are on day 0; what they hold in the leaves is the centre of the prior.
         arm: what was done to them; likewise.
         data: what was observed, row by row of the same subjects; NaN where missing.
-        over: leaves by name (see `unknowns`): a sequence of shared ones, or a mapping to "shared", "subject" or
+        over: leaves by name (see `free_parameters`): a sequence of shared ones, or a mapping to "shared", "subject" or
             "population" (empirical Bayes: mean and spread over people are found with them).
         bounds: by name; needed for parameters that may be 0 or negative.
         prior: by name, median in the leaf's unit and standard deviation among free numbers. By default around what is
             given, with 0.5 for logarithms and 1.5 for what has two bounds, which is nearly uniform between them.
         everyday: "unknown" lets subjects live their mean everyday life, and adds its variance to Gaussian noise;
-            "known" is for simulated data whose subjects' numbers and seed are the cohort's. See `prediction`.
+            "known" is for simulated data whose subjects' numbers and seed are the cohort's. See `likelihood`.
         starts: how many: the centre of the prior, and random places under it.
         steps: most scoring steps; fewer are made once every start rests.
         learning_rate: share of each step that is taken: a number, or an optax schedule.
@@ -60,7 +61,7 @@ def recover(
         progress: called with the numbers of steps made and at most.
 
     Raises:
-        TypeError, ValueError: see `prediction.ask`; impossible counts.
+        TypeError, ValueError: see `likelihood.recovery_problem`; impossible counts.
     """
     if starts < 1 or steps < 1:
         raise ValueError(f"{starts=} and {steps=} must be at least 1.")

@@ -1,6 +1,6 @@
 """What a recovery has come to: estimates with their errors, what the data see, and why a search stopped.
 
-`recovery` has the call, `scoring` the search.
+`recover` has the call, `fisher_scoring` the search.
 """
 
 import dataclasses

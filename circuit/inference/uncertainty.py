@@ -4,7 +4,7 @@
     design(found, "mg_per_kg", [Observed("dopamine", (1, 7), Gaussian(0.002))])    # which visit would tell
 
 The first rungs of the ladder, standard errors, intervals and directions that the data hardly see, are in `Recovery`; the
-last, a sample of the posterior, begins with `prediction.log_density`.
+last, a sample of the posterior, begins with `likelihood.log_density`.
 """
 
 import dataclasses

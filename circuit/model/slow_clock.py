@@ -235,7 +235,7 @@ def _ketamine_block(
     transfer: TransferFunction,
     dt: float,
 ) -> Lane:
-    """Trapped ketamine after the step; see `channel_block`. `ahead` is the state after it, but for the block."""
+    """Trapped ketamine after the step; see `trapping_block`. `ahead` is the state after it, but for the block."""
     if inputs.ketamine is None:
         return exponential_step(ahead.block, *steady_block_and_rate(zero_if_none(None), seen.open_share, p.block), dt)
 

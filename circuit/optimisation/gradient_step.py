@@ -2,7 +2,7 @@
 
     loss = miss^2 + shortfall mean over the course of max(0, 1 - output)^2 + burden mean share of amounts
 
-The miss is that of VTA output from its target (`objective.judge`), relative to it: of the cohort for a shared regimen, of
+The miss is that of VTA output from its target (`target.relative_miss`), relative to it: of the cohort for a shared regimen, of
 each subject for personal ones. Two set points make plateaus: what is reached at the end is flat on both sides of the
 saddle. But subjects cross it at different doses, so that a cohort's mean slopes where a subject's is a step; and the
 shortfall sees how far output rises before it falls back.

@@ -1,10 +1,10 @@
 """Fit: the regimen that brings VTA output back to a target, found by gradient.
 
     restore(cohort, Recalibration.weekly(), over=("intensity", "times"))
-    restore(cohort, arm, Target.response(by=14), limits=Limits(per_week=3), over_cohort="worst tenth")
+    restore(cohort, arm, Target.response(by=14), limits=Limits(per_week=3), loss=RegimenLoss(over_cohort="worst tenth"))
 
-Several starts descend at once (`search`; `descent` holds the loss and its reasons); what comes back says where each has
-come to, and why if it is not the target.
+Several starts descend at once (`multistart`; `gradient_step` holds the loss and its reasons). The result says what each
+reached, and why if that is not the target.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The main path: a cohort lives a course, in hours, or a moment, in milliseconds."""
+"""The course of a cohort: weeks of treatment on the slow clock, by steps of one hour."""
 
 import html
 import warnings
@@ -63,8 +63,8 @@ class CourseFailure(eqx.Module):
 
     Attributes:
         subject: its number in the cohort's `subject`.
-        day: of the course, at the end of the first bad hour.
-        quantity: the first slow state that was bad.
+        day: of the course, at the end of the first non-finite hour.
+        quantity: the first slow state that became non-finite.
     """
 
     subject: int = eqx.field(static=True)
@@ -73,7 +73,7 @@ class CourseFailure(eqx.Module):
 
 
 class Course(eqx.Module):
-    """What a cohort lived through.
+    """The recorded course of a cohort, and the cohort at its end.
 
     Attributes:
         day: when each record was made, at the end of an hour.
@@ -129,7 +129,7 @@ def course(
     plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> Course:
-    """Let `cohort` live through `days` under the interventions of `arm`, by steps of one hour.
+    """Simulate `cohort` for `days` under the interventions of `arm`, by steps of one hour.
 
     Differentiable, forwards and in reverse, in every floating leaf of `cohort` and `arm`. Two arms given to one cohort see
     the same noise. A course may be resumed: `course(first.cohort, arm, days, start=...)` continues it bit for bit.
@@ -227,7 +227,7 @@ def _run_course(cohort, arm, transfer, first, steps, save_every, record, plan, p
 def _find_failures(
     cohort: Cohort, arm: Arm, bad: Int[Array, " subject"], first: int, plan: Plan
 ) -> tuple[CourseFailure, ...]:
-    """Find the hour and the quantity at which each bad subject failed, by living its life again hour by hour."""
+    """Find the hour and the quantity at which each subject became non-finite, by simulating it again hour by hour."""
     found = []
     for index in np.flatnonzero(np.asarray(bad) >= 0):
         alone, its_arm = (

@@ -1,7 +1,7 @@
-"""A survey: the course of more subjects than fit in memory, piece by piece.
+"""The course of more subjects than fit in memory, chunk by chunk.
 
-A piece is drawn, lives, is reduced to statistics (or written down, see `study.store`), and makes room for the next. All
-pieces are of one size and run through one compiled program; a subject's life in a piece is the one it has in the whole.
+A chunk is drawn, simulated, reduced to statistics (or written down, see `study.runtime.store`), and makes room for the
+next. All chunks are of one size and run through one compiled program; a subject's course is the same in any chunk.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from .planner import chunk_length
 
 
 class CourseChunk(NamedTuple):
-    """What some of the subjects lived through.
+    """The course of some of the subjects.
 
     Attributes:
         subjects: their places among all.
@@ -81,7 +81,7 @@ def streamed_course(
     plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamedCourse:
-    """Let `subjects` of `condition` live through `days` under `arm`, and keep statistics over them.
+    """Simulate `subjects` of `condition` for `days` under `arm`, and keep statistics over them.
 
     The same as `course(draw(condition, subjects, seed), arm, days)` and statistics of its records, in memory that does not
     grow with the number of subjects.
@@ -94,7 +94,7 @@ def streamed_course(
         seed: names traits and noise.
         save_every: h between records.
         record: names from `course.COURSE_QUANTITIES`.
-        quantiles: whether to keep histograms, from which `survey.quantiles[name].at(0.5)` is a median to 0.4 %.
+        quantiles: whether to keep histograms, from which `streamed.quantiles[name].at(0.5)` is a median to 0.4 %.
         chunk: most subjects in a piece; by default as many as the planner finds room for.
         first: number of the first subject.
         around: the subject around whom the others are drawn.

@@ -71,7 +71,7 @@ def run_fit(
         report: called as `report(stage, done, total)`.
 
     Raises:
-        OSError, ValueError: see `choices.read_choices`, `choices.read_scores` and `choice_fit.fit_choices`.
+        OSError, ValueError: see `choices.read_choices`, `choices.read_scores` and `fit.fit_choices`.
     """
     say = report or (lambda stage, done, total: None)
     found = find_choices_file(path)

@@ -92,11 +92,11 @@ def write_store(
     plan: Plan = DEFAULT_PLAN,
     progress: Callable[[int, int], None] | None = None,
 ) -> CourseStore:
-    """Let `subjects` live, as `circuit.survey.survey`, and keep every record in `folder`, or go on there.
+    """Simulate `subjects` as `streamed_course` does, and keep every record in `folder`, or go on there.
 
     Args:
         folder: is made if it is not there.
-        condition: of whom; this, and all up to `save_every`, as in `survey`.
+        condition: of whom; this, and all up to `save_every`, as in `streamed_course`.
         arm: what is done to them.
         days: how long.
         subjects: how many.
