@@ -50,6 +50,16 @@ def describe_html(title: str, rows: Sequence[tuple[str, object]]) -> str:
     return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"
 
 
+def preformatted_html(text: str) -> str:
+    """Text as it is printed, escaped, for a result that has no table.
+
+    Example:
+        >>> preformatted_html("<lambda>")
+        '<pre>&lt;lambda&gt;</pre>'
+    """
+    return f"<pre>{html.escape(text)}</pre>"
+
+
 def are_arrays(*leaves: object) -> bool:
     """Whether all `leaves` are arrays of numbers along one axis, neither traced nor replaced by something else.
 

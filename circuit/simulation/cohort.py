@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, UInt
 
 from ...kernels import channel_keys, entry_point, normals_at_step
-from ..data.describe import are_arrays, describe, describe_html
+from ..data.describe import are_arrays, describe, describe_html, preformatted_html
 from ..model.parameters import Parameters, select_subjects
 from ..model.slow_clock import SlowState
 
@@ -75,7 +75,11 @@ class Cohort(eqx.Module):
         return describe(*self._summary()) if are_arrays(self.subject, self.state.gain) else super().__repr__()
 
     def _repr_html_(self) -> str:
-        return describe_html(*self._summary()) if are_arrays(self.subject, self.state.gain) else repr(self)
+        return (
+            describe_html(*self._summary())
+            if are_arrays(self.subject, self.state.gain)
+            else preformatted_html(repr(self))
+        )
 
     def _summary(self) -> tuple[str, list[tuple[str, object]]]:
         """Title and rows of the summary."""

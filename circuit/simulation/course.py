@@ -1,6 +1,5 @@
 """The course of a cohort: weeks of treatment on the slow clock, by steps of one hour."""
 
-import html
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -12,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ...kernels import Plan, entry_point, integrate
-from ..data.describe import are_arrays, describe, describe_html, missing_name
+from ..data.describe import are_arrays, describe, describe_html, missing_name, preformatted_html
 from ..model import dopamine, lateral_habenula, lhb_population, motivation, parameters
 from ..model.interventions import Arm, Intervention, as_arm, compute_arm_inputs, per_subject_mask
 from ..model.parameters import Parameters
@@ -101,7 +100,7 @@ class Course(eqx.Module):
         return describe(*self._summary())
 
     def _repr_html_(self) -> str:
-        return describe_html(*self._summary()) if self._has_arrays() else f"<pre>{html.escape(repr(self))}</pre>"
+        return describe_html(*self._summary()) if self._has_arrays() else preformatted_html(repr(self))
 
     def _has_arrays(self) -> bool:
         return are_arrays(self.day, self.cohort.subject if isinstance(self.cohort, Cohort) else None)

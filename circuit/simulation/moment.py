@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from ...kernels import Integration, Maximum, Mean, MeasuredStatistic, Plan, entry_point, grad_by_forward_mode, integrate
-from ..data.describe import are_arrays, describe, describe_html, missing_name
+from ..data.describe import are_arrays, describe, describe_html, missing_name, preformatted_html
 from ..model import dopamine as da
 from ..model import lateral_habenula as lhb
 from ..model import parameters
@@ -92,7 +92,7 @@ class Moment(eqx.Module):
         return describe(*self._summary()) if are_arrays(self.t, self.finite) else super().__repr__()
 
     def _repr_html_(self) -> str:
-        return describe_html(*self._summary()) if are_arrays(self.t, self.finite) else repr(self)
+        return describe_html(*self._summary()) if are_arrays(self.t, self.finite) else preformatted_html(repr(self))
 
     def _summary(self) -> tuple[str, list[tuple[str, object]]]:
         """Title and rows of the summary."""
